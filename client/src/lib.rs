@@ -1,0 +1,1 @@
+//! The thin grpclb client. (under construction)

@@ -1,0 +1,2 @@
+//! The balancer.
+fn main() {}
