@@ -1,1 +1,37 @@
-//! The balancer.
+//! The balancer: the server side of `grpc.lb.v1`.
+//!
+//! The binary is `lookaside`; this library is what it runs, so that tests and
+//! programs can run it too. Modules are floors, and a floor uses only the ones
+//! below it:
+//!
+//! | floor | modules | what it does |
+//! |---|---|---|
+//! | S6 | [`cli`] | says what to run |
+//! | S5 | [`app`] | wires; the only one who knows all |
+//! | S4 | [`balance_load`], [`dns`], [`admin`] | fronts: answer somebody |
+//! | S3 | [`discovery`] | feeders: learn something |
+//! | S2 | [`fleet`] | the one shared state, and its publisher |
+//! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
+//! | S0 | [`model`], [`telemetry`], [`net`] | ground |
+//!
+//! `ARCHITECTURE.md` has the map and the invariants.
+
+pub mod model;
+pub mod net;
+pub mod telemetry;
+
+pub mod config;
+pub mod plan;
+pub mod server_list;
+pub mod weights;
+
+pub mod fleet;
+
+pub mod discovery;
+
+pub mod admin;
+pub mod balance_load;
+pub mod dns;
+
+pub mod app;
+pub mod cli;

@@ -1,0 +1,108 @@
+//! `lookaside.toml`: text in, [`Config`] or errors out.
+//!
+//! Pure: reading the file, and reading it again when it changes, is the
+//! business of `discovery::file`. Every key, its default and its unit are in
+//! `examples/lookaside.toml`.
+
+mod edit;
+mod error;
+mod parse;
+
+pub use edit::{EditError, set_drain, set_weight};
+pub use error::{ConfigError, ConfigErrors};
+pub use parse::parse;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{BackendAddr, DropShare, ServiceName, Weight, Zone};
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[balancer]`
+    pub balancer: BalancerConfig,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[dns]`; off if absent.
+    pub dns: Option<DnsConfig>,
+    /// `[[service]]`, in the order of the file.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// `[balancer]`: the port that clients and backends talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalancerConfig {
+    /// Where to listen. Default `0.0.0.0:9000`.
+    pub listen: SocketAddr,
+    /// Addresses of all replicas, which DNS answers. Default: `listen`, if
+    /// that is no wildcard.
+    pub advertise: Vec<SocketAddr>,
+    /// Interval of statistics asked of clients, at least 1 s. Default 5 s.
+    pub report_interval: Duration,
+    /// On SIGTERM, streams end spread over this time. Default 10 s.
+    pub shutdown: Duration,
+    /// `[balancer.tls]`; plaintext if absent.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[balancer.tls]`: PEM files, read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key of the leaf.
+    pub key: PathBuf,
+    /// If set, clients must show a certificate that one of these signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[admin]`: health and metrics over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where to listen. Default `127.0.0.1:9001`.
+    pub listen: SocketAddr,
+}
+
+/// `[dns]`: the embedded authoritative server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// Where to listen, UDP and TCP. Default `0.0.0.0:9053`.
+    pub listen: SocketAddr,
+    /// Time to live of every answer. Default 5 s.
+    pub ttl: Duration,
+    /// Target of SRV answers. Default: `lb.` and the service's name.
+    pub target: Option<String>,
+    /// Whether `_grpc_config.<service>` TXT is answered. Default true.
+    pub service_config: bool,
+}
+
+/// One `[[service]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceConfig {
+    /// What clients ask for.
+    pub name: ServiceName,
+    /// Other names of the same service.
+    pub aliases: Vec<ServiceName>,
+    /// Share of calls to drop, by category; the sum is at most 1.
+    pub drops: Vec<DropShare>,
+    /// A/AAAA of the service's name lists backends with this port. Default:
+    /// the one port that all backends share, else none.
+    pub fallback_port: Option<u16>,
+    /// Its backends, as the file lists them.
+    pub backends: Vec<BackendConfig>,
+}
+
+/// One entry of `backends`. What is absent is left to other sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendConfig {
+    /// Where it is.
+    pub address: BackendAddr,
+    /// Its share relative to the others; 1 if no source says.
+    pub weight: Option<Weight>,
+    /// Where it stands.
+    pub zone: Option<Zone>,
+    /// Whether it should get no new calls.
+    pub drain: Option<bool>,
+}

@@ -1,0 +1,194 @@
+//! All services, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::metrics::FleetMetrics;
+use super::publisher::{self, READY_DEADLINE};
+use super::service::Service;
+use super::subscribers::EndReason;
+use crate::model::{RequestedName, ServiceName};
+use crate::plan::{Contribution, ServiceSettings, Source};
+
+/// Every service the balancer knows. Clones of the `Arc` are handles.
+#[derive(Debug)]
+pub struct Fleet {
+    services: DashMap<ServiceName, Arc<Service>>,
+    aliases: ArcSwap<BTreeMap<ServiceName, ServiceName>>,
+    configured: watch::Sender<bool>,
+    publishers: TaskTracker,
+    metrics: FleetMetrics,
+}
+
+/// Which services there should be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FleetConfig {
+    /// The services.
+    pub services: Vec<ServiceEntry>,
+}
+
+/// One service of a [`FleetConfig`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceEntry {
+    /// Its name; no other service and no alias has it.
+    pub name: ServiceName,
+    /// Its other names.
+    pub aliases: Vec<ServiceName>,
+    /// What its operator says of it as a whole.
+    pub settings: ServiceSettings,
+    /// Where its backends are learned. It is ready when each has answered.
+    pub sources: BTreeSet<Source>,
+}
+
+/// Why a name leads to no service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such service, and what services there are is known.
+    #[error("no service of this name is configured")]
+    Unknown,
+    /// Nothing is known of it yet; ask again.
+    #[error("the balancer does not know its backends yet")]
+    NotReady,
+}
+
+impl Fleet {
+    /// A fleet without services, which is not configured yet.
+    #[must_use]
+    pub fn new(metrics: FleetMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            services: DashMap::new(),
+            aliases: ArcSwap::default(),
+            configured: watch::Sender::new(false),
+            publishers: TaskTracker::new(),
+            metrics,
+        })
+    }
+
+    /// Makes these the services: adds, changes and removes what differs. The
+    /// streams of a removed service end, spread over two seconds.
+    pub fn configure(&self, config: FleetConfig) {
+        let names: BTreeSet<&ServiceName> = config.services.iter().map(|s| &s.name).collect();
+        let gone = |name: &ServiceName| !names.contains(name);
+        self.services.retain(|name, service| {
+            if gone(name) {
+                service.retire();
+            }
+            !gone(name)
+        });
+        let aliases = config.services.iter().flat_map(|entry| {
+            let aliases = entry.aliases.iter().cloned();
+            aliases.map(|alias| (alias, entry.name.clone()))
+        });
+        self.aliases.store(Arc::new(aliases.collect()));
+
+        for entry in config.services {
+            if let Some(service) = self.services.get(&entry.name) {
+                service.configure(entry.settings);
+                continue;
+            }
+            info!(service = %entry.name, "service added");
+            let service = Service::new(entry.name.clone(), entry.settings, entry.sources);
+            let service = Arc::new(service);
+            self.services.insert(entry.name, Arc::clone(&service));
+            let publisher = publisher::supervise(service, self.metrics.clone());
+            self.publishers.spawn(publisher);
+        }
+        self.configured.send_replace(true);
+    }
+
+    /// What `source` says of a service's backends; replaces what it said
+    /// before. Ignored if there is no such service.
+    pub fn contribute(&self, service: &ServiceName, source: Source, contribution: Contribution) {
+        if let Some(service) = self.services.get(service) {
+            service.contribute(source, contribution);
+        }
+    }
+
+    /// `source` does not answer for a service: what it said last stands.
+    pub fn mark_stale(&self, service: &ServiceName, source: Source) {
+        if let Some(service) = self.services.get(service) {
+            service.mark_stale(source);
+        }
+    }
+
+    /// Whether it is known which services there are.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        *self.configured.borrow()
+    }
+
+    /// Whether every service has something to send.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_configured() && self.services.iter().all(|s| s.snapshot().is_some())
+    }
+
+    /// Every service, by name.
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        let mut services: Vec<_> = self.services.iter().map(|s| Arc::clone(&s)).collect();
+        services.sort_by(|a, b| a.name().cmp(b.name()));
+        services
+    }
+
+    /// The service or alias of exactly this name, in lower case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Service>> {
+        if let Some(service) = self.services.get(name) {
+            return Some(Arc::clone(&service));
+        }
+        let aliases = self.aliases.load();
+        let service = self.services.get(aliases.get(name)?)?;
+        Some(Arc::clone(&service))
+    }
+
+    /// Every other name of a service.
+    #[must_use]
+    pub fn aliases(&self) -> Arc<BTreeMap<ServiceName, ServiceName>> {
+        self.aliases.load_full()
+    }
+
+    /// The service that a client's name means: one of the whole name, else one
+    /// of the name without its port.
+    #[must_use]
+    pub fn find(&self, name: &RequestedName) -> Option<Arc<Service>> {
+        self.get(name.exact()).or_else(|| self.get(name.host()))
+    }
+
+    /// The same, once there is something to send. Until then it waits, for a
+    /// client that hears nothing keeps what it has; after ten seconds it gives
+    /// up.
+    ///
+    /// # Errors
+    /// If there is no such service, or nothing is known of it in time.
+    pub async fn resolve(&self, name: &RequestedName) -> Result<Arc<Service>, ResolveError> {
+        let resolved = timeout(READY_DEADLINE, async {
+            let mut configured = self.configured.subscribe();
+            // The sender lives in self, so this ends only with a value.
+            let _ = configured.wait_for(|configured| *configured).await;
+            let service = self.find(name).ok_or(ResolveError::Unknown)?;
+            service.ready().await;
+            Ok(service)
+        });
+        resolved.await.unwrap_or(Err(ResolveError::NotReady))
+    }
+
+    /// Ends every stream, spread over `over`, and lets no new one in.
+    pub async fn end_streams(&self, over: Duration) {
+        let services = self.services();
+        join_all(services.iter().map(|service| {
+            let subscribers = service.subscribers();
+            subscribers.end_all(EndReason::ShuttingDown, over)
+        }))
+        .await;
+    }
+}

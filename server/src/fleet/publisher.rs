@@ -1,0 +1,144 @@
+//! The task that turns what is known of a service into snapshots.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::metrics::FleetMetrics;
+use super::service::Service;
+use super::snapshot::Snapshot;
+use super::subscribers::EndReason;
+use crate::plan::{Pace, Plan, PlanState, Publish, plan};
+
+/// A service publishes what it knows this long after it began, even if a
+/// source has not answered.
+pub(super) const READY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A stream that has not taken a publish for this long loses its connection.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often stalled streams are looked for.
+const STALL_CHECK: Duration = Duration::from_secs(10);
+
+/// Streams of a removed service end spread over this time.
+const REMOVAL_JITTER: Duration = Duration::from_secs(2);
+
+/// Pause before a failed publisher is started again; doubles up to the last.
+const RESTART_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Runs the publisher of a service until the service is retired, and starts it
+/// again if it fails; meanwhile the service keeps its snapshot.
+pub(super) async fn supervise(service: Arc<Service>, metrics: FleetMetrics) {
+    let (mut pause, longest) = RESTART_BACKOFF;
+    loop {
+        let run = AssertUnwindSafe(run(&service, &metrics)).catch_unwind();
+        if run.await.is_ok() {
+            break;
+        }
+        metrics.publisher_failed(service.name());
+        error!(
+            service = %service.name(),
+            restart_in = ?pause,
+            "the publisher failed; clients keep the list they have"
+        );
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    metrics.forget(service.name());
+}
+
+async fn run(service: &Service, metrics: &FleetMetrics) {
+    let mut state = PlanState::default();
+    let mut pace = Pace::default();
+    let mut candidate: Option<Plan> = None;
+    let ready_by = service.started() + READY_DEADLINE;
+    let mut stall_check = tokio::time::interval(STALL_CHECK);
+
+    // A restarted publisher must not miss what changed while it was away.
+    let mut dirty = true;
+    loop {
+        let (all, any) = service.answered();
+        let ready = service.snapshot().is_some() || all || (any && Instant::now() >= ready_by);
+        if dirty && ready {
+            dirty = false;
+            candidate = consider(service, &mut state, &mut pace);
+        }
+        let wake_at = match pace.decide(service.age()) {
+            Some(Publish::Now) => {
+                if let Some(plan) = candidate.take() {
+                    publish(service, plan, metrics);
+                }
+                pace.published(service.age());
+                None
+            }
+            Some(Publish::At(at)) => Some(service.started() + at),
+            None if !ready && any => Some(ready_by),
+            None => None,
+        };
+        let wake = async {
+            match wake_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = service.retired().cancelled() => {
+                info!(service = %service.name(), "service removed; ending its streams");
+                let ended = service.subscribers();
+                ended.end_all(EndReason::ServiceRemoved, REMOVAL_JITTER).await;
+                return;
+            }
+            () = service.changed().notified() => dirty = true,
+            // Pace said when to look again; or the deadline to be ready passed.
+            () = wake => {}
+            _ = stall_check.tick() => {
+                let closed = service.subscribers().close_stalled(service.age(), STALL_LIMIT);
+                if closed > 0 {
+                    metrics.stalled(closed);
+                    warn!(
+                        service = %service.name(),
+                        closed,
+                        "closed connections of clients that took no list for {STALL_LIMIT:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Plans anew, and tells the pace how far that is from what is published.
+fn consider(service: &Service, state: &mut PlanState, pace: &mut Pace) -> Option<Plan> {
+    let now = service.age();
+    let candidate = service.with_inputs(|input| plan(input, state, now));
+    let published = service.snapshot();
+    let lane = match &published {
+        Some(snapshot) => snapshot.plan.lane_to(&candidate),
+        None => Some(crate::plan::Lane::Change),
+    };
+    match lane {
+        Some(lane) => {
+            pace.changed(lane, now);
+            Some(candidate)
+        }
+        None => {
+            pace.settled();
+            None
+        }
+    }
+}
+
+fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics) {
+    let snapshot = Snapshot::next(service.snapshot().as_deref(), plan);
+    metrics.published(service.name(), &snapshot);
+    debug!(
+        service = %service.name(),
+        version = snapshot.version,
+        backends = snapshot.plan.members.len(),
+        "published"
+    );
+    service.publish(snapshot);
+}

@@ -1,0 +1,17 @@
+//! The nouns: what a service, a backend, a weight and a token are. Plain values
+//! that cannot be wrong once they exist.
+
+mod backend_addr;
+mod drop_share;
+mod service_name;
+mod token;
+mod weight;
+
+pub use backend_addr::{BackendAddr, BadBackendAddr};
+pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};
+pub use service_name::{BadServiceName, RequestedName, ServiceName};
+pub use token::{Nonce, Token};
+pub use weight::{BadWeight, Weight};
+
+/// Where a client or a backend stands, as the operator names it.
+pub type Zone = std::sync::Arc<str>;

@@ -1,0 +1,1 @@
+//! How often each backend and each drop stands in a list.

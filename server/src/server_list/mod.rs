@@ -1,0 +1,92 @@
+//! Weights to lists: `grpc.lb.v1` has no weight field, so a backend's weight is
+//! how often its address stands in the list, and a drop share is how many drop
+//! entries stand between them.
+//!
+//! [`ServerLists`] is what one group of clients of one service is sent. It has
+//! one variant if the weights come out exactly, else 16 that differ in their
+//! rounding, so that over all clients the shares are right. A variant is
+//! arranged and encoded when the first stream needs it, once, into one buffer
+//! that all its streams share (design: "What goes down a stream").
+
+mod counts;
+mod encode;
+mod order;
+
+pub use encode::{ListFrame, VariantList};
+
+use std::sync::OnceLock;
+
+use crate::model::{BackendAddr, DropShare};
+
+/// Variants of a list whose weights do not come out exactly.
+pub const VARIANTS: usize = 16;
+
+/// What the lists are made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListSpec {
+    /// Backends to list, each address once, weights above 0 and finite.
+    pub backends: Vec<ListedBackend>,
+    /// Whether the weights are the operator's own, untouched by a policy or by
+    /// slow start: only then whole numbers are taken as exact counts.
+    pub operator_weights: bool,
+    /// The mean weight that slots are scaled by. It is kept from list to list
+    /// while the true mean stays near, so that one backend's change does not
+    /// move the counts of the others. `None`: the mean of `backends`.
+    pub mean: Option<f64>,
+    /// Shares of all calls to drop; their sum is at most 1.
+    pub drops: Vec<DropShare>,
+}
+
+/// A backend and its share relative to the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ListedBackend {
+    /// Where it is.
+    pub addr: BackendAddr,
+    /// Above 0, finite.
+    pub weight: f64,
+}
+
+/// One turn of a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Call this backend: index into [`ListSpec::backends`].
+    Backend(u32),
+    /// Drop the call: index into [`ListSpec::drops`].
+    Drop(u32),
+}
+
+/// The lists of one group.
+#[derive(Debug)]
+pub struct ServerLists {
+    spec: ListSpec,
+    variants: Box<[OnceLock<VariantList>]>,
+}
+
+impl ServerLists {
+    /// Lists for `spec`. Nothing is arranged yet but the number of variants.
+    #[must_use]
+    pub fn new(spec: ListSpec) -> Self {
+        let _ = &spec;
+        todo!("the list helper writes this")
+    }
+
+    /// What the lists are made of.
+    #[must_use]
+    pub fn spec(&self) -> &ListSpec {
+        &self.spec
+    }
+
+    /// How many variants there are: 1 or [`VARIANTS`].
+    #[must_use]
+    pub fn variant_count(&self) -> usize {
+        self.variants.len()
+    }
+
+    /// The variant for the stream with this ordinal, which keeps it for life:
+    /// to move it would bias the dither.
+    #[must_use]
+    pub fn variant(&self, ordinal: u64) -> &VariantList {
+        let _ = ordinal;
+        todo!("the list helper writes this")
+    }
+}
