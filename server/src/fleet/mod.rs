@@ -18,3 +18,6 @@ pub use metrics::FleetMetrics;
 pub use service::{Service, SourceState};
 pub use snapshot::{Group, Listing, Snapshot};
 pub use subscribers::{EndReason, Subscription, Update};
+
+#[cfg(test)]
+mod tests;

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 /// Least time between two publishes of removals, and the quiet awaited before
 /// a change: short against a person, long against a burst of events.
-pub const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_millis(100);
 
 /// A change is not held back longer than this, however busy its source is.
-pub const CHANGE_MAX: Duration = Duration::from_secs(1);
+const CHANGE_MAX: Duration = Duration::from_secs(1);
 
 /// Least time between two publishes of weights that a policy moved.
-pub const WEIGHTS_EVERY: Duration = Duration::from_secs(5);
+const WEIGHTS_EVERY: Duration = Duration::from_secs(5);
 
 /// How urgent a difference between two plans is; the first is most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,1 +1,10 @@
-//! Under construction.
+//! Logs and metrics: where they go and what they are called.
+//!
+//! Metrics are structs that are handed down. Each module registers its own in
+//! the [`MetricsRegistry`]; there are no globals.
+
+mod logging;
+mod metrics;
+
+pub use logging::{BadLogFilter, LogFormat, init};
+pub use metrics::MetricsRegistry;

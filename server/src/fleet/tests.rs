@@ -1,0 +1,315 @@
+//! The fleet's promises, on a paused clock: no socket is involved.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::model::{BackendAddr, RequestedName, ServiceName, Weight};
+use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+
+const GREETER: &str = "greeter.test";
+
+fn name(name: &str) -> ServiceName {
+    ServiceName::parse(name).unwrap()
+}
+
+fn requested(name: &str) -> RequestedName {
+    RequestedName::parse(name).unwrap()
+}
+
+fn entry(service: &str) -> ServiceEntry {
+    ServiceEntry {
+        name: name(service),
+        aliases: Vec::new(),
+        settings: ServiceSettings::default(),
+        sources: [Source::File].into(),
+    }
+}
+
+fn backends(weights: &[(u8, f64)]) -> Contribution {
+    let member = |(host, weight): &(u8, f64)| {
+        let addr: BackendAddr = format!("10.0.0.{host}:80").parse().unwrap();
+        let fields = MemberFields {
+            weight: Some(Weight::new(*weight).unwrap()),
+            ..MemberFields::default()
+        };
+        (addr, fields)
+    };
+    Contribution {
+        members: weights.iter().map(member).collect(),
+    }
+}
+
+fn configured(services: &[&str]) -> Arc<Fleet> {
+    let fleet = Fleet::new(FleetMetrics::default());
+    fleet.configure(FleetConfig {
+        services: services.iter().map(|s| entry(s)).collect(),
+    });
+    fleet
+}
+
+async fn serving(weights: &[(u8, f64)]) -> (Arc<Fleet>, Arc<Service>) {
+    let fleet = configured(&[GREETER]);
+    fleet.contribute(&name(GREETER), Source::File, backends(weights));
+    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
+    (fleet, service)
+}
+
+async fn next(subscription: &mut Subscription) -> Update {
+    poll_fn(|cx| subscription.poll_next(cx)).await
+}
+
+async fn next_group(subscription: &mut Subscription) -> Arc<Group> {
+    match next(subscription).await {
+        Update::Group(group) => group,
+        Update::End(reason) => panic!("ended: {reason:?}"),
+    }
+}
+
+fn listed(group: &Group) -> usize {
+    match &group.listing {
+        Listing::Servers(lists) => lists.spec().backends.len(),
+        Listing::Fallback => 0,
+    }
+}
+
+fn subscribe(service: &Arc<Service>) -> Subscription {
+    service.subscribe(CancellationToken::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_found_with_port_dot_case_and_alias() {
+    let fleet = Fleet::new(FleetMetrics::default());
+    fleet.configure(FleetConfig {
+        services: vec![
+            ServiceEntry {
+                aliases: vec![name("greeter")],
+                ..entry(GREETER)
+            },
+            entry("greeter.test:81"),
+        ],
+    });
+    let found = |text: &str| fleet.find(&requested(text)).map(|s| s.name().to_string());
+    for spelling in [
+        "greeter.test",
+        "Greeter.test.",
+        "greeter.test:80",
+        "GREETER",
+        "greeter:5",
+    ] {
+        assert_eq!(found(spelling).as_deref(), Some(GREETER), "{spelling}");
+    }
+    assert_eq!(found("greeter.test:81").as_deref(), Some("greeter.test:81"));
+    assert_eq!(found("other.test"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_held_until_its_service_is_known() {
+    let fleet = Fleet::new(FleetMetrics::default());
+    let start = Instant::now();
+    let held = tokio::spawn({
+        let fleet = Arc::clone(&fleet);
+        async move {
+            fleet
+                .resolve(&requested(GREETER))
+                .await
+                .map(|_| start.elapsed())
+        }
+    });
+    tokio::time::advance(Duration::from_secs(3)).await;
+    fleet.configure(FleetConfig {
+        services: vec![entry(GREETER)],
+    });
+    tokio::time::advance(Duration::from_secs(3)).await;
+    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    let waited = held.await.unwrap().unwrap();
+    assert!(waited >= Duration::from_secs(6), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_ten_seconds_with_nothing_a_stream_is_turned_away() {
+    let silent = Fleet::new(FleetMetrics::default());
+    let unsynced = configured(&[GREETER]);
+    for fleet in [silent, unsynced] {
+        let start = Instant::now();
+        let resolved = fleet.resolve(&requested(GREETER)).await;
+        assert_eq!(resolved.err(), Some(ResolveError::NotReady));
+        assert_eq!(start.elapsed(), Duration::from_secs(10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_name_is_refused_at_once_when_the_services_are_known() {
+    let fleet = configured(&[GREETER]);
+    let start = Instant::now();
+    let resolved = fleet.resolve(&requested("other.test")).await;
+    assert_eq!(resolved.err(), Some(ResolveError::Unknown));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_ready_after_ten_seconds_with_the_sources_it_has() {
+    let fleet = Fleet::new(FleetMetrics::default());
+    fleet.configure(FleetConfig {
+        services: vec![ServiceEntry {
+            sources: [Source::File, Source::Etcd].into(),
+            ..entry(GREETER)
+        }],
+    });
+    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    let service = fleet.get(GREETER).unwrap();
+    let start = Instant::now();
+    service.ready().await;
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
+    assert_eq!(service.sources()[&Source::Etcd], SourceState::Syncing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_backend_leaves_at_once_and_a_new_one_joins_after_quiet() {
+    let (fleet, service) = serving(&[(1, 1.0), (2, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    assert_eq!(listed(&next_group(&mut stream).await), 2);
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    let start = Instant::now();
+    fleet.contribute(service.name(), Source::File, backends(&[(1, 1.0)]));
+    assert_eq!(listed(&next_group(&mut stream).await), 1);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+
+    fleet.contribute(
+        service.name(),
+        Source::File,
+        backends(&[(1, 1.0), (2, 1.0)]),
+    );
+    assert_eq!(listed(&next_group(&mut stream).await), 2);
+    // The paused clock ticks in milliseconds.
+    let waited = start.elapsed().as_millis();
+    assert!((100..=102).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reader_gets_only_the_newest_list() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    for backend in 2..5 {
+        let version = service.snapshot().unwrap().version;
+        let known: Vec<(u8, f64)> = (1..=backend).map(|b| (b, 1.0)).collect();
+        fleet.contribute(service.name(), Source::File, backends(&known));
+        service.newer_than(version).await;
+    }
+    assert_eq!(listed(&next_group(&mut stream).await), 4);
+    let again = poll_fn(|cx| Poll::Ready(stream.poll_next(cx))).await;
+    assert!(again.is_pending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_says_nothing_new_is_not_published() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let version = service.snapshot().unwrap().version;
+    fleet.contribute(service.name(), Source::File, backends(&[(1, 1.0)]));
+    fleet.mark_stale(service.name(), Source::File);
+    let newer = timeout(Duration::from_secs(60), service.newer_than(version)).await;
+    assert!(newer.is_err());
+    assert_eq!(service.snapshot().unwrap().plan.members.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_backends_are_all_drained_falls_back() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    fleet.contribute(service.name(), Source::File, backends(&[(1, 0.0)]));
+    let group = next_group(&mut stream).await;
+    assert!(matches!(group.listing, Listing::Fallback));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_keeps_its_bytes_while_it_does_not_change() {
+    let (fleet, service) = serving(&[(1, 1.0), (2, 0.0)]).await;
+    let before = service.snapshot().unwrap();
+    fleet.contribute(
+        service.name(),
+        Source::File,
+        backends(&[(1, 1.0), (2, 0.0), (3, 0.0)]),
+    );
+    service.newer_than(before.version).await;
+    let after = service.snapshot().unwrap();
+    assert_eq!(after.plan.members.len(), 3);
+    assert!(Arc::ptr_eq(&before.groups[0], &after.groups[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordinals_are_dense_and_the_smallest_free_one_is_taken() {
+    let (_fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut streams: Vec<Subscription> = (0..5).map(|_| subscribe(&service)).collect();
+    assert_eq!(service.stream_count(), 5);
+    streams.remove(3);
+    streams.remove(1);
+    assert_eq!(service.stream_count(), 3);
+    assert_eq!(subscribe(&service).ordinal(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_a_removed_service_end_and_none_joins() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut streams: Vec<Subscription> = (0..20).map(|_| subscribe(&service)).collect();
+    for stream in &mut streams {
+        next_group(stream).await;
+    }
+    let start = Instant::now();
+    fleet.configure(FleetConfig::default());
+    let mut ends = BTreeMap::new();
+    for stream in &mut streams {
+        let end = next(stream).await;
+        assert!(matches!(end, Update::End(EndReason::ServiceRemoved)));
+        ends.insert(stream.ordinal(), start.elapsed());
+    }
+    assert!(start.elapsed() > Duration::from_secs(1));
+    assert!(start.elapsed() <= Duration::from_secs(2));
+    let refused = service.subscribe(CancellationToken::new());
+    assert_eq!(refused.err(), Some(EndReason::ServiceRemoved));
+    let again = fleet.resolve(&requested(GREETER)).await;
+    assert_eq!(again.err(), Some(ResolveError::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_every_stream_within_its_time() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut streams: Vec<Subscription> = (0..10).map(|_| subscribe(&service)).collect();
+    let start = Instant::now();
+    fleet.end_streams(Duration::from_secs(5)).await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+    for stream in &mut streams {
+        let end = next(stream).await;
+        assert!(matches!(end, Update::End(EndReason::ShuttingDown)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_for_a_minute_loses_its_connection() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let (stuck, reading) = (CancellationToken::new(), CancellationToken::new());
+    let mut streams = [&stuck, &reading].map(|c| service.subscribe(c.clone()).unwrap());
+    for stream in &mut streams {
+        next_group(stream).await;
+    }
+    fleet.contribute(
+        service.name(),
+        Source::File,
+        backends(&[(1, 1.0), (2, 1.0)]),
+    );
+    let [_stuck_stream, reading_stream] = &mut streams;
+    assert_eq!(listed(&next_group(reading_stream).await), 2);
+    let start = Instant::now();
+    stuck.cancelled().await;
+    assert!(start.elapsed() >= Duration::from_secs(59));
+    assert!(start.elapsed() <= Duration::from_secs(75));
+    assert!(!reading.is_cancelled());
+}

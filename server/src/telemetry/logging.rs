@@ -1,0 +1,52 @@
+//! Logs go to stderr; stdout is for answers.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{filter}` is no log filter ({reason}); write a level, as info, or targets, as lookaside_server=debug,h2=warn"
+)]
+pub struct BadLogFilter {
+    filter: String,
+    reason: String,
+}
+
+/// Starts logging. `filter` is `RUST_LOG` syntax; without one, `RUST_LOG`
+/// counts, and without that `info`.
+///
+/// # Errors
+/// If the filter is malformed.
+pub fn init(filter: Option<&str>, format: LogFormat) -> Result<(), BadLogFilter> {
+    let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let filter = filter.or(from_env.as_deref()).unwrap_or("info");
+    let filter = EnvFilter::try_new(filter).map_err(|error| BadLogFilter {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let ansi = std::io::stderr().is_terminal();
+    let lines = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi);
+    // A second start, as in tests, keeps the first.
+    let _ = match format {
+        LogFormat::Text => lines.with_target(false).finish().try_init(),
+        LogFormat::Json => lines.json().finish().try_init(),
+    };
+    Ok(())
+}
