@@ -33,22 +33,29 @@ const RESTART_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// Runs the publisher of a service until the service is retired, and starts it
 /// again if it fails; meanwhile the service keeps its snapshot.
 pub(super) async fn supervise(service: Arc<Service>, metrics: FleetMetrics) {
-    let (mut pause, longest) = RESTART_BACKOFF;
-    loop {
-        let run = AssertUnwindSafe(run(&service, &metrics)).catch_unwind();
-        if run.await.is_ok() {
-            break;
-        }
+    let failed = |pause: Duration| {
         metrics.publisher_failed(service.name());
         error!(
             service = %service.name(),
             restart_in = ?pause,
             "the publisher failed; clients keep the list they have"
         );
+    };
+    restart_on_panic(|| run(&service, &metrics), failed).await;
+    metrics.forget(service.name());
+}
+
+/// Runs a task to its end; after a panic again, after a pause that doubles.
+async fn restart_on_panic<F: Future<Output = ()>>(
+    mut task: impl FnMut() -> F,
+    failed: impl Fn(Duration),
+) {
+    let (mut pause, longest) = RESTART_BACKOFF;
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        failed(pause);
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
-    metrics.forget(service.name());
 }
 
 async fn run(service: &Service, metrics: &FleetMetrics) {
@@ -141,4 +148,24 @@ fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics) {
         "published"
     );
     service.publish(snapshot);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publisher_that_fails_is_started_again_ever_more_slowly() {
+        let runs = Cell::new(0u32);
+        let pauses = RefCell::new(Vec::new());
+        let task = || async {
+            runs.set(runs.get() + 1);
+            assert!(runs.get() > 8, "fails on purpose");
+        };
+        restart_on_panic(task, |pause| pauses.borrow_mut().push(pause.as_secs())).await;
+        assert_eq!(runs.get(), 9);
+        assert_eq!(pauses.into_inner(), [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
 }
