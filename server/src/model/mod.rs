@@ -10,6 +10,7 @@ mod weight;
 pub use backend_addr::{BackendAddr, BadBackendAddr};
 pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};
 pub use service_name::{BadServiceName, RequestedName, ServiceName};
+pub(crate) use token::hash;
 pub use token::{Nonce, Token};
 pub use weight::{BadWeight, Weight};
 

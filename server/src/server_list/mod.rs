@@ -9,14 +9,20 @@
 //! that all its streams share (design: "What goes down a stream").
 
 mod counts;
+mod drops;
 mod encode;
+mod entry;
+mod frame;
 mod order;
 
-pub use encode::{ListFrame, VariantList};
+pub use encode::VariantList;
+pub use frame::ListFrame;
 
 use std::sync::OnceLock;
 
 use crate::model::{BackendAddr, DropShare};
+use counts::Counts;
+use encode::Items;
 
 /// Variants of a list whose weights do not come out exactly.
 pub const VARIANTS: usize = 16;
@@ -59,6 +65,8 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct ServerLists {
     spec: ListSpec,
+    counts: Counts,
+    items: OnceLock<Items>,
     variants: Box<[OnceLock<VariantList>]>,
 }
 
@@ -66,8 +74,13 @@ impl ServerLists {
     /// Lists for `spec`. Nothing is arranged yet but the number of variants.
     #[must_use]
     pub fn new(spec: ListSpec) -> Self {
-        let _ = &spec;
-        todo!("the list helper writes this")
+        let counts = Counts::new(&spec);
+        Self {
+            variants: (0..counts.variants()).map(|_| OnceLock::new()).collect(),
+            items: OnceLock::new(),
+            counts,
+            spec,
+        }
     }
 
     /// What the lists are made of.
@@ -86,7 +99,13 @@ impl ServerLists {
     /// to move it would bias the dither.
     #[must_use]
     pub fn variant(&self, ordinal: u64) -> &VariantList {
-        let _ = ordinal;
-        todo!("the list helper writes this")
+        let variant = (ordinal % self.variants.len() as u64) as usize;
+        self.variants[variant].get_or_init(|| {
+            let items = self.items.get_or_init(|| Items::new(&self.spec));
+            VariantList::new(items.clone(), &self.counts.variant(variant))
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! How many drop entries stand among the backends of a list.
+//!
+//! Clients walk the whole list and drop the call whose turn is a drop entry's;
+//! so a category with share d of all calls takes d of all entries, that is
+//! B·d/(1−Σd) beside B backend entries.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::counts::Slots;
+use crate::model::{DropCategory, DropShare};
+
+/// How far a category's share of an exact list may be off: 0.1 point.
+const TOLERANCE: f64 = 0.001;
+
+/// Below this share of calls that go to backends, none do: a sum of shares that
+/// is meant as 1 need not be exactly 1.
+const NONE: f64 = 1e-9;
+
+/// The drop shares of a spec, made sound.
+#[derive(Debug)]
+pub(super) struct Shares {
+    each: Vec<f64>,
+    ids: Vec<u64>,
+    calls: f64,
+}
+
+/// The drop entries of all variants.
+#[derive(Debug)]
+pub(super) enum DropPlan {
+    /// So many of each category in the one variant.
+    Exact(Vec<u32>),
+    /// As many as the backend entries of the variant ask for, with at most
+    /// `max` entries in all.
+    Dithered {
+        /// Of each category.
+        shares: Shares,
+        /// Entries of the longest list.
+        max: u32,
+    },
+}
+
+impl Shares {
+    pub(super) fn new(drops: &[DropShare]) -> Self {
+        let usable = |share: f64| if share > 0.0 { share.min(1.0) } else { 0.0 };
+        let mut each: Vec<f64> = drops.iter().map(|drop| usable(drop.share)).collect();
+        let sum: f64 = each.iter().sum();
+        if sum > 1.0 - NONE {
+            each.iter_mut().for_each(|share| *share /= sum);
+        }
+        Self {
+            each,
+            ids: drops.iter().map(|drop| id(&drop.category)).collect(),
+            calls: if sum > 1.0 - NONE { 0.0 } else { 1.0 - sum },
+        }
+    }
+
+    /// Share of all calls, for each category.
+    pub(super) fn each(&self) -> &[f64] {
+        &self.each
+    }
+
+    /// Share of all calls that go to backends; 0 if all are dropped.
+    pub(super) fn calls(&self) -> f64 {
+        self.calls
+    }
+
+    /// Whether so many entries beside so many backend entries are near enough.
+    fn are_met_by(&self, drops: &[u32], backends: u32) -> bool {
+        let total = f64::from(backends + drops.iter().sum::<u32>());
+        self.each.iter().zip(drops).all(|(share, drops)| {
+            // A share of 0.05 % is not met by no drop at all.
+            (f64::from(*drops) / total - share).abs() <= TOLERANCE.min(share / 2.0)
+        })
+    }
+}
+
+impl DropPlan {
+    /// For a list whose backends' counts are dithered.
+    pub(super) fn dithered(shares: Shares, max: u32) -> Self {
+        if shares.each.iter().all(|share| *share == 0.0) {
+            return Self::Exact(vec![0; shares.each.len()]);
+        }
+        Self::Dithered { shares, max }
+    }
+
+    /// For a list with exactly `round` backend entries, at most `max` in all.
+    /// Returns how often to repeat it, too: the fewest times that bring every
+    /// category within [`TOLERANCE`]. If none does, dither over the longest.
+    pub(super) fn exact(shares: Shares, round: f64, max: u32) -> (u32, Self) {
+        let round = round.max(1.0);
+        let most = (f64::from(max) * shares.calls / round).max(1.0) as u32;
+        for repeats in 1..=most {
+            let backends = f64::from(repeats) * round;
+            let counts = shares
+                .each
+                .iter()
+                .map(|d| (backends * d / shares.calls).round() as u32);
+            let counts: Vec<u32> = counts.collect();
+            if shares.are_met_by(&counts, backends as u32) {
+                return (repeats, Self::Exact(counts));
+            }
+        }
+        (most, Self::dithered(shares, max))
+    }
+
+    /// For a list without backends, of at most `max` entries.
+    pub(super) fn only(shares: &Shares, max: u32) -> Self {
+        let sum: f64 = shares.each.iter().sum();
+        if sum == 0.0 {
+            return Self::Exact(vec![0; shares.each.len()]);
+        }
+        let shares = Shares {
+            each: shares.each.iter().map(|share| share / sum).collect(),
+            ids: shares.ids.clone(),
+            calls: 0.0,
+        };
+        let fits = |len: u32| {
+            let counts = apportion(&shares.each, len);
+            shares.are_met_by(&counts, 0).then_some(counts)
+        };
+        let counts = (1..max).find_map(fits);
+        Self::Exact(counts.unwrap_or_else(|| apportion(&shares.each, max)))
+    }
+
+    /// Whether variants differ in their drops.
+    pub(super) fn is_dithered(&self) -> bool {
+        matches!(self, Self::Dithered { .. })
+    }
+
+    /// Adds the counts of a variant that has so many backend entries.
+    pub(super) fn extend(&self, counts: &mut Vec<u32>, backends: u32, variant: usize) {
+        match self {
+            Self::Exact(drops) => counts.extend(drops),
+            Self::Dithered { shares, max } => {
+                let dropped = 1.0 - shares.calls;
+                let wanted = f64::from(backends) * dropped / shares.calls;
+                let total = wanted.min(f64::from(max.saturating_sub(backends)));
+                counts.extend(
+                    shares
+                        .each
+                        .iter()
+                        .zip(&shares.ids)
+                        .map(|(share, id)| Slots::new(total * share / dropped, *id).count(variant)),
+                );
+            }
+        }
+    }
+}
+
+/// A stable hash of a category, as a backend has one of its address.
+pub(super) fn id(category: &DropCategory) -> u64 {
+    xxh3_64(category.as_str().as_bytes())
+}
+
+/// `len` entries dealt by these shares, whose sum is 1: each gets its share
+/// rounded down, and the largest remainders one more.
+fn apportion(shares: &[f64], len: u32) -> Vec<u32> {
+    let ideal = |share: &f64| share * f64::from(len);
+    let mut counts: Vec<u32> = shares.iter().map(|share| ideal(share) as u32).collect();
+    let mut by_remainder: Vec<usize> = (0..shares.len()).collect();
+    by_remainder.sort_by(|a, b| {
+        ideal(&shares[*b])
+            .fract()
+            .total_cmp(&ideal(&shares[*a]).fract())
+    });
+    let dealt: u32 = counts.iter().sum();
+    for index in by_remainder
+        .into_iter()
+        .take(len.saturating_sub(dealt) as usize)
+    {
+        counts[index] += 1;
+    }
+    counts
+}
