@@ -72,7 +72,7 @@ async fn next_group(subscription: &mut Subscription) -> Arc<Group> {
     }
 }
 
-fn listed(group: &Group) -> usize {
+fn listed(group: &Arc<Group>) -> usize {
     match &group.listing {
         Listing::Servers(lists) => lists.spec().backends.len(),
         Listing::Fallback => 0,
