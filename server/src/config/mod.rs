@@ -6,13 +6,16 @@
 
 mod edit;
 mod error;
+mod nearest;
 mod parse;
+mod read;
+mod service;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,8 +39,9 @@ pub struct Config {
 pub struct BalancerConfig {
     /// Where to listen. Default `0.0.0.0:9000`.
     pub listen: SocketAddr,
-    /// Addresses of all replicas, which DNS answers. Default: `listen`, if
-    /// that is no wildcard.
+    /// Addresses of all replicas, which DNS answers; none is a wildcard or has
+    /// port 0. Default: `listen`. Empty only if that is a wildcard, and then
+    /// DNS is off, or has port 0, and then it is what the system chose.
     pub advertise: Vec<SocketAddr>,
     /// Interval of statistics asked of clients, at least 1 s. Default 5 s.
     pub report_interval: Duration,
@@ -45,6 +49,18 @@ pub struct BalancerConfig {
     pub shutdown: Duration,
     /// `[balancer.tls]`; plaintext if absent.
     pub tls: Option<TlsConfig>,
+}
+
+impl Default for BalancerConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 9000).into(),
+            advertise: Vec::new(),
+            report_interval: Duration::from_secs(5),
+            shutdown: Duration::from_secs(10),
+            tls: None,
+        }
+    }
 }
 
 /// `[balancer.tls]`: PEM files, read again when they change.
@@ -65,6 +81,14 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
 }
 
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9001).into(),
+        }
+    }
+}
+
 /// `[dns]`: the embedded authoritative server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsConfig {
@@ -76,6 +100,17 @@ pub struct DnsConfig {
     pub target: Option<String>,
     /// Whether `_grpc_config.<service>` TXT is answered. Default true.
     pub service_config: bool,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::UNSPECIFIED, 9053).into(),
+            ttl: Duration::from_secs(5),
+            target: None,
+            service_config: true,
+        }
+    }
 }
 
 /// One `[[service]]`.

@@ -1,0 +1,251 @@
+//! `[[service]]`: reading services, their backends and their drops.
+
+use std::collections::BTreeMap;
+
+use super::error::{Faults, Place};
+use super::nearest::list;
+use super::read::{Node, Table};
+use super::{BackendConfig, DnsConfig, ServiceConfig};
+use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
+
+/// Longest name of a zone, in bytes, as of a label value in Kubernetes.
+const MAX_ZONE_LEN: usize = 63;
+
+/// Shares that are written to sum to 1 may be over it by what binary fractions
+/// lose.
+const SHARE_ROUNDING: f64 = 1e-9;
+
+/// Keys of a service whose feature is designed, but not there yet.
+const LATER: [&str; 9] = [
+    "cidrs",
+    "discovery",
+    "health",
+    "hold",
+    "match",
+    "register",
+    "shadow",
+    "slow_start",
+    "subset",
+];
+
+/// The same of a backend.
+const LATER_OF_BACKEND: [&str; 2] = ["labels", "priority"];
+
+/// Policies that are designed, but not there yet.
+const LATER_POLICIES: [&str; 2] = ["feedback", "weighted_round_robin"];
+
+/// Which services have which names, so that each means one.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    taken: BTreeMap<ServiceName, Place>,
+}
+
+/// Reads `service`.
+pub(super) fn read_all(
+    node: &Node<'_>,
+    names: &mut Names,
+    faults: &mut Faults,
+) -> Vec<ServiceConfig> {
+    let services = node.array(faults, "[[service]]").unwrap_or_default();
+    let services = services.iter().filter_map(|node| {
+        let table = node.table(faults, "[[service]]")?;
+        read_service(table, names, faults)
+    });
+    services.collect()
+}
+
+fn read_service(
+    mut table: Table<'_>,
+    names: &mut Names,
+    faults: &mut Faults,
+) -> Option<ServiceConfig> {
+    let name = table.require("name", faults, "\"greeter.example.com\"");
+    let name = name.and_then(|node| names.read(&node, faults));
+    let aliases = table.take("aliases");
+    let aliases = aliases.and_then(|node| node.array(faults, "[\"greeter\"]"));
+    let aliases = aliases.unwrap_or_default();
+    let aliases = aliases.iter().filter_map(|node| names.read(node, faults));
+    let aliases = aliases.collect();
+
+    if let Some(node) = table.take("policy") {
+        check_policy(&node, faults);
+    }
+    let drops = table.take("drop");
+    let drops = drops.map(|node| read_drops(&node, faults));
+    let fallback_port = table.take("fallback_port");
+    let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
+    let backends = table.take("backends");
+    let backends = backends.map(|node| read_backends(&node, faults));
+    table.finish(faults, &LATER);
+    Some(ServiceConfig {
+        name: name?,
+        aliases,
+        drops: drops.unwrap_or_default(),
+        fallback_port,
+        backends: backends.unwrap_or_default(),
+    })
+}
+
+fn check_policy(node: &Node<'_>, faults: &mut Faults) {
+    match node.text(faults, "\"static\"") {
+        None | Some("static") => {}
+        Some(later) if LATER_POLICIES.contains(&later) => {
+            let message = format!(
+                "policy `{later}` is not yet supported by this version; write \"static\" or remove it"
+            );
+            faults.wrong(&node.place, message);
+        }
+        Some(other) => {
+            let message = format!(
+                "there is no policy `{other}`; there is `static`, and {} are not yet supported",
+                list(LATER_POLICIES)
+            );
+            faults.wrong(&node.place, message);
+        }
+    }
+}
+
+fn read_drops(node: &Node<'_>, faults: &mut Faults) -> Vec<DropShare> {
+    let example = "{ maintenance = 0.05 }";
+    let Some(table) = node.table(faults, example) else {
+        return Vec::new();
+    };
+    let mut drops = Vec::new();
+    for (name, node) in table.entries() {
+        let category = match DropCategory::new(name) {
+            Ok(category) => Some(category),
+            Err(error) => {
+                faults.wrong(&node.place, error);
+                None
+            }
+        };
+        let Some(share) = node.number(faults, "0.05") else {
+            continue;
+        };
+        // A stand-in shows whether the share is right if the category is not.
+        let probe = || DropCategory::new("category").ok();
+        let Some(any) = category.clone().or_else(probe) else {
+            continue;
+        };
+        match DropShare::new(any, share) {
+            Ok(drop) => drops.extend(category.map(|_| drop)),
+            Err(error) if share == 0.0 => {
+                let message = format!("{error}; to drop nothing, remove it");
+                faults.wrong(&node.place, message);
+            }
+            Err(error) => faults.wrong(&node.place, error),
+        }
+    }
+    let sum: f64 = drops.iter().map(|drop| drop.share).sum();
+    if sum > 1.0 + SHARE_ROUNDING {
+        let message = format!("the shares sum to {sum}; all of a service's are at most 1 together");
+        faults.clash(&node.place, message);
+    }
+    drops
+}
+
+fn read_backends(node: &Node<'_>, faults: &mut Faults) -> Vec<BackendConfig> {
+    let example = "[{ address = \"10.0.1.1:50051\", weight = 3 }]";
+    let mut seen: BTreeMap<BackendAddr, String> = BTreeMap::new();
+    let mut backends = Vec::new();
+    for node in node.array(faults, example).unwrap_or_default() {
+        let example = "{ address = \"10.0.1.1:50051\", weight = 3 }";
+        let Some(mut table) = node.table(faults, example) else {
+            continue;
+        };
+        let address = table.require("address", faults, "\"10.0.1.1:50051\"");
+        let address = address.and_then(|node| {
+            let address: BackendAddr = node.parsed(faults, "\"10.0.1.1:50051\"")?;
+            if let Some(first) = seen.get(&address) {
+                let message = format!("{address} is already the address of {first}");
+                faults.clash(&node.place, message);
+            }
+            Some(address)
+        });
+        if let Some(address) = address {
+            seen.entry(address)
+                .or_insert_with(|| node.place.key.clone());
+        }
+        let weight = table.take("weight");
+        let weight = weight.and_then(|node| read_weight(&node, faults));
+        let zone = table.take("zone").and_then(|node| read_zone(&node, faults));
+        let drain = table.take("drain");
+        let drain = drain.and_then(|node| node.boolean(faults, "true"));
+        table.finish(faults, &LATER_OF_BACKEND);
+        backends.extend(address.map(|address| BackendConfig {
+            address,
+            weight,
+            zone,
+            drain,
+        }));
+    }
+    backends
+}
+
+fn read_weight(node: &Node<'_>, faults: &mut Faults) -> Option<Weight> {
+    let weight = Weight::new(node.number(faults, "3")?);
+    weight
+        .map_err(|error| faults.wrong(&node.place, error))
+        .ok()
+}
+
+fn read_zone(node: &Node<'_>, faults: &mut Faults) -> Option<Zone> {
+    let zone = node.text(faults, "\"eu-west-1a\"")?;
+    if zone.is_empty() || zone.len() > MAX_ZONE_LEN || zone.chars().any(char::is_control) {
+        let message = format!("`{zone}` is no zone; write 1 to {MAX_ZONE_LEN} printable bytes");
+        faults.wrong(&node.place, message);
+        return None;
+    }
+    Some(zone.into())
+}
+
+impl Names {
+    /// A name of a service, which nobody else has.
+    fn read(&mut self, node: &Node<'_>, faults: &mut Faults) -> Option<ServiceName> {
+        let text = node.text(faults, "\"greeter.example.com\"")?;
+        let name = match ServiceName::parse(text) {
+            Ok(name) => name,
+            Err(error) => {
+                faults.wrong(&node.place, error);
+                return None;
+            }
+        };
+        if let Some(first) = self.taken.get(&name) {
+            let message = format!(
+                "`{name}` is already {}; a name means one service",
+                first.key
+            );
+            faults.clash(&node.place, message);
+        } else {
+            self.taken.insert(name.clone(), node.place.clone());
+        }
+        Some(name)
+    }
+
+    /// No name may be one that DNS answers with the balancer's addresses.
+    pub(super) fn check_against(&self, dns: &DnsConfig, faults: &mut Faults) {
+        for (name, place) in &self.taken {
+            if dns.target.as_deref() == Some(name.host()) {
+                let message = format!(
+                    "`{name}` is also dns.target, which names the balancer; \
+                     write another target, as \"lb.{}\"",
+                    name.host()
+                );
+                faults.clash(place, message);
+            }
+            let Some((label, rest)) = name.host().split_once('.') else {
+                continue;
+            };
+            let digits = label.strip_prefix("lb");
+            let of_balancer = digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+            let of_service = self.taken.keys().any(|other| other.host() == rest);
+            if dns.target.is_none() && of_balancer && of_service {
+                let message = format!(
+                    "`{name}` is what DNS calls the balancer of `{rest}`; \
+                     write [dns] target to call it otherwise"
+                );
+                faults.clash(place, message);
+            }
+        }
+    }
+}
