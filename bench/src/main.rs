@@ -1,2 +1,58 @@
-//! Bench.
-fn main() {}
+//! Load generators, with a baseline beside what they measure.
+//!
+//! | command | what it measures |
+//! |---|---|
+//! | `fanout` | a changed list to N streams: time, CPU, memory, beside two servers made of tonic |
+//! | `storm` | N clients at once, and again after the balancer was killed |
+//!
+//! `bench/README.md` says how, and has the results.
+
+mod backends;
+mod child;
+mod clock;
+mod fanout;
+mod process;
+mod serve;
+mod storm;
+mod swarm;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+// Every process of a run, as the `lookaside` binary has it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "lookaside-bench",
+    about = "Measures the balancer beside a baseline"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A changed list to N streams, beside two servers made of tonic.
+    Fanout(fanout::FanoutArgs),
+    /// N clients at once, and again after the server was killed.
+    Storm(storm::StormArgs),
+    /// A server under test; the other commands start it.
+    #[command(hide = true)]
+    Serve(serve::ServeArgs),
+    /// The clients; the other commands start them.
+    #[command(hide = true)]
+    Swarm(swarm::SwarmArgs),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Fanout(args) => fanout::run(&args),
+        Command::Storm(args) => storm::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Swarm(args) => swarm::run(args),
+    }
+}
