@@ -9,11 +9,13 @@ mod error;
 mod nearest;
 mod parse;
 mod read;
+mod reload;
 mod service;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub use error::{ConfigError, ConfigErrors};
 pub use parse::parse;
+pub use reload::{Outcome, Refusal, reload};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,0 +1,275 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const FILE: &str = r#"
+[balancer]
+listen = "0.0.0.0:9000"
+advertise = ["10.0.0.5:9000", "10.0.0.6:9000"]
+report_interval = "5s"
+
+[balancer.tls]
+cert = "server.pem"
+key = "server.key"
+
+[admin]
+listen = "127.0.0.1:9001"
+
+[dns]
+listen = "0.0.0.0:9053"
+ttl = "5s"
+
+[[service]]
+name = "greeter.example.com"
+aliases = ["greeter"]
+drop = { maintenance = 0.05 }
+backends = [
+  { address = "10.0.1.1:50051", weight = 3 },
+  { address = "10.0.1.2:50051", drain = true },
+]
+
+[[service]]
+name = "teller.example.com"
+fallback_port = 50051
+
+[[service.backends]]
+address = "10.0.2.1:50051"
+weight = 12.5
+
+[[service.backends]]
+address = "10.0.2.2:50051"
+zone = "a"
+"#;
+
+fn running() -> Config {
+    parse(FILE, "test").unwrap()
+}
+
+fn outcome(text: &str) -> Outcome {
+    reload(&running(), text, "lookaside.toml", false)
+}
+
+fn applied(text: &str) -> (Config, Vec<&'static str>) {
+    match outcome(text) {
+        Outcome::Applied { config, restart } => (*config, restart),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal(text: &str) -> String {
+    match outcome(text) {
+        Outcome::Refused(refusal) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_the_same_is_unchanged() {
+    let restart = vec![];
+    assert_eq!(outcome(FILE), Outcome::Unchanged { restart });
+    let restart = vec![];
+    let text = format!("# a comment\n{FILE}");
+    assert_eq!(outcome(&text), Outcome::Unchanged { restart });
+}
+
+#[test]
+fn a_changed_weight_is_applied_and_needs_no_restart() {
+    let (config, restart) = applied(&FILE.replace("weight = 3", "weight = 5"));
+    let weight = config.services[0].backends[0].weight.unwrap();
+    assert_eq!(weight.value(), 5.0);
+    assert!(restart.is_empty());
+}
+
+#[test]
+fn sockets_and_tls_paths_wait_for_a_restart_while_the_rest_is_applied() {
+    let text = FILE
+        .replace("0.0.0.0:9000", "0.0.0.0:9900")
+        .replace("server.pem", "other.pem")
+        .replace("127.0.0.1:9001", "127.0.0.1:9901")
+        .replace("0.0.0.0:9053", "0.0.0.0:9953")
+        .replace("ttl = \"5s\"", "ttl = \"7s\"")
+        .replace("weight = 3", "weight = 5");
+    let (config, restart) = applied(&text);
+    assert_eq!(
+        restart,
+        [
+            "balancer.listen",
+            "balancer.tls",
+            "admin.listen",
+            "dns.listen"
+        ]
+    );
+    let mut wanted = running();
+    wanted.dns.as_mut().unwrap().ttl = std::time::Duration::from_secs(7);
+    wanted.services[0].backends[0].weight = Some(crate::model::Weight::new(5.0).unwrap());
+    assert_eq!(config, wanted);
+
+    // Once the file is back to what runs, nothing waits any more.
+    let text = FILE.replace("weight = 3", "weight = 5");
+    let back = reload(&config, &text, "lookaside.toml", false);
+    assert!(matches!(back, Outcome::Applied { restart, .. } if restart.is_empty()));
+}
+
+#[test]
+fn dns_is_switched_by_a_restart_and_keeps_its_answers_until_then() {
+    let start = FILE.find("[dns]").unwrap();
+    let end = FILE.find("[[service]]").unwrap();
+    let without = format!("{}{}", &FILE[..start], &FILE[end..]);
+    let advertise = "advertise = [\"10.0.0.5:9000\", \"10.0.0.6:9000\"]\n";
+    let without = without.replace(advertise, "");
+    let restart = vec!["dns"];
+    assert_eq!(outcome(&without), Outcome::Unchanged { restart });
+
+    let running = parse(&without, "test").unwrap();
+    match reload(&running, FILE, "test", false) {
+        Outcome::Applied { config, restart } => {
+            assert_eq!(restart, ["dns"]);
+            assert_eq!(config.dns, None);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_unstated_advertise_follows_the_socket_that_is_bound() {
+    let file = |port| format!("balancer.listen = \"10.0.0.1:{port}\"\n[dns]\n");
+    let running = parse(&file(1), "test").unwrap();
+    let restart = vec!["balancer.listen"];
+    assert_eq!(
+        reload(&running, &file(2), "test", false),
+        Outcome::Unchanged { restart }
+    );
+}
+
+#[test]
+fn a_file_without_services_is_refused() {
+    let text = &FILE[..FILE.find("[[service]]").unwrap()];
+    let refusal = refusal(text);
+    assert!(refusal.contains("2 are running"), "{refusal}");
+    assert!(refusal.contains("lookaside drain"), "{refusal}");
+    assert!(refusal.contains("--allow-empty"), "{refusal}");
+    let allowed = reload(&running(), text, "test", true);
+    assert!(matches!(allowed, Outcome::Applied { config, .. } if config.services.is_empty()));
+}
+
+#[test]
+fn a_service_that_would_lose_all_backends_is_named() {
+    let start = FILE.find("[[service.backends]]").unwrap();
+    let refusal = refusal(&FILE[..start]);
+    assert!(
+        refusal.starts_with("lookaside.toml: `teller.example.com` has no backends any more"),
+        "{refusal}"
+    );
+    let allowed = reload(&running(), &FILE[..start], "test", true);
+    assert!(matches!(allowed, Outcome::Applied { .. }));
+}
+
+#[test]
+fn a_service_may_be_removed_or_drained_or_added_empty() {
+    let second = FILE.rfind("[[service]]").unwrap();
+    let (config, _) = applied(&FILE[..second]);
+    assert_eq!(config.services.len(), 1);
+    let drained = FILE.replace("weight = 3", "drain = true");
+    let (config, _) = applied(&drained);
+    assert!(
+        config.services[0]
+            .backends
+            .iter()
+            .all(|b| b.drain == Some(true))
+    );
+    let (config, _) = applied(&format!("{FILE}\n[[service]]\nname = \"new\"\n"));
+    assert_eq!(config.services.len(), 3);
+}
+
+#[test]
+fn an_invalid_file_is_refused_with_its_places() {
+    let refusal = refusal(&FILE.replace("weight = 3", "weight = -3"));
+    assert!(refusal.starts_with("lookaside.toml:23:42: service[0].backends[0].weight: "), "{refusal}");
+}
+
+/// No service that is still there has lost its last backend.
+fn no_service_is_emptied(old: &Config, outcome: &Outcome) -> Result<(), TestCaseError> {
+    let Outcome::Applied { config, .. } = outcome else {
+        return Ok(());
+    };
+    prop_assert!(!config.services.is_empty() || old.services.is_empty());
+    for service in &config.services {
+        let before = old.services.iter().find(|old| old.name == service.name);
+        let had_some = before.is_some_and(|old| !old.backends.is_empty());
+        prop_assert!(
+            !had_some || !service.backends.is_empty(),
+            "{}",
+            service.name
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_cut_short_at_any_byte_never_empties_a_service() {
+    for text in [FILE, &FILE.replace('\n', "\r\n")] {
+        for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+            let outcome = outcome(&text[..end]);
+            no_service_is_emptied(&running(), &outcome).unwrap();
+            // Of the first service not even one backend is ever lost.
+            if let Outcome::Applied { config, .. } = outcome {
+                assert_eq!(config.services[0], running().services[0], "cut at {end}");
+            }
+        }
+    }
+}
+
+prop_compose! {
+    fn service()(
+        name in "[a-z]{1,3}",
+        tables: bool,
+        backends in prop::collection::btree_set(1u8..=250, 0..4),
+        weight in prop::option::of(1u32..2000),
+    ) -> String {
+        let mut text = format!("[[service]]\nname = \"{name}\"\n");
+        let weight = |separator| match weight {
+            Some(weight) => format!("{separator}weight = {weight}"),
+            None => String::new(),
+        };
+        if tables {
+            for ip in backends {
+                let weight = weight("\n");
+                text += &format!("[[service.backends]]\naddress = \"10.0.0.{ip}:80\"{weight}\n");
+            }
+        } else if !backends.is_empty() {
+            text += "backends = [\n";
+            for ip in backends {
+                text += &format!("  {{ address = \"10.0.0.{ip}:80\"{} }},\n", weight(", "));
+            }
+            text += "]\n";
+        }
+        text
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_cut_of_any_file_empties_a_service(services in prop::collection::vec(service(), 0..5)) {
+        let text = services.concat();
+        // Two of a name are no configuration, and no case for this.
+        let Ok(running) = parse(&text, "test") else { return Ok(()) };
+        for end in 0..=text.len() {
+            let outcome = reload(&running, &text[..end], "test", false);
+            no_service_is_emptied(&running, &outcome)?;
+        }
+    }
+
+    #[test]
+    fn what_is_applied_is_then_in_force(
+        from in prop::collection::vec(service(), 0..5),
+        to in prop::collection::vec(service(), 0..5),
+    ) {
+        let (from, to) = (from.concat(), to.concat());
+        let Ok(running) = parse(&from, "test") else { return Ok(()) };
+        if let Outcome::Applied { config, restart } = reload(&running, &to, "test", false) {
+            prop_assert_eq!(&reload(&config, &to, "test", false), &Outcome::Unchanged { restart });
+        }
+    }
+}
