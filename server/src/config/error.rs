@@ -10,9 +10,9 @@ const MAX_MESSAGE: usize = 500;
 /// One fault, at its place in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Line, from 1.
+    /// Line, from 1; 0 for the file as a whole.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters, from 1; 0 for the file as a whole.
     pub column: usize,
     /// The key, as `service[1].backends[0].weight`, counted from 0; empty for
     /// the whole file.
@@ -37,8 +37,8 @@ impl ConfigErrors {
         Self {
             file: file.to_owned(),
             errors: vec![ConfigError {
-                line: 1,
-                column: 1,
+                line: 0,
+                column: 0,
                 key: String::new(),
                 message: printable(message),
             }],
@@ -53,7 +53,11 @@ impl fmt::Display for ConfigErrors {
             if i > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:{}:{}: ", self.file, error.line, error.column)?;
+            write!(f, "{}:", self.file)?;
+            if error.line > 0 {
+                write!(f, "{}:{}:", error.line, error.column)?;
+            }
+            write!(f, " ")?;
             if !error.key.is_empty() {
                 write!(f, "{}: ", error.key)?;
             }

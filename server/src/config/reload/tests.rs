@@ -184,7 +184,10 @@ fn a_service_may_be_removed_or_drained_or_added_empty() {
 #[test]
 fn an_invalid_file_is_refused_with_its_places() {
     let refusal = refusal(&FILE.replace("weight = 3", "weight = -3"));
-    assert!(refusal.starts_with("lookaside.toml:23:42: service[0].backends[0].weight: "), "{refusal}");
+    assert!(
+        refusal.starts_with("lookaside.toml:23:42: service[0].backends[0].weight: "),
+        "{refusal}"
+    );
 }
 
 /// No service that is still there has lost its last backend.

@@ -1,0 +1,63 @@
+//! From a configuration to the fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::{BackendConfig, Config, ServiceConfig};
+use crate::fleet::{Fleet, FleetConfig, ServiceEntry};
+use crate::model::ServiceName;
+use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+
+/// Makes the configuration's services those of the fleet, with the backends
+/// that the file lists; a service without any gets a contribution without any,
+/// for the file has answered.
+pub fn apply(config: &Config, fleet: &Fleet) {
+    apply_services(config, fleet, |_| true);
+}
+
+/// The same where `old` was applied before: services whose backends are the
+/// same are left alone.
+pub(super) fn apply_change(old: &Config, new: &Config, fleet: &Fleet) {
+    let old = old.services.iter();
+    let old: BTreeMap<&ServiceName, &[BackendConfig]> = old
+        .map(|service| (&service.name, service.backends.as_slice()))
+        .collect();
+    apply_services(new, fleet, |service| {
+        old.get(&service.name) != Some(&service.backends.as_slice())
+    });
+}
+
+fn apply_services(config: &Config, fleet: &Fleet, changed: impl Fn(&ServiceConfig) -> bool) {
+    fleet.configure(FleetConfig {
+        services: config.services.iter().map(entry).collect(),
+    });
+    for service in config.services.iter().filter(|service| changed(service)) {
+        fleet.contribute(&service.name, Source::File, contribution(&service.backends));
+    }
+}
+
+fn entry(service: &ServiceConfig) -> ServiceEntry {
+    ServiceEntry {
+        name: service.name.clone(),
+        aliases: service.aliases.clone(),
+        settings: ServiceSettings {
+            drops: service.drops.clone(),
+            fallback_port: service.fallback_port,
+        },
+        sources: BTreeSet::from([Source::File]),
+    }
+}
+
+fn contribution(backends: &[BackendConfig]) -> Contribution {
+    let members = backends.iter().map(|backend| {
+        let fields = MemberFields {
+            weight: backend.weight,
+            zone: backend.zone.clone(),
+            drain: backend.drain,
+            incarnation: None,
+        };
+        (backend.address, fields)
+    });
+    Contribution {
+        members: members.collect(),
+    }
+}
