@@ -1,1 +1,37 @@
-//! Under construction.
+//! The embedded DNS server: authoritative for what gRPC clients ask about the
+//! services of the fleet, and for nothing else.
+//!
+//! | asked | answered |
+//! |---|---|
+//! | SRV `_grpclb._tcp.<service>` | the balancers |
+//! | A, AAAA of such a target | addresses of the balancers |
+//! | A, AAAA `<service>` | backends, for clients that lost every balancer |
+//! | TXT `_grpc_config.<service>` | the service config that selects grpclb |
+//! | SOA of `<service>` | a SOA, as in every answer without records |
+//!
+//! ```text
+//! bytes ─► respond (message) ─► Query ─► answer ─► Answer ─► bytes
+//!                                          ▲
+//!                     Zone (names) + backends, from the fleet
+//! ```
+//!
+//! All of it is arithmetic on values but the two loops of [`Dns::run`]. The
+//! loops are our own, over hickory's wire types: hickory's server has no bound
+//! on its TCP connections, gives each datagram a task and a queue that drops
+//! what overflows, and logs the names that strangers ask for.
+
+mod answer;
+mod live;
+mod message;
+mod metrics;
+mod server;
+mod zone;
+
+pub use answer::{Answer, MAX_BACKENDS, View, answer};
+pub use message::{Reply, Transport, respond};
+pub use metrics::DnsMetrics;
+pub use server::Dns;
+pub use zone::{BadTarget, Place, Zone, ZoneService, ZoneSettings};
+
+#[cfg(test)]
+mod tests;

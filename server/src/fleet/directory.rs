@@ -24,7 +24,8 @@ use crate::plan::{Contribution, ServiceSettings, Source};
 pub struct Fleet {
     services: DashMap<ServiceName, Arc<Service>>,
     aliases: ArcSwap<BTreeMap<ServiceName, ServiceName>>,
-    configured: watch::Sender<bool>,
+    /// How often it was configured.
+    configured: watch::Sender<u64>,
     publishers: TaskTracker,
     metrics: FleetMetrics,
 }
@@ -67,7 +68,7 @@ impl Fleet {
         Arc::new(Self {
             services: DashMap::new(),
             aliases: ArcSwap::default(),
-            configured: watch::Sender::new(false),
+            configured: watch::Sender::new(0),
             publishers: TaskTracker::new(),
             metrics,
         })
@@ -102,7 +103,7 @@ impl Fleet {
             let publisher = publisher::supervise(service, self.metrics.clone());
             self.publishers.spawn(publisher);
         }
-        self.configured.send_replace(true);
+        self.configured.send_modify(|times| *times += 1);
     }
 
     /// What `source` says of a service's backends; replaces what it said
@@ -123,6 +124,13 @@ impl Fleet {
     /// Whether it is known which services there are.
     #[must_use]
     pub fn is_configured(&self) -> bool {
+        self.generation() > 0
+    }
+
+    /// How often it was configured: while this is the same, so are the names of
+    /// services and their aliases.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
         *self.configured.borrow()
     }
 
@@ -174,7 +182,7 @@ impl Fleet {
         let resolved = timeout(READY_DEADLINE, async {
             let mut configured = self.configured.subscribe();
             // The sender lives in self, so this ends only with a value.
-            let _ = configured.wait_for(|configured| *configured).await;
+            let _ = configured.wait_for(|times| *times > 0).await;
             let service = self.find(name).ok_or(ResolveError::Unknown)?;
             service.ready().await;
             Ok(service)

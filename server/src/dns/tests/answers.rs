@@ -1,0 +1,492 @@
+//! What is answered, as a pure function.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::DNSClass;
+use proptest::prelude::*;
+
+use super::super::answer::{Answer, MAX_BACKENDS, View, answer};
+use super::super::zone::{BadTarget, Place};
+use super::*;
+
+const GREETER: &[&str] = &["greeter.test", "hello.test"];
+
+fn greeter() -> Zone {
+    zone_of(&config(), &["10.9.0.1:9000", "10.9.0.2:9000"], &[GREETER])
+}
+
+fn view<'a>(zone: &'a Zone, backends: &'a [IpAddr]) -> View<'a> {
+    View {
+        zone: Some(zone),
+        backends: Some(backends),
+        turn: 0,
+        serial: 7,
+    }
+}
+
+fn ask(zone: &Zone, name: &str, kind: RecordType) -> Answer {
+    answer(&query(name, kind), view(zone, &[]))
+}
+
+fn ips(count: u8) -> Vec<IpAddr> {
+    let ip = |n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, n));
+    (1..=count).map(ip).collect()
+}
+
+#[track_caller]
+fn assert_nodata(answer: &Answer, apex: &str) {
+    assert_eq!(answer.code, ResponseCode::NoError);
+    assert!(answer.authoritative);
+    assert_eq!(data(&answer.answers), [""; 0]);
+    assert_eq!(answer.authorities.len(), 1);
+    assert_eq!(answer.authorities[0].record_type(), RecordType::SOA);
+    assert_eq!(answer.authorities[0].name.to_ascii(), apex);
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer) {
+    assert_eq!(answer.code, ResponseCode::Refused);
+    assert!(!answer.authoritative);
+    assert!(answer.answers.is_empty() && answer.authorities.is_empty());
+}
+
+#[test]
+fn srv_leads_to_the_balancers() {
+    let zone = greeter();
+    let found = ask(&zone, "_grpclb._tcp.greeter.test.", RecordType::SRV);
+    assert!(found.authoritative);
+    assert_eq!(data(&found.answers), ["lb.greeter.test.:9000"]);
+    assert_eq!(found.answers[0].ttl, 5);
+    assert_eq!(data(&found.additionals), ["10.9.0.1", "10.9.0.2"]);
+    let found = ask(&zone, "lb.greeter.test.", RecordType::A);
+    assert_eq!(data(&found.answers), ["10.9.0.1", "10.9.0.2"]);
+}
+
+#[test]
+fn an_alias_is_a_service_of_its_own_to_dns() {
+    let zone = greeter();
+    let found = ask(&zone, "_grpclb._tcp.hello.test.", RecordType::SRV);
+    assert_eq!(data(&found.answers), ["lb.hello.test.:9000"]);
+    let place = zone.find(&Name::from_ascii("hello.test.").unwrap());
+    assert_eq!(place.service().unwrap().as_str(), "greeter.test");
+}
+
+#[test]
+fn any_case_finds_a_name_and_comes_back_as_it_was_asked() {
+    let zone = greeter();
+    let found = ask(&zone, "_GrpcLB._TCP.Greeter.TEST.", RecordType::SRV);
+    assert_eq!(data(&found.answers), ["lb.greeter.test.:9000"]);
+    assert_eq!(
+        found.answers[0].name.to_ascii(),
+        "_GrpcLB._TCP.Greeter.TEST."
+    );
+}
+
+#[test]
+fn each_port_of_the_balancers_has_its_own_target() {
+    let advertise = [
+        "10.9.0.1:9000",
+        "[2001:db8::1]:9000",
+        "10.9.0.1:9100",
+        "10.9.0.1:9000",
+    ];
+    let zone = zone_of(&config(), &advertise, &[GREETER]);
+    let found = ask(&zone, "_grpclb._tcp.greeter.test.", RecordType::SRV);
+    assert_eq!(
+        data(&found.answers),
+        ["lb.greeter.test.:9000", "lb2.greeter.test.:9100"]
+    );
+    assert_eq!(
+        data(&found.additionals),
+        ["10.9.0.1", "2001:db8::1", "10.9.0.1"]
+    );
+    let kind = RecordType::AAAA;
+    let found = ask(&zone, "lb.greeter.test.", kind);
+    assert_eq!(data(&found.answers), ["2001:db8::1"]);
+    assert_nodata(&ask(&zone, "lb2.greeter.test.", kind), "greeter.test.");
+}
+
+#[test]
+fn a_configured_target_is_one_name_for_all_services() {
+    let config = DnsConfig {
+        target: Some("lb.example.com".to_owned()),
+        ..config()
+    };
+    let advertise = ["10.9.0.1:9000", "10.9.0.2:9100"];
+    let zone = zone_of(&config, &advertise, &[GREETER, &["other.test"]]);
+    for host in ["greeter.test.", "hello.test.", "other.test."] {
+        let found = ask(&zone, &format!("_grpclb._tcp.{host}"), RecordType::SRV);
+        assert_eq!(
+            data(&found.answers),
+            ["lb.example.com.:9000", "lb2.example.com.:9100"]
+        );
+    }
+    let found = ask(&zone, "lb2.example.com.", RecordType::A);
+    assert_eq!(data(&found.answers), ["10.9.0.2"]);
+    let nodata = ask(&zone, "lb.example.com.", RecordType::AAAA);
+    assert_nodata(&nodata, "lb.example.com.");
+    assert_refused(&ask(&zone, "www.example.com.", RecordType::A));
+}
+
+#[test]
+fn a_target_that_dns_cannot_hold_is_refused_at_start() {
+    for bad in ["", "lb..example.com", &"a".repeat(64)] {
+        let config = DnsConfig {
+            target: Some(bad.to_owned()),
+            ..config()
+        };
+        let settings = ZoneSettings::new(&config, &addrs(&["10.9.0.1:9000"]));
+        let error: BadTarget = settings.unwrap_err();
+        assert!(error.to_string().contains("lb.example.com"), "{error}");
+    }
+    // No room for the 2 of the second port.
+    let config = DnsConfig {
+        target: Some("a".repeat(63)),
+        ..config()
+    };
+    let settings = |advertise: &[&str]| ZoneSettings::new(&config, &addrs(advertise));
+    assert!(settings(&["10.9.0.1:1"]).is_ok());
+    assert!(settings(&["10.9.0.1:1", "10.9.0.1:2"]).is_err());
+}
+
+#[test]
+fn a_services_name_lists_at_most_eight_backends_and_each_in_its_turn() {
+    let zone = greeter();
+    let backends = ips(11);
+    let mut first = BTreeSet::new();
+    for turn in 0..11 {
+        let view = View {
+            turn,
+            ..view(&zone, &backends)
+        };
+        let found = answer(&query("greeter.test.", RecordType::A), view);
+        assert_eq!(found.answers.len(), MAX_BACKENDS);
+        let listed: BTreeSet<_> = data(&found.answers).into_iter().collect();
+        assert_eq!(listed.len(), MAX_BACKENDS, "no backend twice");
+        first.insert(data(&found.answers)[0].clone());
+    }
+    assert_eq!(first.len(), 11, "each was first once");
+}
+
+#[test]
+fn targets_and_their_addresses_rotate() {
+    let zone = greeter();
+    let turn = |kind, name, turn| {
+        let view = View {
+            turn,
+            ..view(&zone, &[])
+        };
+        data(&answer(&query(name, kind), view).answers)
+    };
+    assert_eq!(turn(RecordType::A, "lb.greeter.test.", 0)[0], "10.9.0.1");
+    assert_eq!(turn(RecordType::A, "lb.greeter.test.", 1)[0], "10.9.0.2");
+    assert_eq!(turn(RecordType::A, "lb.greeter.test.", 2)[0], "10.9.0.1");
+}
+
+#[test]
+fn a_service_without_backends_of_the_family_is_nodata() {
+    let zone = greeter();
+    let backends = ips(1);
+    let aaaa = query("greeter.test.", RecordType::AAAA);
+    assert_nodata(&answer(&aaaa, view(&zone, &backends)), "greeter.test.");
+    assert_nodata(&ask(&zone, "greeter.test.", RecordType::A), "greeter.test.");
+}
+
+#[test]
+fn a_service_not_ready_fails_but_its_balancers_are_found() {
+    let zone = greeter();
+    let view = View {
+        backends: None,
+        ..view(&zone, &[])
+    };
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let found = answer(&query("greeter.test.", kind), view);
+        assert_eq!(found.code, ResponseCode::ServFail);
+        assert!(found.authorities.is_empty());
+    }
+    let srv = query("_grpclb._tcp.greeter.test.", RecordType::SRV);
+    assert_eq!(answer(&srv, view).answers.len(), 1);
+    let lb = query("lb.greeter.test.", RecordType::A);
+    assert_eq!(answer(&lb, view).answers.len(), 2);
+}
+
+#[test]
+fn before_the_services_are_known_everything_fails() {
+    let view = View {
+        zone: None,
+        backends: None,
+        turn: 0,
+        serial: 0,
+    };
+    let found = answer(&query("greeter.test.", RecordType::A), view);
+    assert_eq!(found.code, ResponseCode::ServFail);
+    assert_refused(&answer(&query("greeter.test.", RecordType::ANY), view));
+}
+
+#[test]
+fn the_service_config_selects_grpclb() {
+    let zone = greeter();
+    let found = ask(&zone, "_grpc_config.greeter.test.", RecordType::TXT);
+    assert_eq!(
+        data(&found.answers),
+        [
+            r#"grpc_config=[{"serviceConfig":{"loadBalancingConfig":[{"grpclb":{}},{"round_robin":{}}]}}]"#
+        ]
+    );
+    let off = DnsConfig {
+        service_config: false,
+        ..config()
+    };
+    let zone = zone_of(&off, &["10.9.0.1:9000"], &[GREETER]);
+    let found = ask(&zone, "_grpc_config.greeter.test.", RecordType::TXT);
+    assert_eq!(found.code, ResponseCode::NXDomain);
+}
+
+#[test]
+fn names_that_exist_or_lie_above_one_are_never_denied() {
+    let zone = greeter();
+    for name in [
+        "test.",
+        "greeter.test.",
+        "_tcp.greeter.test.",
+        "_grpclb._tcp.greeter.test.",
+        "_grpc_config.greeter.test.",
+        "lb.greeter.test.",
+    ] {
+        let apex = if name == "test." {
+            name
+        } else {
+            "greeter.test."
+        };
+        assert_nodata(&ask(&zone, name, RecordType::MX), apex);
+        assert_nodata(&ask(&zone, name, RecordType::Unknown(4711)), apex);
+    }
+}
+
+#[test]
+fn a_name_below_a_service_that_does_not_exist_is_denied() {
+    let zone = greeter();
+    for name in ["foo.greeter.test.", "_grpclb._tcp.lb.greeter.test."] {
+        let found = ask(&zone, name, RecordType::SRV);
+        assert_eq!(found.code, ResponseCode::NXDomain);
+        assert!(found.authoritative);
+        assert_eq!(found.authorities[0].name.to_ascii(), "greeter.test.");
+    }
+}
+
+#[test]
+fn everything_outside_is_refused() {
+    let zone = greeter();
+    for name in [
+        ".",
+        "com.",
+        "other.test.",
+        "greeter.test.com.",
+        "reeter.test.",
+    ] {
+        assert_refused(&ask(&zone, name, RecordType::A));
+    }
+}
+
+#[test]
+fn any_transfers_and_other_classes_are_refused() {
+    let zone = greeter();
+    for kind in [
+        RecordType::ANY,
+        RecordType::AXFR,
+        RecordType::IXFR,
+        RecordType::OPT,
+        RecordType::Unknown(253),
+    ] {
+        assert_refused(&ask(&zone, "greeter.test.", kind));
+    }
+    for class in [DNSClass::CH, DNSClass::HS, DNSClass::ANY, DNSClass::NONE] {
+        let mut query = query("greeter.test.", RecordType::A);
+        query.set_query_class(class);
+        assert_refused(&answer(&query, view(&zone, &ips(1))));
+    }
+}
+
+#[test]
+fn the_apex_has_a_soa_and_no_ns() {
+    let zone = greeter();
+    let found = ask(&zone, "Greeter.test.", RecordType::SOA);
+    assert_eq!(
+        data(&found.answers),
+        ["lb.greeter.test. hostmaster.Greeter.test. 7 60 30 86400 5"]
+    );
+    assert_nodata(
+        &ask(&zone, "greeter.test.", RecordType::NS),
+        "greeter.test.",
+    );
+    let below = ask(&zone, "lb.greeter.test.", RecordType::SOA);
+    assert_nodata(&below, "greeter.test.");
+}
+
+#[test]
+fn a_service_that_a_port_belongs_to_is_known_by_its_host() {
+    let found = |services: &[&[&str]]| {
+        let zone = zone_of(&config(), &["10.9.0.1:9000"], services);
+        let srv = ask(&zone, "_grpclb._tcp.greeter.test.", RecordType::SRV);
+        assert_eq!(data(&srv.answers), ["lb.greeter.test.:9000"]);
+        let place = zone.find(&Name::from_ascii("greeter.test.").unwrap());
+        place.service().map(|name| name.as_str().to_owned())
+    };
+    let (one, two) = (&["greeter.test:1"][..], &["greeter.test:2"][..]);
+    assert_eq!(found(&[one]).as_deref(), Some("greeter.test:1"));
+    assert_eq!(
+        found(&[one, two]),
+        None,
+        "a wrong backend is worse than none"
+    );
+    assert_eq!(
+        found(&[one, two, GREETER]).as_deref(),
+        Some("greeter.test"),
+        "the name without a port is meant"
+    );
+}
+
+#[test]
+fn the_balancers_win_a_name_that_a_service_has_too() {
+    let zone = zone_of(
+        &config(),
+        &["10.9.0.1:9000"],
+        &[GREETER, &["lb.greeter.test"]],
+    );
+    let backends = ips(3);
+    let lb = query("lb.greeter.test.", RecordType::A);
+    let found = answer(&lb, view(&zone, &backends));
+    assert_eq!(data(&found.answers), ["10.9.0.1"]);
+    let place = zone.find(lb.name());
+    assert!(matches!(place, Place::Node(_)) && place.service().is_none());
+}
+
+#[test]
+fn a_service_whose_name_dns_cannot_hold_disturbs_no_other() {
+    let long = format!("{}.test", "a".repeat(64));
+    let bad: &[&[&str]] = &[&["a..b"], &[&long], &["[::1]:80"], GREETER];
+    let zone = zone_of(&config(), &["10.9.0.1:9000"], bad);
+    let found = ask(&zone, "_grpclb._tcp.greeter.test.", RecordType::SRV);
+    assert_eq!(found.answers.len(), 1);
+}
+
+#[test]
+fn ttls_are_whole_seconds_and_never_become_zero() {
+    for (ttl, seconds) in [
+        (1, 1),
+        (999, 1),
+        (1000, 1),
+        (1001, 2),
+        (u64::MAX, i32::MAX as u32),
+    ] {
+        let config = DnsConfig {
+            ttl: Duration::from_millis(ttl),
+            ..config()
+        };
+        let zone = zone_of(&config, &["10.9.0.1:9000"], &[GREETER]);
+        let found = ask(&zone, "lb.greeter.test.", RecordType::A);
+        assert_eq!(found.answers[0].ttl, seconds, "{ttl} ms");
+    }
+}
+
+fn label() -> impl Strategy<Value = &'static str> {
+    // Few, so that random names meet random services.
+    proptest::sample::select(vec![
+        "a",
+        "b",
+        "lb",
+        "lb2",
+        "_tcp",
+        "_grpclb",
+        "_grpc_config",
+    ])
+}
+
+fn host() -> impl Strategy<Value = String> {
+    proptest::collection::vec(label(), 1..4).prop_map(|labels| labels.join("."))
+}
+
+fn kind() -> impl Strategy<Value = RecordType> {
+    any::<u16>().prop_flat_map(|any| {
+        proptest::sample::select(vec![
+            RecordType::A,
+            RecordType::AAAA,
+            RecordType::SRV,
+            RecordType::TXT,
+            RecordType::SOA,
+            RecordType::NS,
+            RecordType::from(any),
+        ])
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_answer_keeps_the_rules(
+        services in proptest::collection::vec(host(), 0..4),
+        target in proptest::option::of(host()),
+        asked in proptest::collection::vec(label(), 0..6),
+        kind in kind(),
+        backends in proptest::option::of(0u8..20),
+        turn: usize,
+    ) {
+        let config = DnsConfig { target: target.clone(), ..config() };
+        let services: Vec<[&str; 1]> = services.iter().map(|name| [name.as_str()]).collect();
+        let services: Vec<&[&str]> = services.iter().map(|names| &names[..]).collect();
+        let zone = zone_of(&config, &["10.9.0.1:9000", "10.9.0.1:9100"], &services);
+        let asked = format!("{}.", asked.join("."));
+        let query = query(&asked, kind);
+        let backends = backends.map(ips);
+        let view = View { zone: Some(&zone), backends: backends.as_deref(), turn, serial: 1 };
+        let found = answer(&query, view);
+
+        // All names there are, and the zones they are in.
+        let targets = |apex: &str| -> Vec<String> {
+            let (first, rest) = apex.split_once('.').unwrap_or((apex, ""));
+            vec![format!("{first}.{rest}"), format!("{first}2.{rest}")]
+        };
+        let mut apexes: Vec<String> = services.iter().map(|names| names[0].to_owned()).collect();
+        let mut names: Vec<String> = apexes
+            .iter()
+            .flat_map(|host| [
+                format!("_grpclb._tcp.{host}"),
+                format!("_grpc_config.{host}"),
+                format!("lb.{host}"),
+                format!("lb2.{host}"),
+            ].into_iter().filter(|name| target.is_none() || !name.starts_with("lb")))
+            .collect();
+        if let Some(target) = &target {
+            apexes.extend(targets(target));
+        }
+        names.extend(apexes.clone());
+        let dotted = |name: &str| format!(".{}.", name.trim_end_matches('.'));
+        let is_within = |name: &str, zone: &str| dotted(name).ends_with(&dotted(zone));
+        let exists = asked != "." && names.iter().any(|name| is_within(name, &asked));
+        let below = apexes.iter().any(|apex| is_within(&asked, apex));
+
+        match found.code {
+            ResponseCode::NXDomain => prop_assert!(!exists && below),
+            ResponseCode::Refused => {
+                let meta = kind == RecordType::OPT || (128..256).contains(&u16::from(kind));
+                prop_assert!(meta || (!exists && !below));
+            }
+            ResponseCode::ServFail => prop_assert!(backends.is_none()),
+            code => {
+                prop_assert_eq!(code, ResponseCode::NoError);
+                prop_assert!(exists);
+            }
+        }
+        let denied = found.authoritative && found.answers.is_empty();
+        prop_assert_eq!(found.authorities.len(), usize::from(denied));
+        for soa in &found.authorities {
+            prop_assert_eq!(soa.record_type(), RecordType::SOA);
+            prop_assert!(soa.name.zone_of(query.name()));
+        }
+        for record in &found.answers {
+            prop_assert_eq!(record.record_type(), kind);
+            prop_assert_eq!(&record.name, query.name());
+        }
+    }
+}
