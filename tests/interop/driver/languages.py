@@ -1,0 +1,119 @@
+"""The three clients: what each needs, how it is built, how it is started."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from balancer import SRV_TARGET
+
+HERE = pathlib.Path(__file__).resolve().parent.parent
+BUILD = HERE / ".build"
+EXAMPLES = HERE.parent.parent / "examples"
+_CLIENTS = HERE / "clients"
+_BUILD_SECONDS = 900
+
+
+def run(command, folder, log):
+    """Builds something; its whole output is in the log."""
+    with open(log, "ab") as out:
+        subprocess.run(
+            [str(word) for word in command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            timeout=_BUILD_SECONDS,
+            check=True,
+        )
+
+
+class Python:
+    """grpcio from PyPI, in a venv."""
+
+    name = "python"
+    _venv = BUILD / "venv"
+    _python = _venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+    def missing(self):
+        return None if sys.version_info >= (3, 10) else "Python 3.10 or later"
+
+    def build(self, log):
+        requirements = EXAMPLES / "python" / "requirements.txt"
+        built = self._venv / "requirements.txt"
+        if built.exists() and built.read_text() == requirements.read_text():
+            return
+        run([sys.executable, "-m", "venv", "--clear", self._venv], HERE, log)
+        run([self._python, "-m", "pip", "install", "-q", "-r", requirements], HERE, log)
+        shutil.copy(requirements, built)
+
+    def client(self, service, balancer, **options):
+        script = _CLIENTS / "python" / "client.py"
+        return [self._python, script, "--service", service, "--dns", balancer.dns, *flags(options)]
+
+    def example(self, service, balancer, seconds):
+        """The example as its README runs it, and where."""
+        words = [self._python, "client.py", "--dns", balancer.dns, "--seconds", seconds, service]
+        return words, EXAMPLES / "python"
+
+
+class Go:
+    """grpc-go from the module proxy."""
+
+    name = "go"
+    _built = BUILD / "go"
+
+    def missing(self):
+        return None if shutil.which("go") else "the go command"
+
+    def build(self, log):
+        self._built.mkdir(exist_ok=True)
+        run(["go", "build", "-o", f"{self._built}/", "./..."], _CLIENTS / "go", log)
+
+    def client(self, service, balancer, grpclb=True, **options):
+        program = self._built / ("with_grpclb" if grpclb else "without_grpclb")
+        return [program, "--service", service, "--dns", balancer.dns, *flags(options)]
+
+    def example(self, service, balancer, seconds):
+        words = ["go", "run", ".", "-dns", balancer.dns, "-seconds", seconds, service]
+        return words, EXAMPLES / "go"
+
+
+class Java:
+    """grpc-java and grpc-grpclb from Maven Central."""
+
+    name = "java"
+
+    def missing(self):
+        absent = [tool for tool in ("java", "mvn") if not shutil.which(tool)]
+        return f"the {' and '.join(absent)} command" if absent else None
+
+    def build(self, log):
+        run(["mvn", "-q", "-B", "package"], _CLIENTS / "java", log)
+
+    def client(self, service, balancer, resolve_interval=None, **options):
+        # Its resolver answers from its own flags, at any time.
+        del resolve_interval
+        target = _CLIENTS / "java" / "target"
+        return (
+            ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+            + ["-cp", f"{target / 'client.jar'}{os.pathsep}{target / 'lib'}/*", "lookaside.interop.Main"]
+            + ["--service", service, "--balancer", balancer.address, "--balancer-name", SRV_TARGET]
+            + flags(options)
+        )
+
+    def example(self, service, balancer, seconds):
+        arguments = f"--balancer {balancer.address} --seconds {seconds} {service}"
+        return ["mvn", "-q", "-B", "compile", "exec:java", f"-Dexec.args={arguments}"], EXAMPLES / "java"
+
+
+def flags(options):
+    """Flags that all clients have."""
+    words = []
+    for name, value in options.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    return words
+
+
+ALL = (Python(), Go(), Java())

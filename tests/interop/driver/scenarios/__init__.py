@@ -1,0 +1,20 @@
+"""The scenarios, in the order they are played."""
+
+from . import drops, examples, outages, removal, tls, traffic
+
+ALL = (
+    traffic.shares_follow_weights,
+    traffic.edited_weight_is_followed,
+    traffic.drained_backend_gets_nothing_more,
+    traffic.client_stats_arrive,
+    drops.drop_a_quarter_at_3_1,
+    drops.drop_a_twentieth_at_5_3_1,
+    drops.drop_in_two_categories,
+    tls.tls_with_the_name_of_the_srv_target,
+    outages.balancer_killed_and_restarted,
+    outages.balancer_and_backends_lost_and_returned,
+    outages.balancer_that_starts_slowly,
+    removal.removed_service_keeps_its_clients,
+    removal.without_the_grpclb_import,
+    examples.example_runs_as_its_readme_says,
+)

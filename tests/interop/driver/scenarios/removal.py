@@ -1,0 +1,63 @@
+"""Services and policies that are not there."""
+
+import time
+
+import expect
+from balancer import SERVICE, Service
+from expect import Broken, wait_until
+
+_WATCH_SECONDS = 6
+# Backoff begins at 1 s ± 20 %, so a client that heeds it opens fewer.
+_MOST_STREAMS_PER_SECOND = 1.0
+_BACK_SECONDS = 40
+
+
+def removed_service_keeps_its_clients(stage):
+    """The service leaves the file: clients keep its list and ask ever less
+    often; it returns, and they follow it again."""
+    backends = stage.backends(2)
+    (a, b) = (backend.address for backend in backends)
+    other = Service({a: 1}, name="other.example.com")
+    balancer = stage.balancer(Service({a: 3, b: 1}), other)
+    # They may look the removed name up again at once, and must survive the answer.
+    client = stage.client(balancer, resolve_interval=0.5)
+    client.reach([a, b])
+
+    client.start_load()
+    balancer.edit([other])
+    wait_until(lambda: balancer.streams() == 0, 30, "the stream of the removed service ended")
+    before = balancer.streams_opened()
+    time.sleep(_WATCH_SECONDS)
+    rate = (balancer.streams_opened() - before) / _WATCH_SECONDS
+    if rate > _MOST_STREAMS_PER_SECOND:
+        raise Broken(f"{rate:.1f} streams a second for a service that is gone")
+    expect.all_ok(client.take_load(), "RPCs to a service that is gone")
+
+    balancer.edit([Service({a: 1, b: 3}), other])
+    wait_until(lambda: balancer.streams() == 1, _BACK_SECONDS, "a stream to the service that returned")
+    expect.all_ok(client.stop_load(), "RPCs while the service returned")
+    # The list follows the first message of a stream at once.
+    wait_until(lambda: client.call(20)["backends"].get(b, 0) > 10, 2, "the new weights")
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs to the service that returned")
+    return f"{rate:.2f} streams/s while gone; then {expect.shares(tally, {a: 1, b: 3})}"
+
+
+def without_the_grpclb_import(stage):
+    """A Go program that cannot do grpclb reads the same TXT record, and works
+    over the A records, each backend alike."""
+    backends = stage.backends(2, hosts=("127.0.0.2", "127.0.0.3"))
+    (a, b) = (backend.address for backend in backends)
+    balancer = stage.balancer(Service({a: 3, b: 1}))
+    port = a.rsplit(":", 1)[1]
+    client = stage.client(balancer, f"{SERVICE}:{port}", grpclb=False)
+    client.reach([a, b])
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs")
+    with_token = sum(sum(backend.counts()["tokens"].values()) for backend in backends)
+    if balancer.streams_opened() or with_token:
+        raise Broken("the client did speak grpclb")
+    return expect.shares(tally, {a: 1, b: 1})
+
+
+without_the_grpclb_import.languages = ("go",)

@@ -1,0 +1,50 @@
+"""Weights, drain and statistics, with nothing going wrong."""
+
+import expect
+from balancer import Service
+from expect import Broken, wait_until
+from stage import edit_under_load, tokens_name_one_backend
+
+
+def shares_follow_weights(stage):
+    """3:1 over 400 RPCs; each backend sees its own token with every call."""
+    (three, one), _, client = stage.weighted(3, 1)
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs")
+    tokens_name_one_backend([three, one])
+    return expect.shares(tally, {three.address: 3, one.address: 1})
+
+
+def edited_weight_is_followed(stage):
+    """3:1 becomes 1:3 in the file; a second later the shares are those."""
+    (a, b), balancer, client = stage.weighted(3, 1)
+    after = {a.address: 1, b.address: 3}
+    tally = edit_under_load(client, lambda: balancer.edit([Service(after)]))
+    return expect.shares(tally, after)
+
+
+def drained_backend_gets_nothing_more(stage):
+    """A drained backend gets no call from a second after; undrained, it does again."""
+    (a, b, c), balancer, client = stage.weighted(2, 1, 1)
+    weights = {a.address: 2, b.address: 1, c.address: 1}
+    tally = edit_under_load(client, lambda: balancer.edit([Service(weights, drained=(a.address,))]))
+    expect.shares(tally, {b.address: 1, c.address: 1})
+    before = a.counts()["calls"]
+    expect.all_ok(client.call(200), "200 RPCs without the drained backend")
+    late = a.counts()["calls"] - before
+    if late:
+        raise Broken(f"the drained backend got {late} more calls")
+    tally = edit_under_load(client, lambda: balancer.edit([Service(weights)]))
+    return expect.shares(tally, weights)
+
+
+def client_stats_arrive(stage):
+    """What clients say of their calls is in /metrics, each call once."""
+    _, balancer, client = stage.weighted(3, 1)
+    expect.all_ok(client.call(300), "300 RPCs")
+    # One interval (1 s) and the report that follows it, with a margin.
+    wait_until(lambda: balancer.calls_finished() >= client.made, 15, f"{client.made} calls in /metrics")
+    counted = balancer.calls_finished()
+    if counted != client.made:
+        raise Broken(f"/metrics has {counted:g} calls of {client.made}")
+    return f"{counted:g} calls reported"
