@@ -18,6 +18,9 @@ from expect import wait_until
 SERVICE = "greeter.example.com"
 SRV_TARGET = "lb.example.com"
 
+# More than `shutdown` of the file: with what closing its listeners takes.
+_SHUTDOWN_SECONDS = 5
+
 _METRIC = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -90,6 +93,7 @@ key = "{self._certificate.key}"
 [balancer]
 listen = "{self.address}"
 report_interval = "1s"
+shutdown = "1s"
 {tls}
 [admin]
 listen = "{self.admin}"
@@ -110,9 +114,10 @@ target = "{SRV_TARGET}"
         self._process.signal(signal.SIGCONT)
 
     def end(self):
+        """Shuts down as an operator would."""
         if self._process.running():
             self._process.signal(signal.SIGTERM)
-        self._process.end()
+        self._process.end(_SHUTDOWN_SECONDS)
 
     def accepts(self):
         """Whether the kernel accepts connections to it."""
@@ -148,16 +153,20 @@ target = "{SRV_TARGET}"
 
     def streams(self):
         """BalanceLoad streams that get lists now."""
-        return self.metric("lookaside_fake_streams")
+        return self.metric("lookaside_streams")
 
     def streams_opened(self):
         """BalanceLoad streams since it started, refused ones too."""
-        return self.metric("lookaside_fake_opened")
+        return self.metric("lookaside_streams_opened_total")
 
     def calls_finished(self):
         """Calls that clients say they have finished, dropped ones too."""
-        return self.metric("lookaside_fake_finished")
+        return self.metric("lookaside_client_calls_finished_total")
 
     def calls_dropped(self, category):
         """Calls that clients say they have dropped for a category."""
-        return self.metric("lookaside_fake_dropped_total", category=category)
+        return self.metric("lookaside_client_calls_dropped_total", category=category)
+
+    def dns_queries(self):
+        """DNS messages since it started."""
+        return self.metric("lookaside_dns_queries_total")

@@ -86,7 +86,7 @@ class Process:
         except BrokenPipeError:
             pass
         try:
-            self._child.wait(0.0 if grace == 0.0 else grace)
+            self._child.wait(grace)
         except subprocess.TimeoutExpired:
             self._child.kill()
         self._forget()

@@ -4,6 +4,8 @@ from . import drops, examples, outages, removal, tls, traffic
 
 ALL = (
     traffic.shares_follow_weights,
+    traffic.fractional_weights_are_followed,
+    traffic.service_is_found_with_a_port_and_in_capitals,
     traffic.edited_weight_is_followed,
     traffic.drained_backend_gets_nothing_more,
     traffic.client_stats_arrive,
@@ -12,9 +14,11 @@ ALL = (
     drops.drop_in_two_categories,
     tls.tls_with_the_name_of_the_srv_target,
     outages.balancer_killed_and_restarted,
+    outages.balancer_shut_down_and_restarted,
     outages.balancer_and_backends_lost_and_returned,
     outages.balancer_that_starts_slowly,
     removal.removed_service_keeps_its_clients,
+    removal.removed_service_may_be_looked_up_again,
     removal.without_the_grpclb_import,
     examples.example_runs_as_its_readme_says,
 )

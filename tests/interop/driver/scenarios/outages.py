@@ -29,6 +29,19 @@ def balancer_killed_and_restarted(stage):
     return expect.shares(tally, after)
 
 
+def balancer_shut_down_and_restarted(stage):
+    """SIGTERM, as in a rolling update: RPCs go on, the next balancer is followed."""
+    (a, b), balancer, client = stage.weighted(3, 1)
+    client.start_load()
+    balancer.end()
+    balancer.start()
+    wait_until(lambda: balancer.streams() == 1, _RECONNECT_SECONDS, "a stream to the new balancer")
+    expect.all_ok(client.stop_load(), "RPCs during the restart")
+    after = {a.address: 1, b.address: 3}
+    tally = edit_under_load(client, lambda: balancer.edit([Service(after)]))
+    return expect.shares(tally, after)
+
+
 def balancer_and_backends_lost_and_returned(stage):
     """All die, all return, and the list is the same: clients leave fallback."""
     (a, b), balancer, client = stage.weighted(3, 1)

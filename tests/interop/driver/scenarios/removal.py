@@ -15,32 +15,58 @@ _BACK_SECONDS = 40
 def removed_service_keeps_its_clients(stage):
     """The service leaves the file: clients keep its list and ask ever less
     often; it returns, and they follow it again."""
-    backends = stage.backends(2)
-    (a, b) = (backend.address for backend in backends)
-    other = Service({a: 1}, name="other.example.com")
-    balancer = stage.balancer(Service({a: 3, b: 1}), other)
-    # They may look the removed name up again at once, and must survive the answer.
-    client = stage.client(balancer, resolve_interval=0.5)
-    client.reach([a, b])
-
-    client.start_load()
-    balancer.edit([other])
-    wait_until(lambda: balancer.streams() == 0, 30, "the stream of the removed service ended")
+    balancer, client, other, (a, b) = _removed(stage)
     before = balancer.streams_opened()
     time.sleep(_WATCH_SECONDS)
     rate = (balancer.streams_opened() - before) / _WATCH_SECONDS
     if rate > _MOST_STREAMS_PER_SECOND:
         raise Broken(f"{rate:.1f} streams a second for a service that is gone")
     expect.all_ok(client.take_load(), "RPCs to a service that is gone")
+    return f"{rate:.2f} streams/s while gone; then {_returned(balancer, client, other, a, b)}"
 
-    balancer.edit([Service({a: 1, b: 3}), other])
+
+def removed_service_may_be_looked_up_again(stage):
+    """Clients that ask DNS at once for the service that is gone keep its list
+    too, whatever DNS says."""
+    balancer, client, other, (a, b) = _removed(stage, resolve_interval=0.5)
+    asked = balancer.dns_queries()
+    wait_until(lambda: balancer.dns_queries() > asked, 30, "a look-up of the service that is gone")
+    time.sleep(_WATCH_SECONDS / 2)
+    expect.all_ok(client.take_load(), "RPCs to a service that DNS does not know")
+    return _returned(balancer, client, other, a, b)
+
+
+# Java's resolver does not ask DNS.
+removed_service_may_be_looked_up_again.languages = ("python", "go")
+
+
+def _removed(stage, **options):
+    """A service that two backends and a client under load have, and that has
+    just left the file."""
+    backends = stage.backends(2)
+    (a, b) = (backend.address for backend in backends)
+    # A file without any service is refused.
+    other = Service({a: 1}, name="other.example.com")
+    balancer = stage.balancer(Service({a: 3, b: 1}), other)
+    client = stage.client(balancer, **options)
+    client.reach([a, b])
+    client.start_load()
+    balancer.edit([other])
+    wait_until(lambda: balancer.streams() == 0, 30, "the stream of the removed service ended")
+    return balancer, client, other, (a, b)
+
+
+def _returned(balancer, client, other, a, b):
+    """Brings it back, with other weights; the shares then seen."""
+    weights = {a: 1, b: 3}
+    balancer.edit([Service(weights), other])
     wait_until(lambda: balancer.streams() == 1, _BACK_SECONDS, "a stream to the service that returned")
     expect.all_ok(client.stop_load(), "RPCs while the service returned")
     # The list follows the first message of a stream at once.
     wait_until(lambda: client.call(20)["backends"].get(b, 0) > 10, 2, "the new weights")
     tally = client.call(400)
     expect.all_ok(tally, "400 RPCs to the service that returned")
-    return f"{rate:.2f} streams/s while gone; then {expect.shares(tally, {a: 1, b: 3})}"
+    return expect.shares(tally, weights)
 
 
 def without_the_grpclb_import(stage):

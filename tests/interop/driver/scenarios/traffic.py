@@ -15,6 +15,27 @@ def shares_follow_weights(stage):
     return expect.shares(tally, {three.address: 3, one.address: 1})
 
 
+def fractional_weights_are_followed(stage):
+    """Weights without a small common measure: 2.5:1.3:0.7 over 1000 RPCs."""
+    weights = (2.5, 1.3, 0.7)
+    backends, _, client = stage.weighted(*weights)
+    tally = client.call(1000)
+    expect.all_ok(tally, "1000 RPCs")
+    return expect.shares(tally, {b.address: w for b, w in zip(backends, weights)})
+
+
+def service_is_found_with_a_port_and_in_capitals(stage):
+    """Clients send their target as it stands; it is the same service."""
+    backends = stage.backends(2)
+    weights = dict(zip((b.address for b in backends), (3, 1)))
+    balancer = stage.balancer(Service(weights))
+    client = stage.client(balancer, "Greeter.EXAMPLE.com:50051")
+    client.reach(weights)
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs")
+    return expect.shares(tally, weights)
+
+
 def edited_weight_is_followed(stage):
     """3:1 becomes 1:3 in the file; a second later the shares are those."""
     (a, b), balancer, client = stage.weighted(3, 1)
