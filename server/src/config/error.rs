@@ -7,6 +7,10 @@ use std::ops::Range;
 /// long as the file.
 const MAX_MESSAGE: usize = 500;
 
+/// Of more faults than this, only the number is told: so many are one mistake,
+/// and the log is read by people.
+const MAX_FAULTS: usize = 100;
+
 /// One fault, at its place in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -26,7 +30,7 @@ pub struct ConfigError {
 pub struct ConfigErrors {
     /// Name of the file, as it was given.
     pub file: String,
-    /// The faults, in the order of the file.
+    /// The faults, in the order of the file; after a hundred, how many more.
     pub errors: Vec<ConfigError>,
 }
 
@@ -153,6 +157,12 @@ impl Faults {
             });
         }
         self.found.sort_by_key(|fault| fault.at);
+        if let Some(more) = self.found.len().checked_sub(MAX_FAULTS).filter(|n| *n > 0) {
+            self.found.truncate(MAX_FAULTS);
+            let at = self.found[MAX_FAULTS - 1].at;
+            let message = format!("there are {more} more faults behind this one");
+            self.push(Kind::Local, at, String::new(), message);
+        }
         let mut lines = Lines::new(text);
         let errors: Vec<_> = self
             .found
@@ -196,8 +206,8 @@ impl<'a> Lines<'a> {
         let bytes = self.text.as_bytes();
         let at = at.min(bytes.len());
         let mut next = self.line_start;
-        while let Some(newline) = bytes.get(next..at).and_then(|rest| memchr(rest)) {
-            next += newline + 1;
+        while let Some(found) = bytes.get(next..at).and_then(newline) {
+            next += found + 1;
             self.line += 1;
             self.line_start = next;
         }
@@ -210,7 +220,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn memchr(bytes: &[u8]) -> Option<usize> {
+fn newline(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n')
 }
 

@@ -8,9 +8,7 @@ mod edit;
 mod error;
 mod nearest;
 mod parse;
-mod read;
 mod reload;
-mod service;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub use error::{ConfigError, ConfigErrors};

@@ -1,16 +1,19 @@
 //! From text to [`Config`]: the file as a whole, and every table but the
 //! services.
 
+mod read;
+mod service;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::error::{Faults, Place};
-use super::read::{Node, Table};
-use super::service::{self, Names};
-use super::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig, TlsConfig};
+use self::read::{Node, Table};
+use self::service::Names;
+use crate::config::error::{Faults, Place};
+use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig, TlsConfig};
 use crate::model::BackendAddr;
 
 /// C-core waits no less than a second between reports, whatever it is told;

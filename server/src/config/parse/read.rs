@@ -11,8 +11,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Faults, Place};
-use super::nearest::{list, nearest};
+use crate::config::error::{Faults, Place};
+use crate::config::nearest::{list, nearest};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl<'a> Node<'a> {
         unit: Duration,
     ) -> Option<Duration> {
         let DeValue::String(text) = self.value else {
-            return self.wants(faults, "a duration with its unit, as a string", example);
+            return self.wants(faults, "a duration with its unit, as a string,", example);
         };
         let Ok(duration) = humantime::parse_duration(text) else {
             let message =
@@ -130,7 +130,7 @@ impl<'a> Node<'a> {
     }
 
     /// The items, each with its index in its path.
-    pub(super) fn array(&self, faults: &mut Faults, example: &str) -> Option<Vec<Node<'a>>> {
+    pub(super) fn array(&self, faults: &mut Faults, example: &str) -> Option<Vec<Self>> {
         let DeValue::Array(array) = self.value else {
             return self.wants(faults, "an array", example);
         };

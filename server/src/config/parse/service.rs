@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Faults, Place};
-use super::nearest::list;
 use super::read::{Node, Table};
-use super::{BackendConfig, DnsConfig, ServiceConfig};
+use crate::config::error::{Faults, Place};
+use crate::config::nearest::list;
+use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
 
 /// Longest name of a zone, in bytes, as of a label value in Kubernetes.
