@@ -19,6 +19,7 @@ from expect import Broken
 from stage import Stage
 
 _REPOSITORY = languages.HERE.parent.parent
+_ROW = "{:8}{:8}{:46}{}"
 
 
 def main():
@@ -130,7 +131,7 @@ class Results:
 
     def _row(self, *row):
         self._rows.append(row)
-        print("{:8}{:8}{:42}{}".format(*row), flush=True)
+        print(_ROW.format(*row), flush=True)
 
     def close(self):
         """Prints the summary; the exit code."""
@@ -138,7 +139,7 @@ class Results:
         print()
         for row in sorted(self._rows, key=lambda row: row[1]):
             if row[0] != "ok":
-                print("{:8}{:8}{:42}{}".format(*row))
+                print(_ROW.format(*row))
         line = f"{count['ok']} passed, {count['FAILED']} failed"
         if count["skipped"]:
             line += f", {count['skipped']} skipped"

@@ -156,8 +156,12 @@ target = "{SRV_TARGET}"
         return self.metric("lookaside_streams")
 
     def streams_opened(self):
-        """BalanceLoad streams since it started, refused ones too."""
+        """BalanceLoad streams that began, since it started."""
         return self.metric("lookaside_streams_opened_total")
+
+    def streams_refused(self):
+        """BalanceLoad requests that became no stream, since it started."""
+        return self.metric("lookaside_streams_refused_total")
 
     def calls_finished(self):
         """Calls that clients say they have finished, dropped ones too."""

@@ -8,6 +8,7 @@ ALL = (
     traffic.service_is_found_with_a_port_and_in_capitals,
     traffic.edited_weight_is_followed,
     traffic.drained_backend_gets_nothing_more,
+    traffic.fully_drained_service_fails_fast_and_recovers,
     traffic.client_stats_arrive,
     drops.drop_a_quarter_at_3_1,
     drops.drop_a_twentieth_at_5_3_1,

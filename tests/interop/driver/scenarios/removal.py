@@ -16,11 +16,13 @@ def removed_service_keeps_its_clients(stage):
     """The service leaves the file: clients keep its list and ask ever less
     often; it returns, and they follow it again."""
     balancer, client, other, (a, b) = _removed(stage)
-    before = balancer.streams_opened()
+    before = balancer.streams_refused()
     time.sleep(_WATCH_SECONDS)
-    rate = (balancer.streams_opened() - before) / _WATCH_SECONDS
+    rate = (balancer.streams_refused() - before) / _WATCH_SECONDS
     if rate > _MOST_STREAMS_PER_SECOND:
         raise Broken(f"{rate:.1f} streams a second for a service that is gone")
+    if rate == 0:
+        raise Broken(f"no stream was refused in {_WATCH_SECONDS} s: was the service ever gone?")
     expect.all_ok(client.take_load(), "RPCs to a service that is gone")
     return f"{rate:.2f} streams/s while gone; then {_returned(balancer, client, other, a, b)}"
 

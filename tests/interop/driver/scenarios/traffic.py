@@ -3,7 +3,7 @@
 import expect
 from balancer import Service
 from expect import Broken, wait_until
-from stage import edit_under_load, tokens_name_one_backend
+from stage import a_second_after, edit_under_load, tokens_name_one_backend
 
 
 def shares_follow_weights(stage):
@@ -56,6 +56,23 @@ def drained_backend_gets_nothing_more(stage):
     if late:
         raise Broken(f"the drained backend got {late} more calls")
     tally = edit_under_load(client, lambda: balancer.edit([Service(weights)]))
+    return expect.shares(tally, weights)
+
+
+def fully_drained_service_fails_fast_and_recovers(stage):
+    """With every backend drained RPCs fail at once, also those of a client that
+    has just come (an empty first list would hang Go's); undrained, they work."""
+    (a, b), balancer, client = stage.weighted(3, 1)
+    weights = {a.address: 3, b.address: 1}
+    a_second_after(balancer.edit([Service(weights, drained=tuple(weights))]))
+    for late in (client, stage.client(balancer)):
+        tally = late.call(20)
+        if tally["statuses"] != {"UNAVAILABLE": 20}:
+            raise Broken(f"20 RPCs without a backend: {tally['statuses']} {tally['messages']}")
+    a_second_after(balancer.edit([Service(weights)]))
+    client.reach(weights, 10)
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs after the drain")
     return expect.shares(tally, weights)
 
 
