@@ -1,1 +1,117 @@
-//! Under construction.
+//! `grpc.lb.v1.LoadBalancer/BalanceLoad`: the streams that clients follow.
+//!
+//! ```text
+//!  request ─► checks ─► initial_request ─► service ready ─► subscribed
+//!     └──────────┴─────────────┴──────────────────┴─► an error, before anything else
+//!  subscribed ─► initial_response ─► list ─► list ─► …        ◄─ client stats
+//! ```
+//!
+//! What is refused is refused *before* `initial_response`: only then clients
+//! back off. After it they come back at once, 1500 times a second each, so a
+//! stream is never ended without need.
+//!
+//! The method is a plain HTTP service, not a generated one: its lists are bytes
+//! that all streams share, and tonic's codec would copy them into a buffer of
+//! each stream. There is no task and no queue per stream either. A stream is a
+//! response body that looks at the newest list when HTTP/2 asks it for more, so
+//! a slow client gets the message it has begun and then the newest one.
+
+mod admission;
+mod body;
+mod dispatch;
+mod handshake;
+mod metrics;
+mod refusal;
+mod request;
+mod stats;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use admission::StreamLimits;
+pub use body::{Body, Data};
+pub use dispatch::{Dispatch, ResponseFuture};
+pub use metrics::BalanceLoadMetrics;
+pub use request::{Encoding, MAX_REQUEST, Malformed, Message, RequestReader};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
+use lookaside_proto::lb_v1::{FallbackResponse, InitialLoadBalanceResponse, LoadBalanceResponse};
+use lookaside_proto::{duration, frame};
+
+use crate::fleet::Fleet;
+use admission::Admission;
+
+/// The shortest interval of client statistics that is asked for: C-core does
+/// not report more often, whatever it is told.
+pub const MIN_REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The `BalanceLoad` method. Clones are handles to the same.
+#[derive(Debug, Clone)]
+pub struct BalanceLoad(Arc<Shared>);
+
+/// What all streams share.
+#[derive(Debug)]
+struct Shared {
+    fleet: Arc<Fleet>,
+    admission: Admission,
+    metrics: BalanceLoadMetrics,
+    /// `initial_response`, framed.
+    initial_response: ArcSwap<Bytes>,
+    /// `fallback_response`, framed.
+    fallback_response: Bytes,
+    /// Moves the rotations of this process, so that two replicas do not start
+    /// their clients at the same entries.
+    phase: u64,
+}
+
+impl BalanceLoad {
+    /// The method for the services of `fleet`. Clients are asked for their
+    /// statistics every `report_interval`, at least [`MIN_REPORT_INTERVAL`].
+    #[must_use]
+    pub fn new(
+        fleet: Arc<Fleet>,
+        report_interval: Duration,
+        limits: StreamLimits,
+        metrics: BalanceLoadMetrics,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            fleet,
+            admission: Admission::new(limits),
+            metrics,
+            initial_response: ArcSwap::from_pointee(initial_response(report_interval)),
+            fallback_response: response(LoadBalanceResponseType::FallbackResponse(
+                FallbackResponse {},
+            )),
+            phase: fastrand::u64(..),
+        }))
+    }
+
+    /// Changes the interval of client statistics for streams that begin from
+    /// now on; on a stream it cannot be changed.
+    pub fn set_report_interval(&self, report_interval: Duration) {
+        let initial_response = initial_response(report_interval);
+        self.0.initial_response.store(Arc::new(initial_response));
+    }
+}
+
+fn initial_response(report_interval: Duration) -> Bytes {
+    let interval = report_interval.max(MIN_REPORT_INTERVAL);
+    let client_stats_report_interval = Some(duration::to_proto(interval));
+    response(LoadBalanceResponseType::InitialResponse(
+        InitialLoadBalanceResponse {
+            client_stats_report_interval,
+        },
+    ))
+}
+
+fn response(response: LoadBalanceResponseType) -> Bytes {
+    frame::encode(&LoadBalanceResponse {
+        load_balance_response_type: Some(response),
+    })
+}

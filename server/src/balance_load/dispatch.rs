@@ -1,0 +1,77 @@
+//! Who answers what on the main port.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use lookaside_proto::lb_v1::BALANCE_LOAD_PATH;
+use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
+use tower::util::ServiceExt as _;
+
+use super::BalanceLoad;
+use super::body::Body;
+use crate::net::Peer;
+
+/// The service of the main port: `BalanceLoad`, and what tonic serves.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    balance_load: BalanceLoad,
+    routes: Routes,
+}
+
+/// The response to come. Boxed, so that what it takes to begin a stream does
+/// not stay with the stream.
+pub type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send + 'static>>;
+
+impl Dispatch {
+    /// `BalanceLoad` by its path, everything else by `routes`. Requests to
+    /// those have tonic's [`TcpConnectInfo`] among their extensions.
+    #[must_use]
+    pub fn new(balance_load: BalanceLoad, routes: Routes) -> Self {
+        Self {
+            balance_load,
+            routes: routes.prepare(),
+        }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn call(&self, mut request: Request<Incoming>) -> ResponseFuture {
+        if request.uri().path() == BALANCE_LOAD_PATH {
+            let answer = self.balance_load.clone().answer(request);
+            return Box::pin(async { Ok(answer.await) });
+        }
+        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
+            let remote_addr = Some(peer.addr);
+            request.extensions_mut().insert(TcpConnectInfo {
+                local_addr: None,
+                remote_addr,
+            });
+        }
+        let answer = self.routes.clone().oneshot(request);
+        Box::pin(async { answer.await.map(|response| response.map(Body::Tonic)) })
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> ResponseFuture {
+        hyper::service::Service::call(self, request)
+    }
+}

@@ -1,0 +1,129 @@
+//! From a request to a stream, or to the reason why there is none.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::admission::Seat;
+use super::body::{BalanceLoadBody, Body};
+use super::refusal::Refusal;
+use super::request::{Encoding, Message, RequestReader};
+use super::stream::Stream;
+use super::{BalanceLoad, Shared};
+use crate::fleet::{EndReason, ResolveError};
+use crate::model::RequestedName;
+use crate::net::Peer;
+
+/// A client must have said what it wants after this.
+const INITIAL_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl BalanceLoad {
+    /// Answers a request to the method's path.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        match begin(&self.0, request).await {
+            Ok(stream) => {
+                let mut response = Response::new(Body::BalanceLoad(BalanceLoadBody(stream)));
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert(CONTENT_TYPE, grpc);
+                response
+            }
+            Err(refusal) => {
+                debug!(%refusal, "refused a BalanceLoad stream");
+                self.0.metrics.refused(&refusal);
+                refusal.into_response()
+            }
+        }
+    }
+}
+
+async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Stream, Refusal> {
+    let encoding = check(&request)?;
+    // Without one, as under another server, no limit is per peer.
+    let peer = request.extensions().get::<Arc<Peer>>();
+    let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip());
+    let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
+    let seat = Seat::take(shared, ip)?;
+
+    let mut request = request.into_body();
+    let mut reader = RequestReader::new(encoding);
+    let initial = timeout(
+        INITIAL_REQUEST_TIMEOUT,
+        first_message(&mut request, &mut reader),
+    );
+    let name = match initial.await {
+        Ok(Ok(Message::Initial(name))) => name,
+        Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
+        Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
+        Ok(Err(refusal)) => return Err(refusal),
+        Err(_) => return Err(Refusal::NoInitialRequest(INITIAL_REQUEST_TIMEOUT)),
+    };
+    let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
+    let service = match shared.fleet.resolve(&name).await {
+        Ok(service) => service,
+        Err(ResolveError::Unknown) => return Err(Refusal::Unknown(name)),
+        Err(ResolveError::NotReady) => return Err(Refusal::NotReady(name)),
+    };
+    let subscription = service
+        .subscribe(connection)
+        .map_err(|reason| match reason {
+            EndReason::ServiceRemoved => Refusal::Removed(name),
+            EndReason::ShuttingDown => Refusal::ShuttingDown,
+        })?;
+    let metrics = shared.metrics.service(service.name());
+    Ok(Stream::new(request, reader, subscription, metrics, seat))
+}
+
+/// How the client compresses, if this is a gRPC request at all.
+fn check(request: &Request<Incoming>) -> Result<Encoding, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::Method);
+    }
+    if !is_grpc(request.headers()) {
+        return Err(Refusal::ContentType);
+    }
+    let Some(encoding) = request.headers().get("grpc-encoding") else {
+        return Ok(Encoding::Identity);
+    };
+    Encoding::parse(encoding.as_bytes()).ok_or_else(|| {
+        let name = String::from_utf8_lossy(encoding.as_bytes());
+        Refusal::Encoding(name.into_owned())
+    })
+}
+
+/// Whether the content is gRPC's, in protobuf, with or without parameters.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let media_type = content_type.and_then(|value| value.split(';').next());
+    media_type.is_some_and(|media_type| {
+        let media_type = media_type.trim();
+        media_type.eq_ignore_ascii_case("application/grpc")
+            || media_type.eq_ignore_ascii_case("application/grpc+proto")
+    })
+}
+
+async fn first_message(
+    request: &mut Incoming,
+    reader: &mut RequestReader,
+) -> Result<Message, Refusal> {
+    loop {
+        if let Some(message) = reader.next_message().map_err(Refusal::Framing)? {
+            return Ok(message);
+        }
+        // An error is a client that has gone; nobody reads the refusal.
+        let Some(Ok(frame)) = request.frame().await else {
+            return Err(Refusal::Ended);
+        };
+        if let Ok(data) = frame.into_data() {
+            reader.push(data);
+        }
+    }
+}

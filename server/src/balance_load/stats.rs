@@ -1,0 +1,65 @@
+//! Client statistics, made fit to be counted.
+//!
+//! They come from anybody who can open a stream. So counts are bounded, and the
+//! only names that come out are those of the service's own drop categories.
+
+use lookaside_proto::lb_v1::ClientStats;
+
+use crate::model::DropShare;
+
+/// Most calls that one report is believed to be about.
+const MAX_CALLS: u64 = 1_000_000_000;
+
+/// Separates a drop category from a nonce in a token.
+const NONCE_SEPARATOR: char = '~';
+
+/// A report of one client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Counts<'a> {
+    pub(super) started: u64,
+    pub(super) finished: u64,
+    pub(super) failed_to_send: u64,
+    pub(super) known_received: u64,
+    /// Dropped calls by category; `None` is every other name.
+    pub(super) dropped: Vec<(Option<&'a str>, u64)>,
+    /// Whether a count was negative or too large.
+    pub(super) implausible: bool,
+}
+
+impl<'a> Counts<'a> {
+    /// Reads a report about a service whose drop categories are `drops`.
+    pub(super) fn read(stats: &ClientStats, drops: &'a [DropShare]) -> Self {
+        let mut implausible = false;
+        let mut count = |calls: i64| match u64::try_from(calls) {
+            Ok(calls) if calls <= MAX_CALLS => calls,
+            Ok(_) => {
+                implausible = true;
+                MAX_CALLS
+            }
+            Err(_) => {
+                implausible = true;
+                0
+            }
+        };
+        let mut dropped: Vec<(Option<&str>, u64)> = Vec::new();
+        for drop in &stats.calls_finished_with_drop {
+            let token = &drop.load_balance_token;
+            let name = token.split(NONCE_SEPARATOR).next().unwrap_or_default();
+            let known = drops.iter().map(|drop| drop.category.as_str());
+            let category = known.into_iter().find(|known| *known == name);
+            let calls = count(drop.num_calls);
+            match dropped.iter_mut().find(|(seen, _)| *seen == category) {
+                Some((_, sum)) => *sum = (*sum + calls).min(MAX_CALLS),
+                None => dropped.push((category, calls)),
+            }
+        }
+        Self {
+            started: count(stats.num_calls_started),
+            finished: count(stats.num_calls_finished),
+            failed_to_send: count(stats.num_calls_finished_with_client_failed_to_send),
+            known_received: count(stats.num_calls_finished_known_received),
+            dropped,
+            implausible,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A stream, from `initial_response` on.
+//!
+//! It lives in the response body: HTTP/2 polls it when it can send, and that is
+//! all that ever runs for it. So nothing here may depend on being polled in
+//! time; a body whose client takes nothing is not polled at all, and whoever
+//! must notice that is the service's publisher.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use tonic::Status;
+use tracing::debug;
+
+use super::admission::Seat;
+use super::body::{Data, Gate};
+use super::metrics::{OpenStream, ServiceMetrics};
+use super::refusal;
+use super::request::{Message, RequestReader};
+use crate::fleet::{Group, Listing, Subscription, Update};
+use crate::model::Nonce;
+
+/// DATA frames of a client that are read in one go, so that one that sends
+/// without pause does not keep a thread to itself.
+const READS_PER_POLL: usize = 64;
+
+/// Moves the rotation from one ordinal to the next: 2⁶⁴ divided by the golden
+/// ratio, which spreads any number of clients evenly over a list.
+const ORDINAL_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Moves the rotation of every client from one list to the next: 2⁶⁴ × 0.7549,
+/// the golden ratio's counterpart in two dimensions.
+const VERSION_STEP: u64 = 0xc13f_a9a9_02a6_328f;
+
+/// A stream that has a service.
+pub(super) struct Stream {
+    /// `None` when the client has nothing more to say.
+    request: Option<Incoming>,
+    reader: RequestReader,
+    subscription: Subscription,
+    metrics: OpenStream,
+    seat: Seat,
+    gate: Arc<Gate>,
+    next: Next,
+}
+
+/// What goes out next.
+enum Next {
+    /// `initial_response`.
+    InitialResponse,
+    /// The first message of what the stream is about.
+    First,
+    /// What has changed.
+    Change,
+    /// The end, with this status.
+    End(Status),
+    /// Nothing more.
+    Nothing,
+}
+
+impl Stream {
+    pub(super) fn new(
+        request: Incoming,
+        reader: RequestReader,
+        subscription: Subscription,
+        metrics: Arc<ServiceMetrics>,
+        seat: Seat,
+    ) -> Self {
+        Self {
+            request: Some(request),
+            reader,
+            subscription,
+            metrics: metrics.open(),
+            seat,
+            gate: Arc::default(),
+            next: Next::InitialResponse,
+        }
+    }
+
+    /// The next frame; never ends without trailers.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Data>>> {
+        if matches!(self.next, Next::First | Next::Change) {
+            self.read(cx);
+        }
+        match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::InitialResponse => {
+                self.next = Next::First;
+                let initial = Bytes::clone(&self.seat.shared.initial_response.load());
+                Poll::Ready(Some(Frame::data(Data::Bytes(initial))))
+            }
+            next @ (Next::First | Next::Change) => {
+                let first = matches!(next, Next::First);
+                self.next = next;
+                ready!(self.gate.poll_open(cx));
+                match ready!(self.subscription.poll_next(cx)) {
+                    Update::Group(group) => {
+                        self.next = Next::Change;
+                        Poll::Ready(Some(Frame::data(self.message(&group, first))))
+                    }
+                    Update::End(reason) => {
+                        self.next = Next::Nothing;
+                        Poll::Ready(Some(trailers(&refusal::ended(reason))))
+                    }
+                }
+            }
+            Next::End(status) => Poll::Ready(Some(trailers(&status))),
+            Next::Nothing => Poll::Ready(None),
+        }
+    }
+
+    /// Reads what the client sent. Always all of it: unread DATA is what HTTP/2
+    /// ends connections for.
+    fn read(&mut self, cx: &mut Context<'_>) {
+        // Some may have come together with initial_request.
+        self.take_messages();
+        for _ in 0..READS_PER_POLL {
+            let Some(request) = &mut self.request else {
+                return;
+            };
+            match Pin::new(request).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.reader.push(data);
+                        self.take_messages();
+                    }
+                }
+                // Clients do not end their half, but one that does may listen on.
+                // After a reset HTTP/2 drops the whole stream.
+                Poll::Ready(None | Some(Err(_))) => self.request = None,
+                Poll::Pending => return,
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn take_messages(&mut self) {
+        loop {
+            match self.reader.next_message() {
+                Ok(None) => return,
+                Ok(Some(Message::Stats(stats))) => {
+                    let snapshot = self.subscription.service().snapshot();
+                    let drops = snapshot.as_ref().map(|snapshot| &snapshot.plan.drops[..]);
+                    self.metrics
+                        .service()
+                        .record(&stats, drops.unwrap_or_default());
+                }
+                Ok(Some(Message::Initial(_))) => {
+                    debug!("ignored a second initial_request");
+                    self.metrics.service().second_initial();
+                }
+                Ok(Some(Message::Malformed(malformed))) => {
+                    debug!(%malformed, "ignored a message");
+                    self.metrics.service().malformed();
+                }
+                Err(error) => {
+                    debug!(%error, "ended a stream");
+                    self.metrics.service().malformed();
+                    self.request = None;
+                    self.next = Next::End(refusal::framing_lost(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn message(&self, group: &Group, first: bool) -> Data {
+        let service = self.metrics.service();
+        match &group.listing {
+            Listing::Servers(lists) => {
+                let variant = lists.variant(self.subscription.ordinal());
+                let rotation = self.rotation(group.version, variant.len());
+                let frame = if first {
+                    variant.first_frame(rotation, Nonce::from_bits(fastrand::u64(..)))
+                } else {
+                    variant.frame(rotation)
+                };
+                service.list_sent(&frame);
+                self.gate.send(frame)
+            }
+            Listing::Fallback => {
+                service.fallback_sent();
+                Data::Bytes(self.seat.shared.fallback_response.clone())
+            }
+        }
+    }
+
+    /// Where this stream's list starts, of `len` entries: for the clients of
+    /// one version evenly spread, and elsewhere for each version.
+    fn rotation(&self, version: u64, len: usize) -> u64 {
+        let phase = self
+            .seat
+            .shared
+            .phase
+            .wrapping_add(self.subscription.ordinal().wrapping_mul(ORDINAL_STEP))
+            .wrapping_add(version.wrapping_mul(VERSION_STEP));
+        // The phase as a fraction of the list.
+        ((u128::from(phase) * len as u128) >> 64) as u64
+    }
+}
+
+fn trailers(status: &Status) -> Frame<Data> {
+    let mut trailers = HeaderMap::with_capacity(2);
+    // Fails only for messages that are no header values, and those are escaped.
+    let _ = status.add_header(&mut trailers);
+    Frame::trailers(trailers)
+}

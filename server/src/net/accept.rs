@@ -1,0 +1,129 @@
+//! The thread that accepts.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::metrics::NetMetrics;
+
+/// Pause after a failure that the next attempt would meet again, as having no
+/// descriptors left; doubles up to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// A running accept thread. Dropping it stops the thread and closes the
+/// listening socket.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    /// The thread polls the other end, which becomes readable when this is
+    /// closed.
+    stop: Option<UnixStream>,
+    ended: oneshot::Receiver<io::Error>,
+}
+
+impl Acceptor {
+    /// Starts a thread that hands each accepted socket to `accepted`.
+    pub(super) fn start(
+        listener: TcpListener,
+        metrics: NetMetrics,
+        accepted: impl FnMut(TcpStream, SocketAddr) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = UnixStream::pair()?;
+        let (report, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("accept".to_owned());
+        thread.spawn(move || {
+            if let Err(error) = accept(&listener, &stopped, &metrics, accepted) {
+                let _ = report.send(error);
+            }
+        })?;
+        Ok(Self {
+            stop: Some(stop),
+            ended,
+        })
+    }
+
+    /// Waits until the thread ends, which without [`Acceptor::stop`] it never
+    /// should, and says why it did.
+    pub(super) async fn ended(&mut self) -> io::Error {
+        let ended = (&mut self.ended).await;
+        ended.unwrap_or_else(|_| io::Error::other("the accept thread ended unexpectedly"))
+    }
+
+    /// Ends the thread. Returns when the listening socket is closed.
+    pub(super) async fn stop(mut self) {
+        self.stop = None;
+        let _ = (&mut self.ended).await;
+    }
+}
+
+/// Accepts until `stopped` is closed.
+fn accept(
+    listener: &TcpListener,
+    stopped: &UnixStream,
+    metrics: &NetMetrics,
+    mut accepted: impl FnMut(TcpStream, SocketAddr),
+) -> io::Result<()> {
+    let (first_pause, longest_pause) = BACKOFF;
+    let mut pause = None;
+    loop {
+        match listener.accept() {
+            Ok((socket, addr)) => {
+                if pause.take().is_some() {
+                    info!("accepting connections again");
+                }
+                accepted(socket, addr);
+                continue;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    let listening = PollFd::new(listener, PollFlags::IN);
+                    if wait(stopped, Some(listening), None)? {
+                        return Ok(());
+                    }
+                }
+                // The connection was gone before it was accepted.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                _ => {
+                    metrics.accept_failed();
+                    if pause.is_none() {
+                        warn!(
+                            %error,
+                            "cannot accept connections, they wait in the kernel's queue; \
+                             if files have run out, raise `ulimit -n`"
+                        );
+                    }
+                    let now = pause.map_or(first_pause, |last: Duration| last * 2);
+                    let now = now.min(longest_pause);
+                    pause = Some(now);
+                    if wait(stopped, None, Some(now))? {
+                        return Ok(());
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Sleeps until something comes, and says whether the thread must end.
+fn wait(
+    stopped: &UnixStream,
+    listening: Option<PollFd<'_>>,
+    at_most: Option<Duration>,
+) -> io::Result<bool> {
+    let at_most = at_most.map(|pause| Timespec {
+        tv_sec: pause.as_secs().cast_signed(),
+        tv_nsec: pause.subsec_nanos().into(),
+    });
+    let stop = PollFd::new(stopped, PollFlags::IN);
+    let mut fds: Vec<PollFd<'_>> = std::iter::once(stop).chain(listening).collect();
+    match poll(&mut fds, at_most.as_ref()) {
+        Ok(_) => Ok(!fds[0].revents().is_empty()),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
