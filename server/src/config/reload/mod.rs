@@ -1,6 +1,8 @@
 //! What a changed file means for a running balancer.
 
-use super::{Config, ConfigErrors, ServiceConfig, parse};
+use std::net::SocketAddr;
+
+use super::{BalancerConfig, Config, ConfigErrors, ServiceConfig, parse};
 use crate::model::ServiceName;
 
 /// What to do about a file that was read again.
@@ -107,47 +109,59 @@ fn guard(old: &[ServiceConfig], new: &[ServiceConfig], file: &str) -> Result<(),
     }
 }
 
-/// Puts back what cannot change while the balancer runs, and names its keys
-/// where the file differs: sockets are bound once, and which files TLS reads
-/// is settled with them (what is in those files is not).
+/// Puts back what cannot change while the balancer runs, and names the keys in
+/// which the file differs: sockets are bound once, which files TLS reads is
+/// settled with them (what is in those files is not), and DNS answers what it
+/// began with.
 fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
-    let mut restart = Vec::new();
-    // Unstated, the advertised address is the one listened on.
-    let follows = config.balancer.advertise == [config.balancer.listen]
-        || config.balancer.advertise.is_empty();
-    if config.balancer.listen != running.balancer.listen {
-        restart.push("balancer.listen");
-        config.balancer.listen = running.balancer.listen;
-        if follows {
-            config.balancer.advertise = running.balancer.advertise.clone();
+    let mut keep = Keep::default();
+    let (balancer, runs) = (&mut config.balancer, &running.balancer);
+    // Unstated, what is advertised is what is listened on.
+    if stated_advertise(balancer) != stated_advertise(runs) {
+        keep.restart.push("balancer.advertise");
+    }
+    balancer.advertise.clone_from(&runs.advertise);
+    keep.value("balancer.listen", &runs.listen, &mut balancer.listen);
+    keep.value("balancer.tls", &runs.tls, &mut balancer.tls);
+    keep.value(
+        "admin.listen",
+        &running.admin.listen,
+        &mut config.admin.listen,
+    );
+    match (&running.dns, &mut config.dns) {
+        (Some(runs), Some(dns)) => {
+            keep.value("dns.listen", &runs.listen, &mut dns.listen);
+            keep.value("dns.ttl", &runs.ttl, &mut dns.ttl);
+            keep.value("dns.target", &runs.target, &mut dns.target);
+            let (runs, dns) = (&runs.service_config, &mut dns.service_config);
+            keep.value("dns.service_config", runs, dns);
+        }
+        (runs, dns) => keep.value("dns", runs, dns),
+    }
+    keep.restart
+}
+
+/// Keys whose values were put back.
+#[derive(Debug, Default)]
+struct Keep {
+    restart: Vec<&'static str>,
+}
+
+impl Keep {
+    fn value<T: PartialEq + Clone>(&mut self, key: &'static str, runs: &T, value: &mut T) {
+        if value != runs {
+            self.restart.push(key);
+            value.clone_from(runs);
         }
     }
-    if config.balancer.tls != running.balancer.tls {
-        restart.push("balancer.tls");
-        config.balancer.tls = running.balancer.tls.clone();
+}
+
+fn stated_advertise(balancer: &BalancerConfig) -> &[SocketAddr] {
+    if balancer.advertise == [balancer.listen] {
+        &[]
+    } else {
+        &balancer.advertise
     }
-    if config.admin != running.admin {
-        restart.push("admin.listen");
-        config.admin = running.admin.clone();
-    }
-    match (&mut config.dns, &running.dns) {
-        (Some(dns), Some(running)) => {
-            if dns.listen != running.listen {
-                restart.push("dns.listen");
-                dns.listen = running.listen;
-            }
-        }
-        (None, None) => {}
-        (dns, running_dns) => {
-            restart.push("dns");
-            dns.clone_from(running_dns);
-            // The file without DNS need not say what DNS answers.
-            if follows && running_dns.is_some() {
-                config.balancer.advertise = running.balancer.advertise.clone();
-            }
-        }
-    }
-    restart
 }
 
 fn have(services: &[ServiceName]) -> String {
