@@ -1,1 +1,4 @@
 //! Under construction.
+
+pub mod check;
+pub mod edit;

@@ -1,0 +1,123 @@
+//! `lookaside check FILE`: says whether a file is a configuration.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{Config, ConfigErrors, parse};
+use crate::discovery::file::read_config;
+
+/// Exit code for input that is wrong.
+pub(super) const BAD_INPUT: u8 = 2;
+
+/// Say whether a configuration file is right, and what is wrong with it
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// Checks the file: what is there to stdout and 0, or every fault to stderr
+/// and 2.
+#[must_use]
+pub fn run(args: &CheckArgs) -> ExitCode {
+    ExitCode::from(check(args, &mut io::stdout(), &mut io::stderr()))
+}
+
+/// Nobody is left to tell if the streams cannot be written to; the exit code
+/// says it all.
+fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
+    match read(args) {
+        Ok(config) => {
+            let file = args.file.display();
+            let _ = writeln!(out, "{file}: ok: {}", summary(&config));
+            0
+        }
+        Err(errors) => {
+            let _ = writeln!(err, "{errors}");
+            BAD_INPUT
+        }
+    }
+}
+
+fn read(args: &CheckArgs) -> Result<Config, ConfigErrors> {
+    let text = read_config(&args.file)?;
+    parse(&text, &args.file.display().to_string())
+}
+
+fn summary(config: &Config) -> String {
+    let services = config.services.len();
+    let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
+    let plural = |count| if count == 1 { "" } else { "s" };
+    format!(
+        "{services} service{}, {backends} backend{}",
+        plural(services),
+        plural(backends)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: Option<&str>) -> (u8, String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = check(&CheckArgs { file }, &mut out, &mut err);
+        let folder = format!("{}/", dir.path().display());
+        let text = |bytes| String::from_utf8(bytes).unwrap().replace(&folder, "");
+        (code, text(out), text(err))
+    }
+
+    #[test]
+    fn a_right_file_is_summed_up() {
+        let service = |n: usize| format!("[[service]]\nname = \"s{n}\"\n");
+        let backend = "backends = [{ address = \"10.0.0.1:80\" }]\n";
+        let ok = |out: &str| (0, out.to_owned(), String::new());
+        let text = service(1) + backend;
+        assert_eq!(
+            checked(Some(&text)),
+            ok("a.toml: ok: 1 service, 1 backend\n")
+        );
+        let text = text + &service(2);
+        assert_eq!(
+            checked(Some(&text)),
+            ok("a.toml: ok: 2 services, 1 backend\n")
+        );
+        assert_eq!(
+            checked(Some("")),
+            ok("a.toml: ok: 0 services, 0 backends\n")
+        );
+    }
+
+    #[test]
+    fn every_fault_is_told_and_the_code_is_2() {
+        let (code, out, err) = checked(Some("a = 1\nb = 2\n"));
+        assert_eq!((code, out.as_str()), (2, ""));
+        let lines: Vec<_> = err.lines().collect();
+        assert_eq!(lines.len(), 2, "{err}");
+        assert!(
+            lines[0].starts_with("a.toml:1:1: a: unknown key `a`;"),
+            "{err}"
+        );
+        assert!(
+            lines[1].starts_with("a.toml:2:1: b: unknown key `b`;"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_is_bad_input() {
+        let (code, out, err) = checked(None);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(
+            err.starts_with("a.toml: cannot be read: No such file"),
+            "{err}"
+        );
+    }
+}
