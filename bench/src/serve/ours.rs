@@ -1,17 +1,94 @@
-//! This repository's server.
+//! This repository's server, wired as the `lookaside` binary wires it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use lookaside_server::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
+use lookaside_server::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
+use lookaside_server::model::ServiceName;
+use lookaside_server::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
+use lookaside_server::plan::{Contribution, MemberFields, ServiceSettings, Source};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use super::Push;
+use crate::backends::{SERVICE, backends};
+
+struct Pusher {
+    entries: usize,
+    name: ServiceName,
+    fleet: Arc<Fleet>,
+}
 
 pub(super) async fn start(
     addr: SocketAddr,
     entries: usize,
     tasks: &mut JoinSet<()>,
 ) -> Result<(SocketAddr, Box<dyn Push>)> {
-    let _ = (addr, entries, tasks);
-    bail!("not wired yet")
+    let name = ServiceName::parse(SERVICE)?;
+    let fleet = Fleet::new(FleetMetrics::default());
+    fleet.configure(FleetConfig {
+        services: vec![ServiceEntry {
+            name: name.clone(),
+            aliases: Vec::new(),
+            settings: ServiceSettings::default(),
+            sources: BTreeSet::from([Source::File]),
+        }],
+    });
+    let mut pusher = Pusher {
+        entries,
+        name,
+        fleet: Arc::clone(&fleet),
+    };
+    pusher.push(0)?;
+
+    let balance_load = BalanceLoad::new(
+        fleet,
+        Duration::from_secs(5),
+        StreamLimits::default(),
+        BalanceLoadMetrics::default(),
+    );
+    let (_, health) = tonic_health::server::health_reporter();
+    let dispatch = Dispatch::new(balance_load, Routes::new(health));
+    let limits = Limits::default();
+    let limits = Limits {
+        // All clients have one address here.
+        connections_per_peer: limits.connections,
+        ..limits
+    };
+    let options = Options {
+        tls: None,
+        limits,
+        shutdown: Shutdown {
+            token: CancellationToken::new(),
+            goaway_over: Duration::ZERO,
+            deadline: Duration::ZERO,
+        },
+        metrics: NetMetrics::default(),
+    };
+    let listener = Listener::bind(addr)?;
+    let addr = listener.local_addr();
+    tasks.spawn(async move {
+        if let Err(error) = serve(listener, dispatch, options).await {
+            eprintln!("the port ended: {error}");
+        }
+    });
+    Ok((addr, Box::new(pusher)))
+}
+
+impl Push for Pusher {
+    fn push(&mut self, change: u64) -> Result<()> {
+        let backends = backends(self.entries, change)?.into_iter();
+        let members = backends.map(|backend| (backend, MemberFields::default()));
+        let contribution = Contribution {
+            members: members.collect(),
+        };
+        self.fleet
+            .contribute(&self.name, Source::File, contribution);
+        Ok(())
+    }
 }
