@@ -1,1 +1,241 @@
-//! Under construction.
+//! The whole balancer: everything bound first, then run, then ended in order.
+//!
+//! The end has four steps: not ready any more; no new connections, and GOAWAY
+//! on the old ones; streams end one by one, spread over the configured time, so
+//! that clients reach the other balancers one by one; whatever is left is
+//! closed.
+
+mod addresses;
+mod error;
+mod grpc_services;
+
+pub use addresses::Addresses;
+pub use error::AppError;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use hyper_util::service::TowerToHyperService;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admin::{Admin, AdminState};
+use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
+use crate::discovery::file::{ConfigFile, ConfigMetrics};
+use crate::dns::{Dns, DnsMetrics};
+use crate::fleet::{Fleet, FleetMetrics};
+use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
+use crate::telemetry::MetricsRegistry;
+
+/// After the streams have ended, connections have this long to close.
+const CLOSE_AFTER: Duration = Duration::from_secs(2);
+
+/// What is not in the configuration file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AppOptions {
+    /// Let a changed file remove all services, or all backends of a service.
+    pub allow_empty: bool,
+    /// Read the file again on SIGHUP.
+    pub follow_sighup: bool,
+}
+
+/// A balancer that is bound and not run yet.
+#[derive(Debug)]
+pub struct App {
+    config_file: ConfigFile,
+    listener: Listener,
+    tls: Option<Arc<TlsFiles>>,
+    admin: Admin,
+    dns: Option<(Dns, SocketAddr)>,
+    hangup: Option<Signal>,
+}
+
+/// The parts that run as long as the process; the first to end ends it.
+type Parts = JoinSet<(&'static str, Result<(), String>)>;
+
+impl App {
+    /// Reads the configuration and binds every port. Connections that come
+    /// before [`Self::run`] wait in the kernel.
+    ///
+    /// # Errors
+    /// If the configuration is invalid or a port cannot be bound.
+    pub async fn bind(config: &Path, options: AppOptions) -> Result<Self, AppError> {
+        let config_file = ConfigFile::load(config)?.allow_empty(options.allow_empty);
+        let config = config_file.config();
+        let bind = |key: &'static str| move |source| AppError::Bind { key, source };
+        let tls = config.balancer.tls.clone();
+        let tls = tls.map(|tls| TlsFiles::load(tls.cert, tls.key, tls.client_ca));
+        let tls = tls.transpose()?.map(Arc::new);
+        let listener = Listener::bind(config.balancer.listen).map_err(bind("balancer.listen"))?;
+        let admin = Admin::bind(config.admin.listen).await;
+        let admin = admin.map_err(bind("admin.listen"))?;
+        let dns = match &config.dns {
+            Some(dns) => {
+                let dns = Dns::bind(dns).await.map_err(bind("dns.listen"))?;
+                let addr = dns.local_addr().map_err(bind("dns.listen"))?;
+                Some((dns, addr))
+            }
+            None => None,
+        };
+        let hangup = options.follow_sighup.then(|| signal(SignalKind::hangup()));
+        let hangup = hangup.transpose().map_err(bind("SIGHUP"))?;
+        Ok(Self {
+            config_file,
+            listener,
+            tls,
+            admin,
+            dns,
+            hangup,
+        })
+    }
+
+    /// Where everything listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            balancer: self.listener.local_addr(),
+            admin: self.admin.local_addr(),
+            dns: self.dns.as_ref().map(|(_, addr)| *addr),
+        }
+    }
+
+    /// Runs until `stop`, then shuts down in order.
+    ///
+    /// # Errors
+    /// If a part ends that should run as long as the process; the error names
+    /// it.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
+        let addresses = self.addresses();
+        let config = self.config_file.config();
+        let metrics = MetricsRegistry::default();
+        let fleet = Fleet::new(metrics.register(FleetMetrics::register));
+        // Cancelled in this order at the end.
+        let (draining, goaway, end) = Default::default();
+        let mut parts = Parts::new();
+
+        spawn(&mut parts, "the configuration watcher", {
+            let fleet = Arc::clone(&fleet);
+            let metrics = metrics.register(ConfigMetrics::register);
+            let (hangup, end) = (hangups(self.hangup), CancellationToken::clone(&end));
+            self.config_file.run(fleet, hangup, end, metrics)
+        });
+        spawn(&mut parts, "the admin port", {
+            let state = AdminState {
+                fleet: Arc::clone(&fleet),
+                metrics: metrics.clone(),
+                draining: CancellationToken::clone(&draining),
+            };
+            self.admin.run(state, end.clone())
+        });
+        if let Some((dns, _)) = self.dns {
+            let advertise = addresses.advertised(&config.balancer.advertise);
+            let fleet = Arc::clone(&fleet);
+            let metrics = metrics.register(DnsMetrics::register);
+            let end = end.clone();
+            spawn(&mut parts, "the DNS server", async move {
+                dns.run(fleet, &advertise, metrics, end).await
+            });
+        }
+        let (routes, health) = grpc_services::routes().map_err(|error| AppError::Ended {
+            part: "reflection",
+            reason: error.to_string(),
+        })?;
+        spawn(&mut parts, "the health reporter", {
+            let reported = grpc_services::report_health(
+                Arc::clone(&fleet),
+                health,
+                draining.clone(),
+                end.clone(),
+            );
+            async { Ok::<_, std::convert::Infallible>(reported.await) }
+        });
+        spawn(&mut parts, "the balancer port", {
+            let balance_load = BalanceLoad::new(
+                Arc::clone(&fleet),
+                config.balancer.report_interval,
+                StreamLimits::default(),
+                metrics.register(BalanceLoadMetrics::register),
+            );
+            let service = TowerToHyperService::new(Dispatch::new(balance_load, routes));
+            let options = Options {
+                tls: self.tls,
+                limits: Limits::default(),
+                shutdown: Shutdown {
+                    token: CancellationToken::clone(&goaway),
+                    goaway_over: config.balancer.shutdown / 2,
+                    deadline: config.balancer.shutdown + CLOSE_AFTER,
+                },
+                metrics: metrics.register(NetMetrics::register),
+            };
+            net::serve(self.listener, service, options)
+        });
+        info!(
+            balancer = %addresses.balancer,
+            admin = %addresses.admin,
+            dns = addresses.dns.map(tracing::field::display),
+            tls = config.balancer.tls.is_some(),
+            "listening"
+        );
+
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = parts.join_next() => return Err(ended_early(ended)),
+        }
+        draining.cancel();
+        goaway.cancel();
+        fleet.end_streams(config.balancer.shutdown).await;
+        // The port ends with its last connection, at its deadline at the latest.
+        if let Some(ended) = parts.join_next().await {
+            part_ended(ended)?;
+        }
+        end.cancel();
+        while let Some(ended) = parts.join_next().await {
+            part_ended(ended)?;
+        }
+        info!("ended");
+        Ok(())
+    }
+}
+
+fn spawn<E: std::fmt::Display>(
+    parts: &mut Parts,
+    name: &'static str,
+    part: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
+    parts.spawn(async move { (name, part.await.map_err(|error| error.to_string())) });
+}
+
+/// SIGHUPs as a stream; none if they are not followed.
+fn hangups(hangup: Option<Signal>) -> impl Stream<Item = ()> + Send {
+    match hangup {
+        Some(signal) => stream::unfold(signal, async |mut signal| {
+            signal.recv().await?;
+            Some(((), signal))
+        })
+        .boxed(),
+        None => stream::pending().boxed(),
+    }
+}
+
+type Ended = Result<(&'static str, Result<(), String>), JoinError>;
+
+fn ended_early(ended: Ended) -> AppError {
+    let (part, reason) = match ended {
+        Ok((part, Ok(()))) => (part, "no reason given".to_owned()),
+        Ok((part, Err(reason))) => (part, reason),
+        Err(error) => ("a part of the balancer", error.to_string()),
+    };
+    AppError::Ended { part, reason }
+}
+
+fn part_ended(ended: Ended) -> Result<(), AppError> {
+    match ended {
+        Ok((_, Ok(()))) => Ok(()),
+        failed => Err(ended_early(failed)),
+    }
+}

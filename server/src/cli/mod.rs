@@ -1,4 +1,123 @@
-//! Under construction.
+//! The command line: says what to run, and how it ended.
+//!
+//! Answers go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failed
+//! at run time, 2 bad input.
 
-pub mod check;
-pub mod edit;
+mod check;
+mod edit;
+mod serve;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::telemetry::{LogFormat, init};
+
+/// A lookaside load balancer for gRPC: the server side of grpc.lb.v1.
+#[derive(Debug, Parser)]
+#[command(name = "lookaside", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to log to stderr: a level, or targets as in RUST_LOG [default: RUST_LOG, or info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the balancer
+    Serve(serve::ServeArgs),
+    /// Say whether a configuration is valid
+    Check(check::CheckArgs),
+    /// Change a backend's weight in the configuration file
+    Weight(edit::WeightArgs),
+    /// Take backends out of the lists, in the configuration file
+    Drain(edit::DrainArgs),
+    /// Put drained backends back into the lists, in the configuration file
+    Undrain(edit::DrainArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How a command ended.
+#[derive(Debug)]
+enum Failure {
+    /// What it was given is wrong: exit code 2.
+    Input(anyhow::Error),
+    /// It failed at run time: exit code 1.
+    Run(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = init(cli.log.as_deref(), cli.log_format) {
+        return report(&Failure::Input(error.into()));
+    }
+    let ended = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => return check::run(&args),
+        Command::Weight(args) => return edit::run_weight(&args),
+        Command::Drain(args) => return edit::run_drain(&args),
+        Command::Undrain(args) => return edit::run_undrain(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lookaside", &mut io::stdout());
+            Ok(())
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    let (error, code) = match failure {
+        Failure::Input(error) => (error, 2),
+        Failure::Run(error) => (error, 1),
+    };
+    eprintln!("lookaside: {error:#}");
+    ExitCode::from(code)
+}
+
+/// The runtime of a command that does I/O.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
+
+/// Prints an answer to stdout.
+fn answer(answer: &impl std::fmt::Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{answer}")?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

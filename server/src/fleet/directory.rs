@@ -140,6 +140,18 @@ impl Fleet {
         self.is_configured() && self.services.iter().all(|s| s.snapshot().is_some())
     }
 
+    /// Waits until every service that is there has something to send.
+    pub async fn ready(&self) {
+        self.until_configured().await;
+        for service in self.services() {
+            tokio::select! {
+                () = service.ready() => {}
+                // A service that leaves before it was ready is not waited for.
+                () = service.retired().cancelled() => {}
+            }
+        }
+    }
+
     /// Every service, by name.
     #[must_use]
     pub fn services(&self) -> Vec<Arc<Service>> {
@@ -180,14 +192,18 @@ impl Fleet {
     /// If there is no such service, or nothing is known of it in time.
     pub async fn resolve(&self, name: &RequestedName) -> Result<Arc<Service>, ResolveError> {
         let resolved = timeout(READY_DEADLINE, async {
-            let mut configured = self.configured.subscribe();
-            // The sender lives in self, so this ends only with a value.
-            let _ = configured.wait_for(|times| *times > 0).await;
+            self.until_configured().await;
             let service = self.find(name).ok_or(ResolveError::Unknown)?;
             service.ready().await;
             Ok(service)
         });
         resolved.await.unwrap_or(Err(ResolveError::NotReady))
+    }
+
+    async fn until_configured(&self) {
+        let mut configured = self.configured.subscribe();
+        // The sender lives in self, so this ends only with a value.
+        let _ = configured.wait_for(|times| *times > 0).await;
     }
 
     /// Ends every stream, spread over `over`, and lets no new one in.

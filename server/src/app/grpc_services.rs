@@ -1,0 +1,60 @@
+//! What the main port serves beside BalanceLoad: health and reflection, as
+//! tonic generates them.
+
+use std::sync::Arc;
+
+use lookaside_proto::FILE_DESCRIPTORS;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::fleet::Fleet;
+
+/// The service that clients of the balancer may watch the health of.
+const LOAD_BALANCER: &str = "grpc.lb.v1.LoadBalancer";
+
+/// The services, and what tells the health of the balancer.
+pub(super) fn routes() -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The Greeter is among our protos and is not served here.
+            .with_service_name(LOAD_BALANCER)
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut routes = Routes::new(health);
+    routes = routes.add_service(reflection().build_v1()?);
+    routes = routes.add_service(reflection().build_v1alpha()?);
+    Ok((routes, reporter))
+}
+
+/// Keeps the health of the balancer true: serving once every service has a
+/// list to send, and no longer once `draining`.
+pub(super) async fn report_health(
+    fleet: Arc<Fleet>,
+    reporter: HealthReporter,
+    draining: CancellationToken,
+    end: CancellationToken,
+) {
+    let set = async |status| {
+        for service in ["", LOAD_BALANCER] {
+            reporter.set_service_status(service, status).await;
+        }
+    };
+    set(ServingStatus::NotServing).await;
+    let ready = async {
+        fleet.ready().await;
+        set(ServingStatus::Serving).await;
+        // A service that is added later is not the balancer's health.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = ready => {}
+        () = draining.cancelled() => set(ServingStatus::NotServing).await,
+    }
+    // Streams of health watchers hang on the reporter.
+    end.cancelled().await;
+}

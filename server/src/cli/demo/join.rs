@@ -1,0 +1,30 @@
+//! How to join the demo with a client of one's own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The lines that a user of another language needs.
+pub(super) fn instructions(
+    service: &str,
+    balancer: SocketAddr,
+    dns: SocketAddr,
+    config: &Path,
+) -> String {
+    let port = 50051;
+    format!(
+        r#"Join in with a client of your own (whole programs: examples/):
+  Python  pip install grpcio
+            channel = grpc.insecure_channel("dns://{dns}/{service}:{port}", options=[
+                ("grpc.dns_enable_srv_queries", 1),
+                ("grpc.service_config", '{{"loadBalancingConfig":[{{"grpclb":{{}}}}]}}')])
+  Go      import _ "google.golang.org/grpc/balancer/grpclb"
+            conn, err := grpc.NewClient("dns://{dns}/{service}:{port}", creds)
+  Java    io.grpc:grpc-grpclb on the classpath; the JDK cannot be told a DNS server, so run
+            examples/java with --balancer {balancer} --service {service}
+  Rust    let channel = lookaside_client::Channel::builder("dns://{dns}/{service}:{port}").connect().await?;
+Edit weights yourself:  lookaside weight {service} ADDRESS WEIGHT --config {config}
+Follow the lists:       lookaside watch {service} --balancer {balancer}
+"#,
+        config = config.display()
+    )
+}

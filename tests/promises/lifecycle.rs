@@ -1,0 +1,194 @@
+//! How a balancer starts, says that it is well, and ends.
+
+use lookaside_tests::{Balancer, Follower, eventually, service, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::transport::Channel;
+
+const ONE: &str = "10.0.0.1:80";
+
+fn greeter() -> String {
+    service("greeter.test", &[(ONE.parse().unwrap(), 1.0)])
+}
+
+/// Status and body of a GET.
+async fn get(addr: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    soon("an answer", stream.read_to_string(&mut response))
+        .await
+        .unwrap();
+    let status = response.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
+    (status, body.to_owned())
+}
+
+#[tokio::test]
+async fn the_admin_port_tells_life_readiness_and_metrics() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    assert_eq!(get(balancer.admin(), "/livez").await.0, 200);
+    assert_eq!(get(balancer.admin(), "/readyz").await.0, 200);
+    let (status, metrics) = get(balancer.admin(), "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        r#"lookaside_backends{service="greeter.test",state="serving"} 1"#,
+        "lookaside_config_last_reload_successful 1",
+        "lookaside_build_info",
+    ] {
+        assert!(metrics.contains(line), "no {line} in\n{metrics}");
+    }
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn clients_report_and_the_balancer_counts() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    let stats = lookaside_proto::lb_v1::ClientStats {
+        num_calls_started: 7,
+        num_calls_finished: 5,
+        ..Default::default()
+    };
+    follower.report(stats).await;
+    let admin = balancer.admin();
+    let seen = soon("the counts in /metrics", async {
+        loop {
+            let (_, metrics) = get(admin, "/metrics").await;
+            let started = metrics
+                .lines()
+                .any(|l| l.contains("started") && l.contains("greeter.test") && l.ends_with(" 7"));
+            if started {
+                return true;
+            }
+        }
+    });
+    assert!(seen.await);
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn health_and_reflection_are_on_the_main_port() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let balancer = Balancer::start(&greeter()).await;
+    let channel = Channel::from_shared(format!("http://{}", balancer.addr())).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut health = HealthClient::new(channel.clone());
+    for name in ["", "grpc.lb.v1.LoadBalancer"] {
+        let request = HealthCheckRequest {
+            service: name.to_owned(),
+        };
+        let mut statuses = health.watch(request).await.unwrap().into_inner();
+        // The first status may still be that of the start.
+        let serving = soon("SERVING", async {
+            while let Some(response) = statuses.message().await.unwrap() {
+                if response.status() == ServingStatus::Serving {
+                    return true;
+                }
+            }
+            false
+        });
+        assert!(serving.await, "{name}");
+    }
+    // The health service answers on a connection that also has a stream.
+    let mut follower = Follower::open_on(channel, "greeter.test").await.unwrap();
+    follower.next_list().await;
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_streams_and_refuses_new_ones() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    let addr = balancer.addr();
+    balancer.begin_stop();
+    let end = follower.next().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable, "{end}");
+    balancer.stop().await;
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_hundred_streams_on_one_connection_all_follow() {
+    let balancer = Balancer::start(&greeter()).await;
+    let channel = Channel::from_shared(format!("http://{}", balancer.addr())).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut followers = Vec::new();
+    for _ in 0..100 {
+        let mut follower = Follower::open_on(channel.clone(), "greeter.test")
+            .await
+            .unwrap();
+        follower.next_list().await;
+        followers.push(follower);
+    }
+    balancer.edit(&service(
+        "greeter.test",
+        &[
+            (ONE.parse().unwrap(), 1.0),
+            ("10.0.0.2:80".parse().unwrap(), 1.0),
+        ],
+    ));
+    for follower in &mut followers {
+        assert_eq!(follower.next_list().await.0.len(), 2);
+    }
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn restart_required_is_told_and_the_rest_applied() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    let moved = "[balancer]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let two = service(
+        "greeter.test",
+        &[
+            (ONE.parse().unwrap(), 1.0),
+            ("10.0.0.2:80".parse().unwrap(), 1.0),
+        ],
+    );
+    balancer.edit_whole(&format!("{moved}{two}"));
+    assert_eq!(follower.next_list().await.0.len(), 2);
+    let admin = balancer.admin();
+    let (_, metrics) = get(admin, "/metrics").await;
+    assert!(
+        metrics.contains("lookaside_config_restart_required 1"),
+        "{metrics}"
+    );
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn the_config_file_may_vanish() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    let text = std::fs::read_to_string(balancer.config()).unwrap();
+    std::fs::remove_file(balancer.config()).unwrap();
+    eventually("the file is gone", || !balancer.config().exists()).await;
+    balancer.edit_whole(&text.replace("weight = 1", "weight = 0"));
+    assert!(matches!(
+        follower.next().await.unwrap(),
+        lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType::FallbackResponse(_)
+    ));
+    balancer.stop().await;
+}
