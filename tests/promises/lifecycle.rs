@@ -77,7 +77,7 @@ async fn clients_report_and_the_balancer_counts() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_are_on_the_main_port() {
+async fn health_is_on_the_main_port() {
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;
@@ -105,6 +105,46 @@ async fn health_and_reflection_are_on_the_main_port() {
     // The health service answers on a connection that also has a stream.
     let mut follower = Follower::open_on(channel, "greeter.test").await.unwrap();
     follower.next_list().await;
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_served_and_nothing_else() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let balancer = Balancer::start(&greeter()).await;
+    let channel = Channel::from_shared(format!("http://{}", balancer.addr())).unwrap();
+    let mut reflection = ServerReflectionClient::new(channel.connect().await.unwrap());
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut responses = reflection
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let response = soon("an answer", responses.message()).await.unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = response.unwrap().message_response
+    else {
+        panic!("no list of services");
+    };
+    let names: Vec<String> = list.service.into_iter().map(|s| s.name).collect();
+    assert!(
+        names.contains(&"grpc.lb.v1.LoadBalancer".to_owned()),
+        "{names:?}"
+    );
+    assert!(
+        names.contains(&"grpc.health.v1.Health".to_owned()),
+        "{names:?}"
+    );
+    assert!(
+        !names.iter().any(|name| name.contains("Greeter")),
+        "{names:?}"
+    );
     balancer.stop().await;
 }
 

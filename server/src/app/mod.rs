@@ -12,6 +12,7 @@ mod grpc_services;
 pub use addresses::Addresses;
 pub use error::AppError;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +21,14 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use hyper_util::service::TowerToHyperService;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::{Admin, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
+use crate::config::Config;
 use crate::discovery::file::{ConfigFile, ConfigMetrics};
 use crate::dns::{Dns, DnsMetrics};
 use crate::fleet::{Fleet, FleetMetrics};
@@ -118,6 +121,20 @@ impl App {
         let (draining, goaway, end) = Default::default();
         let mut parts = Parts::new();
 
+        let balance_load = BalanceLoad::new(
+            Arc::clone(&fleet),
+            config.balancer.report_interval,
+            StreamLimits::default(),
+            metrics.register(BalanceLoadMetrics::register),
+        );
+        spawn(&mut parts, "the follower of the configuration", {
+            let in_force = self.config_file.subscribe();
+            follow_config(
+                in_force,
+                balance_load.clone(),
+                CancellationToken::clone(&end),
+            )
+        });
         spawn(&mut parts, "the configuration watcher", {
             let fleet = Arc::clone(&fleet);
             let metrics = metrics.register(ConfigMetrics::register);
@@ -152,15 +169,9 @@ impl App {
                 draining.clone(),
                 end.clone(),
             );
-            async { Ok::<_, std::convert::Infallible>(reported.await) }
+            async { Ok::<_, Infallible>(reported.await) }
         });
         spawn(&mut parts, "the balancer port", {
-            let balance_load = BalanceLoad::new(
-                Arc::clone(&fleet),
-                config.balancer.report_interval,
-                StreamLimits::default(),
-                metrics.register(BalanceLoadMetrics::register),
-            );
             let service = TowerToHyperService::new(Dispatch::new(balance_load, routes));
             let options = Options {
                 tls: self.tls,
@@ -200,6 +211,21 @@ impl App {
         info!("ended");
         Ok(())
     }
+}
+
+/// Applies what a changed file says beside the services.
+async fn follow_config(
+    mut in_force: watch::Receiver<Arc<Config>>,
+    balance_load: BalanceLoad,
+    end: CancellationToken,
+) -> Result<(), Infallible> {
+    // The channel closes only at the end.
+    while let Some(Ok(())) = end.run_until_cancelled(in_force.changed()).await {
+        let interval = in_force.borrow_and_update().balancer.report_interval;
+        balance_load.set_report_interval(interval);
+    }
+    end.cancelled().await;
+    Ok(())
 }
 
 fn spawn<E: std::fmt::Display>(

@@ -123,6 +123,7 @@ fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     balancer.advertise.clone_from(&runs.advertise);
     keep.value("balancer.listen", &runs.listen, &mut balancer.listen);
     keep.value("balancer.tls", &runs.tls, &mut balancer.tls);
+    keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
     keep.value(
         "admin.listen",
         &running.admin.listen,
