@@ -4,24 +4,27 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Shared;
 use super::refusal::Refusal;
 
-/// Limits on `BalanceLoad` streams at one time, begun or not.
+/// Limits on `BalanceLoad` streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// In total. A stream on a connection of its own costs about 20 kB, one
+    /// At one time in total, begun or not. A stream on a connection of its own costs about 20 kB, one
     /// more on the same connection about 3 kB.
     pub total: usize,
-    /// From one IP address. Whole sites can stand behind one address.
+    /// At one time from one IP address. Whole sites can stand behind one address.
     pub per_peer: usize,
+    /// Time for a client to say what it wants.
+    pub initial_request_timeout: Duration,
 }
 
 /// Counts the streams.
 #[derive(Debug)]
 pub(super) struct Admission {
-    limits: StreamLimits,
+    pub(super) limits: StreamLimits,
     table: Mutex<Table>,
 }
 
@@ -40,11 +43,12 @@ pub(super) struct Seat {
 }
 
 impl Default for StreamLimits {
-    /// 200 000 streams, three quarters of them from one peer.
+    /// 200 000 streams, three quarters of them from one peer; 5 s.
     fn default() -> Self {
         Self {
             total: 200_000,
             per_peer: 150_000,
+            initial_request_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -55,6 +59,12 @@ impl Admission {
             limits,
             table: Mutex::default(),
         }
+    }
+
+    /// How many seats are taken.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.lock().total
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
@@ -21,9 +20,6 @@ use super::{BalanceLoad, Shared};
 use crate::fleet::{EndReason, ResolveError};
 use crate::model::RequestedName;
 use crate::net::Peer;
-
-/// A client must have said what it wants after this.
-const INITIAL_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl BalanceLoad {
     /// Answers a request to the method's path.
@@ -54,16 +50,14 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
 
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
-    let initial = timeout(
-        INITIAL_REQUEST_TIMEOUT,
-        first_message(&mut request, &mut reader),
-    );
+    let time = shared.admission.limits.initial_request_timeout;
+    let initial = timeout(time, first_message(&mut request, &mut reader));
     let name = match initial.await {
         Ok(Ok(Message::Initial(name))) => name,
         Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
         Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
         Ok(Err(refusal)) => return Err(refusal),
-        Err(_) => return Err(Refusal::NoInitialRequest(INITIAL_REQUEST_TIMEOUT)),
+        Err(_) => return Err(Refusal::NoInitialRequest(time)),
     };
     let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
     let service = match shared.fleet.resolve(&name).await {

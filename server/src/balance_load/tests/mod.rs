@@ -1,6 +1,10 @@
 //! The promises of the main port, over real sockets.
 
+mod lifecycle;
 mod lists;
+mod raw;
+mod refusals;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,6 +31,9 @@ use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
 use crate::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
 use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
+/// The gauge of the streams that follow it.
+pub(super) const STREAMS: &str = "streams{service=\"greeter.test\"}";
+
 pub(super) const GREETER: &str = "greeter.test";
 
 /// Long enough for anything that should happen, and no test waits for it.
@@ -35,6 +42,7 @@ pub(super) const SOON: Duration = Duration::from_secs(30);
 /// A balancer on a port of its own, in this process.
 pub(super) struct Balancer {
     pub(super) fleet: Arc<Fleet>,
+    pub(super) method: BalanceLoad,
     pub(super) addr: SocketAddr,
     pub(super) registry: Registry,
     pub(super) shutdown: CancellationToken,
@@ -89,11 +97,12 @@ impl Balancer {
         };
         let served = tokio::spawn(serve(
             listener,
-            Dispatch::new(balance_load, routes),
+            Dispatch::new(balance_load.clone(), routes),
             options,
         ));
         Self {
             fleet,
+            method: balance_load,
             addr,
             registry,
             shutdown,
@@ -172,6 +181,21 @@ impl Balancer {
         opened.unwrap_err()
     }
 
+    /// Streams that there are, begun or not.
+    pub(super) fn held(&self) -> usize {
+        self.method.0.admission.held()
+    }
+
+    /// Waits until something is so that nobody reports.
+    pub(super) async fn until(&self, so: impl Fn(&Self) -> bool) {
+        let until = async {
+            while !so(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, until).await.expect("in time");
+    }
+
     /// The value of a metric's line, as `streams{service="greeter.test"}`.
     pub(super) fn metric(&self, line: &str) -> u64 {
         let mut text = String::new();
@@ -233,16 +257,6 @@ impl Follower {
         match self.next().await.unwrap() {
             LoadBalanceResponseType::ServerList(list) => list,
             other => panic!("not a list: {other:?}"),
-        }
-    }
-
-    /// The list that matches, skipping those before it.
-    pub(super) async fn list_with(&mut self, counts: &[(u8, usize)]) -> ServerList {
-        loop {
-            let list = self.list().await;
-            if self::counts(&list) == counts {
-                return list;
-            }
         }
     }
 }

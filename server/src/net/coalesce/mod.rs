@@ -10,6 +10,9 @@
 //! stays with its connection, and while it does nothing is added to it, so a
 //! slow peer costs what one poll wrote and not more.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,0 +1,103 @@
+//! How streams, connections and the port end.
+
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use super::raw::{Raw, initial};
+use super::*;
+
+#[tokio::test]
+async fn streams_of_a_removed_service_end_and_are_not_opened_again() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    balancer.configure(&[(GREETER, &[]), ("other.test", &[])]);
+    balancer.set("other.test", &[(2, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let mut removed = raw.follow(GREETER).await;
+    let mut kept = raw.follow("other.test").await;
+    kept.list().await;
+    balancer.configure(&[("other.test", &[])]);
+    let ended = removed.end().await;
+    assert!(!ended.trailers_only);
+    assert_eq!(ended.status.code(), Code::NotFound);
+
+    let mut again = raw.call().await;
+    again.send(initial(GREETER));
+    let ended = again.end().await;
+    assert!(ended.trailers_only);
+    assert_eq!(ended.status.code(), Code::NotFound);
+    balancer.set("other.test", &[(3, 1.0)]);
+    assert_eq!(counts(&kept.list().await), [(3, 1)]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_forgotten() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let service = balancer.fleet.get(GREETER).unwrap();
+    let mut raw = Raw::connect(&balancer).await;
+    let mut reset = raw.follow(GREETER).await;
+    let staying = raw.follow(GREETER).await;
+    assert_eq!(service.stream_count(), 2);
+    reset.request.send_reset(h2::Reason::CANCEL);
+    balancer.until(|_| service.stream_count() == 1).await;
+    // The connection is dropped with its socket, without a goodbye.
+    raw.connection.abort();
+    drop(staying);
+    balancer.until(|_| service.stream_count() == 0).await;
+    balancer.until(|b| b.metric("connections") == 0).await;
+    assert_eq!(balancer.held(), 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_streams_and_then_the_port() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut client = balancer.follow(GREETER).await;
+    client.list().await;
+    balancer.shutdown.cancel();
+    balancer.fleet.end_streams(Duration::ZERO).await;
+    let ended = client.next().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    let served = tokio::time::timeout(SOON, balancer.served).await;
+    served.expect("ends in time").unwrap().unwrap();
+    assert!(TcpStream::connect(balancer.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn during_a_shutdown_streams_are_refused_first_thing() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    balancer.fleet.end_streams(Duration::ZERO).await;
+    let refused = balancer.refusal(GREETER).await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_ends_is_cut_at_the_deadline() {
+    let balancer = Balancer::with(Setting {
+        deadline: Duration::from_millis(10),
+        ..Setting::default()
+    });
+    balancer.configure(&[(GREETER, &[])]);
+    balancer.set(GREETER, &[(1, 1.0)]);
+    let mut client = balancer.follow(GREETER).await;
+    client.list().await;
+    balancer.shutdown.cancel();
+    let served = tokio::time::timeout(SOON, balancer.served).await;
+    served.expect("ends in time").unwrap().unwrap();
+    client.next().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn other_methods_are_served_on_the_same_port() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    let balancer = Balancer::start();
+    let checked = HealthClient::new(balancer.channel().await)
+        .check(HealthCheckRequest::default())
+        .await;
+    assert_eq!(checked.unwrap().into_inner().status, 1);
+    let mut raw = Raw::connect(&balancer).await;
+    let uri = "http://lb.test/grpc.lb.v1.LoadBalancer/Nothing";
+    let mut call = raw
+        .call_with(|request| *request.uri_mut() = uri.parse().unwrap())
+        .await;
+    assert_eq!(call.end().await.status.code(), Code::Unimplemented);
+}

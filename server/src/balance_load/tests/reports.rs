@@ -1,0 +1,185 @@
+//! What clients send while they listen.
+
+use bytes::Bytes;
+use lookaside_proto::lb_v1::ClientStatsPerToken;
+use tonic::Code;
+
+use super::raw::{Raw, framed, initial, stats};
+use super::*;
+
+/// A report with so many calls started, which is how tests see it arrive.
+fn started(num_calls_started: i64) -> ClientStats {
+    ClientStats {
+        num_calls_started,
+        ..ClientStats::default()
+    }
+}
+
+fn service(metric: &str) -> String {
+    format!("{metric}{{service=\"{GREETER}\"}}")
+}
+
+const MALFORMED: &str = "malformed_requests_total";
+const STARTED: &str = "client_calls_started_total";
+
+#[tokio::test]
+async fn reports_are_counted_by_service() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    balancer.configure(&[(GREETER, &[("maintenance", 0.25)])]);
+    let mut client = balancer.follow(GREETER).await;
+    client.list().await;
+    let dropped = |token: &str, num_calls| ClientStatsPerToken {
+        load_balance_token: token.to_owned(),
+        num_calls,
+    };
+    client.report(ClientStats {
+        timestamp: None,
+        num_calls_started: 10,
+        num_calls_finished: 9,
+        num_calls_finished_with_client_failed_to_send: 2,
+        num_calls_finished_known_received: 4,
+        calls_finished_with_drop: vec![
+            dropped("maintenance", 1),
+            dropped("maintenance~AAAAAAAA", 1),
+            dropped("made up by the client", 1),
+        ],
+    });
+    balancer.until(|b| b.metric(&service(STARTED)) == 10).await;
+    let counted = |metric: &str| balancer.metric(&service(metric));
+    assert_eq!(counted("client_calls_finished_total"), 9);
+    assert_eq!(counted("client_calls_failed_to_send_total"), 2);
+    assert_eq!(counted("client_calls_known_received_total"), 4);
+    assert_eq!(counted("client_reports_total"), 1);
+    let dropped = |category: &str| {
+        let labels = format!("service=\"{GREETER}\",category=\"{category}\"");
+        balancer.metric(&format!("client_calls_dropped_total{{{labels}}}"))
+    };
+    assert_eq!(dropped("maintenance"), 2);
+    assert_eq!(dropped("other"), 1);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_ignored_and_counted() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let mut call = raw.follow(GREETER).await;
+    call.list().await;
+    call.send(initial("somebody.else"));
+    call.send(framed(0, &[0xff; 40]));
+    call.send(framed(0, &[]));
+    call.send(framed(1, b"compressed, but by what?"));
+    call.send(stats(ClientStats {
+        num_calls_finished: -5,
+        num_calls_finished_known_received: i64::MAX,
+        num_calls_finished_with_client_failed_to_send: i64::MIN,
+        ..ClientStats::default()
+    }));
+    call.send(stats(started(3)));
+    balancer.until(|b| b.metric(&service(STARTED)) == 3).await;
+    let counted = |metric: &str| balancer.metric(&service(metric));
+    assert_eq!(counted("second_initial_requests_total"), 1);
+    assert_eq!(counted(MALFORMED), 4);
+    assert_eq!(counted("client_calls_finished_total"), 0);
+    assert_eq!(counted("client_calls_failed_to_send_total"), 0);
+
+    // And the stream goes on.
+    balancer.set(GREETER, &[(1, 1.0), (2, 2.0)]);
+    assert_eq!(counts(&call.list().await), [(1, 1), (2, 2)]);
+}
+
+#[tokio::test]
+async fn a_stream_without_framing_ends_with_the_reason() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let too_long = Bytes::from_static(&[0, 0, 1, 0, 1]);
+    for (bytes, code) in [
+        (framed(9, b"x"), Code::InvalidArgument),
+        (too_long, Code::ResourceExhausted),
+    ] {
+        let mut call = raw.follow(GREETER).await;
+        call.list().await;
+        call.send(bytes);
+        let ended = call.end().await;
+        assert!(!ended.trailers_only);
+        assert_eq!(ended.status.code(), code, "{ended:?}");
+    }
+    assert_eq!(balancer.metric(&service(MALFORMED)), 2);
+}
+
+#[tokio::test]
+async fn many_small_reports_do_not_end_the_connection() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let mut call = raw.follow(GREETER).await;
+    call.list().await;
+    for sent in 1..=1000 {
+        call.send(stats(started(1)));
+        if sent % 50 == 0 {
+            balancer
+                .until(|b| b.metric(&service(STARTED)) == sent)
+                .await;
+        }
+    }
+    assert!(!raw.connection.is_finished());
+    balancer.set(GREETER, &[(2, 1.0)]);
+    assert_eq!(counts(&call.list().await), [(2, 1)]);
+}
+
+#[tokio::test]
+async fn reports_that_come_with_the_initial_request_count() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let mut call = raw.call().await;
+    call.send([initial(GREETER), stats(started(1)), stats(started(2))].concat());
+    balancer.until(|b| b.metric(&service(STARTED)) == 3).await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_nothing_more_to_say_may_listen_on() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut raw = Raw::connect(&balancer).await;
+    let mut call = raw.follow(GREETER).await;
+    call.list().await;
+    call.request.send_data(Bytes::new(), true).unwrap();
+    balancer.set(GREETER, &[(2, 1.0)]);
+    assert_eq!(counts(&call.list().await), [(2, 1)]);
+}
+
+/// Everything bad at once, on connections of its own and on the good client's.
+#[tokio::test]
+async fn no_client_is_disturbed_by_another() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let mut shared = Raw::connect(&balancer).await;
+    let mut good = shared.follow(GREETER).await;
+    good.list().await;
+    let bad: Vec<Bytes> = vec![
+        initial(""),
+        initial(&"a".repeat(1 << 20)),
+        initial("nobody.test"),
+        stats(started(1)),
+        framed(0, &[0xff; 1000]),
+        framed(5, b""),
+        Bytes::from_static(&[0xff; 70_000]),
+        [initial(GREETER), framed(3, b"")].concat().into(),
+    ];
+    for bytes in bad {
+        let mut own = Raw::connect(&balancer).await;
+        for raw in [&mut own, &mut shared] {
+            let mut call = raw.call().await;
+            call.send(bytes.clone());
+            assert_ne!(call.end().await.status.code(), Code::Ok);
+        }
+    }
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for garbage in [&b"GET / HTTP/1.1\r\nHost: lb\r\n\r\n"[..], &[0; 100_000]] {
+        let mut socket = tokio::net::TcpStream::connect(balancer.addr).await.unwrap();
+        // It may be closed before all of it is written.
+        let _ = socket.write_all(garbage).await;
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(SOON, socket.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "still open");
+    }
+    balancer.set(GREETER, &[(1, 1.0), (2, 1.0)]);
+    assert_eq!(counts(&good.list().await), [(1, 1), (2, 1)]);
+    assert!(!shared.connection.is_finished());
+}
