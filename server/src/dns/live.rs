@@ -19,7 +19,7 @@ use crate::plan::Member;
 pub(super) struct Live {
     fleet: Arc<Fleet>,
     settings: Arc<ZoneSettings>,
-    /// Seconds, added to versions so that serials do not fall at a restart.
+    /// Seconds, added to generations so that serials do not fall at a restart.
     started: u32,
     zone: ArcSwapOption<Dated>,
 }
@@ -47,16 +47,15 @@ impl Live {
         let service = place
             .and_then(|place| place.service().cloned())
             .and_then(|name| self.fleet.get(name.as_str()));
-        let version = service
-            .as_ref()
-            .and_then(|service| Some(service.snapshot()?.version));
         let is_address = matches!(query.query_type(), RecordType::A | RecordType::AAAA);
         let backends = match &service {
             Some(service) if is_address => backends(service),
             _ => None,
         };
-        // Wraps around, as serials do (RFC 1982).
-        let serial = self.started.wrapping_add(version.unwrap_or(0) as u32);
+        // Wraps around, as serials do (RFC 1982). Backends do not count: nobody
+        // transfers these zones, and a serial should not differ between names.
+        let generation = dated.as_ref().map_or(0, |dated| dated.generation);
+        let serial = self.started.wrapping_add(generation as u32);
         let view = View {
             zone,
             backends: backends.as_deref(),

@@ -51,8 +51,9 @@ impl DnsMetrics {
         self.queries.get_or_create(&labels).inc();
     }
 
-    pub(super) fn connections(&self) -> &Gauge {
-        &self.connections
+    pub(super) fn connections(&self, open: usize) {
+        let open = i64::try_from(open).unwrap_or(i64::MAX);
+        self.connections.set(open);
     }
 }
 

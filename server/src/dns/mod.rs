@@ -17,14 +17,17 @@
 //!
 //! All of it is arithmetic on values but the two loops of [`Dns::run`]. The
 //! loops are our own, over hickory's wire types: hickory's server has no bound
-//! on its TCP connections, gives each datagram a task and a queue that drops
-//! what overflows, and logs the names that strangers ask for.
+//! on its TCP connections, answers a wildcard's UDP from whichever address the
+//! kernel picks, puts replies in a queue that drops what overflows, and logs
+//! the names that strangers ask for.
 
 mod answer;
+mod datagrams;
 mod live;
 mod message;
 mod metrics;
 mod server;
+mod streams;
 mod zone;
 
 pub use answer::{Answer, MAX_BACKENDS, View, answer};

@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(target_os = "linux")]
+use super::super::streams::CONNECTIONS_PER_PEER;
 use super::super::{Dns, DnsMetrics};
 use super::*;
 use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
@@ -35,11 +37,11 @@ struct Running {
 
 impl Running {
     async fn new() -> Self {
-        Self::with(&ADVERTISED).await
+        Self::of(&config(), &ADVERTISED).await
     }
 
-    async fn with(advertise: &[&str]) -> Self {
-        let dns = Dns::bind(&config()).await.unwrap();
+    async fn of(config: &DnsConfig, advertise: &[&str]) -> Self {
+        let dns = Dns::bind(config).await.unwrap();
         let addr = dns.local_addr().unwrap();
         let fleet = Fleet::new(FleetMetrics::default());
         let mut registry = Registry::default();
@@ -51,7 +53,7 @@ impl Running {
             async move { dns.run(fleet, &advertise, metrics, shutdown).await }
         });
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        udp.connect(addr).await.unwrap();
+        udp.connect(("127.0.0.1", addr.port())).await.unwrap();
         Self {
             addr,
             fleet,
@@ -265,7 +267,7 @@ async fn names_follow_the_configuration() {
 async fn what_a_datagram_cannot_hold_comes_over_tcp() {
     let advertise: Vec<String> = (0..200).map(|n| format!("10.9.0.{n}:9000")).collect();
     let advertise: Vec<&str> = advertise.iter().map(String::as_str).collect();
-    let running = Running::with(&advertise).await;
+    let running = Running::of(&config(), &advertise).await;
     running.configure(&[(GREETER, &[])]);
     let reply = running.ask("lb.greeter.test.", RecordType::A).await;
     assert!(reply.metadata.truncation);
@@ -311,17 +313,83 @@ async fn garbage_disturbs_nobody() {
         let mut stream = TcpStream::connect(running.addr).await.unwrap();
         send_tcp(&mut stream, &garbage).await;
         running.assert_well().await;
-        // A zero-length message is no message; the next one is read.
-        drop(stream);
     }
+    // Messages of no length.
     let mut stream = TcpStream::connect(running.addr).await.unwrap();
     stream.write_all(&[0; 64]).await.unwrap();
-    let query = asking("lb.greeter.test.", RecordType::A);
-    assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
+    running.assert_well().await;
     // A message that is never finished.
     let mut unfinished = TcpStream::connect(running.addr).await.unwrap();
     unfinished.write_all(&[0xff, 0xff, 0]).await.unwrap();
     running.assert_well().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed() {
+    let running = Running::new().await;
+    let mut idle = TcpStream::connect(running.addr).await.unwrap();
+    // The paused clock jumps to the server's timeout once nothing else is left
+    // to do.
+    assert_eq!(idle.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+}
+
+// Only Linux has all of 127.0.0.0/8 on its loopback.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nobody_alone_can_hold_all_connections() {
+    let running = Running::serving(&[]).await;
+    let query = asking("lb.greeter.test.", RecordType::A);
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_PER_PEER {
+        let mut stream = TcpStream::connect(running.addr).await.unwrap();
+        ask_tcp(&mut stream, &query).await;
+        held.push(stream);
+    }
+    let mut refused = TcpStream::connect(running.addr).await.unwrap();
+    let end = soon(refused.read_to_end(&mut Vec::new())).await;
+    assert_eq!(end.unwrap(), 0);
+
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(running.addr).await.unwrap();
+    assert_eq!(ask_tcp(&mut other, &query).await.answers.len(), 2);
+    let mut last = held.pop().unwrap();
+    assert_eq!(ask_tcp(&mut last, &query).await.answers.len(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_reply_comes_from_the_address_that_was_asked() {
+    let config = DnsConfig {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        ..config()
+    };
+    let mut running = Running::of(&config, &ADVERTISED).await;
+    running.configure(&[(GREETER, &[])]);
+    // Not the one that the kernel would choose to answer 127.0.0.1 from.
+    running.udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let asked = ("127.0.0.2", running.addr.port());
+    running.udp.connect(asked).await.unwrap();
+    let reply = running.ask("lb.greeter.test.", RecordType::A).await;
+    assert_eq!(reply.answers.len(), 2);
+}
+
+#[tokio::test]
+async fn a_burst_of_queries_is_answered_one_by_one() {
+    let running = Running::serving(&[]).await;
+    let queries: Vec<Message> = (0..100)
+        .map(|_| asking("greeter.test.", RecordType::SOA))
+        .collect();
+    for query in &queries {
+        running.udp.send(&query.to_vec().unwrap()).await.unwrap();
+    }
+    let mut unanswered: BTreeSet<u16> = queries.iter().map(|q| q.metadata.id).collect();
+    let mut buffer = [0; 512];
+    while !unanswered.is_empty() {
+        let len = soon(running.udp.recv(&mut buffer)).await.unwrap();
+        let reply = Message::from_vec(&buffer[..len]).unwrap();
+        unanswered.remove(&reply.metadata.id);
+    }
 }
 
 #[tokio::test]
