@@ -53,9 +53,13 @@ class Service:
 class Balancer:
     """One balancer, that may die and come back at the same ports."""
 
-    def __init__(self, binary, folder, services, certificate=None):
-        self.address, self.admin, self.dns = (f"127.0.0.1:{ports.reserve()}" for _ in range(3))
+    def __init__(self, binary, folder, services, host="127.0.0.1", advertise=(), certificate=None):
+        # `advertise` begins with its own address, if replicas share a name.
+        self.address = advertise[0] if advertise else ports.address(host)
+        self.advertise = list(advertise) or [self.address]
+        self.admin, self.dns = ports.address(), ports.address()
         self._binary = binary
+        folder.mkdir(exist_ok=True)
         self._file = folder / "lookaside.toml"
         self._log = folder / "balancer.log"
         self._certificate = certificate
@@ -92,6 +96,7 @@ key = "{self._certificate.key}"
         return f"""\
 [balancer]
 listen = "{self.address}"
+advertise = {json.dumps(self.advertise)}
 report_interval = "1s"
 shutdown = "1s"
 {tls}
@@ -121,9 +126,9 @@ target = "{SRV_TARGET}"
 
     def accepts(self):
         """Whether the kernel accepts connections to it."""
-        host, port = self.address.split(":")
+        host, port = self.address.rsplit(":", 1)
         try:
-            socket.create_connection((host, int(port)), 1).close()
+            socket.create_connection((host.strip("[]"), int(port)), 1).close()
             return True
         except OSError:
             return False

@@ -99,7 +99,8 @@ class Java:
         return (
             ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
             + ["-cp", f"{target / 'client.jar'}{os.pathsep}{target / 'lib'}/*", "lookaside.interop.Main"]
-            + ["--service", service, "--balancer", balancer.address, "--balancer-name", SRV_TARGET]
+            + ["--service", service, "--balancer-name", SRV_TARGET]
+            + [word for address in balancer.advertise for word in ("--balancer", address)]
             + flags(options)
         )
 

@@ -28,8 +28,9 @@ def reserve(hosts=("127.0.0.1",)):
 
 
 def _free(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
+        with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -37,3 +38,13 @@ def _free(host, port):
             except OSError:
                 return False
     return True
+
+
+def join(host, port):
+    """`host:port`, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def address(host="127.0.0.1"):
+    """A free port of a host, joined to it."""
+    return join(host, reserve((host,)))

@@ -30,13 +30,11 @@ class Stage:
         for started in reversed(self._started):
             started.end()
 
-    def backends(self, count, hosts=None, certificate=None):
-        """So many backends, at ports of one host or at one port of several."""
-        if hosts:
-            port = ports.reserve(hosts)
-            addresses = [f"{host}:{port}" for host in hosts]
-        else:
-            addresses = [f"127.0.0.1:{ports.reserve()}" for _ in range(count)]
+    def backends(self, count, host="127.0.0.1", certificate=None):
+        """So many backends, at ports of one host."""
+        return self.backends_at([ports.address(host) for _ in range(count)], certificate)
+
+    def backends_at(self, addresses, certificate=None):
         made = []
         for address in addresses:
             log = self.folder / "backends.log"
@@ -44,8 +42,9 @@ class Stage:
             self._started.append(made[-1])
         return made
 
-    def balancer(self, *services, certificate=None):
-        made = Balancer(self._binaries["lookaside"], self.folder, services, certificate)
+    def balancer(self, *services, name="balancer", **options):
+        folder = self.folder / name
+        made = Balancer(self._binaries["lookaside"], folder, services, **options)
         self._started.append(made)
         return made
 

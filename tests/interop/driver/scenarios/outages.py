@@ -3,6 +3,7 @@
 import time
 
 import expect
+import ports
 from balancer import Service
 from expect import Broken, wait_until
 from stage import edit_under_load
@@ -65,6 +66,26 @@ def balancer_and_backends_lost_and_returned(stage):
     if lost:
         raise Broken(f"{lost} calls without lb-token: the client is still in fallback")
     return f"{seen}, back after {took:.1f} s"
+
+
+def second_balancer_takes_over(stage):
+    """Two balancers under one name: the one with the stream dies, the client
+    goes to the other and is followed by it."""
+    backends = stage.backends(2)
+    (a, b) = (backend.address for backend in backends)
+    before, after = Service({a: 3, b: 1}), Service({a: 1, b: 3})
+    addresses = [ports.address(), ports.address()]
+    first = stage.balancer(before, advertise=addresses)
+    second = stage.balancer(before, advertise=addresses[::-1], name="second")
+    client = stage.client(first)
+    client.reach(before.weights)
+    used, other = (first, second) if first.streams() else (second, first)
+    client.start_load()
+    used.kill()
+    wait_until(lambda: other.streams() == 1, _RECONNECT_SECONDS, "a stream to the other balancer")
+    expect.all_ok(client.stop_load(), "RPCs while the balancer was lost")
+    tally = edit_under_load(client, lambda: other.edit([after]))
+    return expect.shares(tally, after.weights)
 
 
 def balancer_that_starts_slowly(stage):

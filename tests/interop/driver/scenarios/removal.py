@@ -3,6 +3,7 @@
 import time
 
 import expect
+import ports
 from balancer import SERVICE, Service
 from expect import Broken, wait_until
 
@@ -74,10 +75,11 @@ def _returned(balancer, client, other, a, b):
 def without_the_grpclb_import(stage):
     """A Go program that cannot do grpclb reads the same TXT record, and works
     over the A records, each backend alike."""
-    backends = stage.backends(2, hosts=("127.0.0.2", "127.0.0.3"))
-    (a, b) = (backend.address for backend in backends)
+    hosts = ("127.0.0.2", "127.0.0.3")
+    port = ports.reserve(hosts)
+    (a, b) = (ports.join(host, port) for host in hosts)
+    backends = stage.backends_at([a, b])
     balancer = stage.balancer(Service({a: 3, b: 1}))
-    port = a.rsplit(":", 1)[1]
     client = stage.client(balancer, f"{SERVICE}:{port}", grpclb=False)
     client.reach([a, b])
     tally = client.call(400)

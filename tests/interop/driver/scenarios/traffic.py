@@ -36,6 +36,18 @@ def service_is_found_with_a_port_and_in_capitals(stage):
     return expect.shares(tally, weights)
 
 
+def ipv6_all_the_way(stage):
+    """The balancer and the backends have IPv6 addresses only."""
+    backends = stage.backends(2, "::1")
+    weights = dict(zip((b.address for b in backends), (3, 1)))
+    balancer = stage.balancer(Service(weights), host="::1")
+    client = stage.client(balancer)
+    client.reach(weights)
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs")
+    return expect.shares(tally, weights)
+
+
 def edited_weight_is_followed(stage):
     """3:1 becomes 1:3 in the file; a second later the shares are those."""
     (a, b), balancer, client = stage.weighted(3, 1)
