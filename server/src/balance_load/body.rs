@@ -61,7 +61,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Ready when the last list is sent.
-    pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.shut.load(Ordering::Acquire) {
             return Poll::Ready(());
         }

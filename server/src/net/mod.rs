@@ -26,6 +26,9 @@ mod serve;
 mod tls;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use limits::{Limits, Nofile, raise_nofile};
 pub use listener::Listener;
 pub use metrics::NetMetrics;
