@@ -1,1 +1,52 @@
-//! The thin grpclb client. (under construction)
+//! A gRPC channel for tonic that follows a grpclb balancer, and balances without
+//! one.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use lookaside_client::Channel;
+//! use lookaside_proto::helloworld::greeter_client::GreeterClient;
+//!
+//! let channel = Channel::builder("dns:///greeter.example.com:50051").connect().await?;
+//! let mut greeter = GreeterClient::new(channel); // any tonic stub
+//! # Ok(()) }
+//! ```
+//!
+//! If DNS names a balancer for the target (SRV `_grpclb._tcp.<host>`), the channel
+//! opens a stream to it and sends RPCs to the backends of its list: in its order,
+//! with its repetitions, its tokens and its drops. RPCs go straight to the
+//! backends. Without a balancer the channel uses `pick_first` or `round_robin`
+//! over the target's addresses.
+//!
+//! | floor | modules | what they do |
+//! |---|---|---|
+//! | C5 | [`Channel`], [`Builder`] | what an application touches |
+//! | C4 | `grpclb` | the stream to the balancer, its lists, fallback, statistics |
+//! | C3 | [`policy`] | which connection an RPC takes |
+//! | C2 | [`resolve`], [`subchannel`] | from names to addresses, from addresses to connections |
+//! | C1 | [`Target`], [`endpoint`], [`backoff`], [`Error`] | ground |
+//!
+//! Each floor imports from the ones below it only.
+
+pub mod backoff;
+pub mod endpoint;
+mod error;
+mod target;
+
+pub mod resolve;
+pub mod subchannel;
+
+pub mod policy;
+
+mod grpclb;
+
+mod builder;
+mod call;
+mod channel;
+mod control;
+
+pub use self::builder::Builder;
+pub use self::call::WaitForReady;
+pub use self::channel::Channel;
+pub use self::error::{Error, ResolveError, TargetError};
+pub use self::policy::ConnectivityState;
+pub use self::target::{DEFAULT_PORT, Target};

@@ -1,0 +1,257 @@
+//! From a target to a channel.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::Authority;
+
+use crate::channel::Channel;
+use crate::control::{Control, MakePolicy};
+use crate::error::{Error, TargetError};
+use crate::grpclb::GrpclbConfig;
+use crate::policy::{ConnectivityState, Pick, PickFirst, Policy, RoundRobin};
+use crate::resolve::{self, BalancerAt, Resolve};
+use crate::subchannel::{ConnectOptions, Pool};
+use crate::target::{Target, parse_host_port};
+
+/// How long the first list may take before the fallback addresses are used, as
+/// in gRPC.
+const FALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long [`Builder::connect`] waits for DNS to say whether there is a
+/// balancer, once RPCs could be sent without one.
+const SRV_PATIENCE: Duration = Duration::from_millis(500);
+/// How gRPC wants a client to call itself.
+const USER_AGENT: &str = concat!("grpc-rust-lookaside/", env!("CARGO_PKG_VERSION"));
+
+/// Builds a [`Channel`]. Every setting has gRPC's default.
+#[must_use = "a builder does nothing until it connects"]
+pub struct Builder {
+    target: String,
+    authority: Option<String>,
+    balancer: Option<String>,
+    resolver: Option<Box<dyn Resolve>>,
+    make_policy: MakePolicy,
+    user_agent: Option<String>,
+    fallback_timeout: Duration,
+    report: bool,
+    options: ConnectOptions,
+}
+
+impl Builder {
+    pub(crate) fn new(target: String) -> Self {
+        Self {
+            target,
+            authority: None,
+            balancer: None,
+            resolver: None,
+            make_policy: Box::new(|_| Box::new(PickFirst::new())),
+            user_agent: None,
+            fallback_timeout: FALLBACK_TIMEOUT,
+            report: true,
+            options: ConnectOptions::default(),
+        }
+    }
+
+    /// Uses the balancer at `address`, `host:port` or `ip:port`, and does not
+    /// look in DNS for one. Nor does it look for the service: of a `dns:` target
+    /// the balancer gets the name, and there are no fallback addresses; those of
+    /// the other targets are the fallback.
+    pub fn balancer(mut self, address: impl Into<String>) -> Self {
+        self.balancer = Some(address.into());
+        self
+    }
+
+    /// Without a balancer, spreads RPCs over all addresses in turn. The default
+    /// is `pick_first`, as in gRPC.
+    pub fn round_robin(self) -> Self {
+        self.policy(|rng| Box::new(RoundRobin::new(rng)))
+    }
+
+    /// Without a balancer, uses the policy that `make` makes.
+    pub fn policy(
+        mut self,
+        make: impl Fn(fastrand::Rng) -> Box<dyn Policy> + Send + 'static,
+    ) -> Self {
+        self.make_policy = Box::new(make);
+        self
+    }
+
+    /// Resolves by `resolver`. The target then is only the service's name, and
+    /// may be of any scheme: what stands behind the last `/` is the authority.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Box::new(resolver));
+        self
+    }
+
+    /// Calls the service `authority`, `host[:port]`, instead of by the target's
+    /// name: towards backends, and in the request to the balancer.
+    pub fn authority(mut self, authority: impl Into<String>) -> Self {
+        self.authority = Some(authority.into());
+        self
+    }
+
+    /// Puts `user_agent` in front of this crate's own.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = Some(user_agent.into());
+        self
+    }
+
+    /// How long the balancer's first list may take before the fallback addresses
+    /// are used; 10 s by default. Not waited for if the balancer refuses.
+    pub fn fallback_timeout(mut self, timeout: Duration) -> Self {
+        self.fallback_timeout = timeout;
+        self
+    }
+
+    /// Whether to report call counts to a balancer that asks for them; it is on
+    /// by default.
+    pub fn report_stats(mut self, report: bool) -> Self {
+        self.report = report;
+        self
+    }
+
+    /// Longest time an attempt to connect may take; 20 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Pings backends every `interval` while RPCs are under way, and takes a
+    /// connection for dead when an answer takes `timeout`. Off by default.
+    /// Servers may object to less than five minutes.
+    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.options.keepalive_interval = Some(interval);
+        self.options.keepalive_timeout = timeout;
+        self
+    }
+
+    /// Starts the channel and returns at once. RPCs wait until there is a
+    /// connection, and fail while none can be had.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error`] if a setting is malformed or the system's DNS configuration
+    /// cannot be read.
+    pub fn connect_lazy(self) -> Result<Channel, Error> {
+        let (resolver, name) = match self.resolver {
+            Some(resolver) => {
+                let name = self.target.rsplit('/').next().unwrap_or_default();
+                (resolver, name.to_owned())
+            }
+            None => {
+                let target: Target = self.target.parse()?;
+                let name = target.authority();
+                let resolver = match &self.balancer {
+                    Some(balancer) => {
+                        let (host, port) = split_balancer(balancer)?;
+                        Box::new(BalancerAt::new(host, port, &target)?)
+                    }
+                    None => resolve::for_target(&target)?,
+                };
+                (resolver, name)
+            }
+        };
+        let name = self.authority.unwrap_or(name);
+        let authority: Authority = name.parse().map_err(|error| TargetError {
+            target: self.target.clone(),
+            reason: format!("{name:?} is no authority: {error}"),
+        })?;
+        let user_agent = match self.user_agent {
+            Some(own) => format!("{own} {USER_AGENT}"),
+            None => USER_AGENT.to_owned(),
+        };
+        let Ok(agent) = HeaderValue::from_str(&user_agent) else {
+            return Err(Error::Header {
+                what: "user agent",
+                value: user_agent,
+            });
+        };
+        let mut rng = fastrand::Rng::new();
+        let control = Control {
+            target: self.target,
+            resolver,
+            make_policy: self.make_policy,
+            grpclb: GrpclbConfig {
+                name,
+                user_agent: agent.clone(),
+                fallback_timeout: self.fallback_timeout,
+                report: self.report,
+                connect: ConnectOptions {
+                    timeout: self.options.timeout,
+                    // A stream is silent for hours; only pings tell whether the
+                    // balancer is still there.
+                    keepalive_interval: Some(Duration::from_secs(20)),
+                    keepalive_timeout: Duration::from_secs(10),
+                    keepalive_while_idle: true,
+                },
+            },
+            pool: Pool::new(self.options, rng.fork()),
+            rng,
+        };
+        Ok(Channel::start(control, authority, agent))
+    }
+
+    /// Starts the channel and waits until RPCs can be sent.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with the reason if no connection can be had, and what
+    /// [`Builder::connect_lazy`] fails with. A service that may come later is for
+    /// `connect_lazy`.
+    pub async fn connect(self) -> Result<Channel, Error> {
+        let channel = self.connect_lazy()?;
+        let mut progress = channel.published().subscribe();
+        let patience = tokio::time::sleep(SRV_PATIENCE);
+        tokio::pin!(patience);
+        let mut patient = true;
+        loop {
+            let now = *progress.borrow_and_update();
+            match now.state {
+                ConnectivityState::Ready if now.settled || !patient => return Ok(channel),
+                ConnectivityState::TransientFailure | ConnectivityState::Shutdown
+                    if now.settled =>
+                {
+                    return Err(Error::Connect(reason(&channel)));
+                }
+                _ => {}
+            }
+            tokio::select! {
+                changed = progress.changed() => {
+                    if changed.is_err() {
+                        return Err(Error::Connect(reason(&channel)));
+                    }
+                }
+                () = &mut patience, if patient => patient = false,
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("target", &self.target)
+            .field("balancer", &self.balancer)
+            .finish_non_exhaustive()
+    }
+}
+
+fn reason(channel: &Channel) -> String {
+    match channel.published().output().picker.pick() {
+        Pick::Fail(status) | Pick::Drop(status) => status.message().to_owned(),
+        Pick::Complete(_) | Pick::Queue => "no connection".to_owned(),
+    }
+}
+
+fn split_balancer(balancer: &str) -> Result<(String, u16), TargetError> {
+    let error = |reason: String| TargetError {
+        target: balancer.to_owned(),
+        reason,
+    };
+    match parse_host_port(balancer).map_err(error)? {
+        (host, Some(port)) => Ok((host, port)),
+        (_, None) => Err(error(
+            "the balancer's port is missing; write host:port".to_owned(),
+        )),
+    }
+}

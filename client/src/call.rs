@@ -1,0 +1,293 @@
+//! One RPC: from its pick to the end of its response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use lookaside_proto::lb_v1::LB_TOKEN_KEY;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use crate::control::{Progress, Published};
+use crate::policy::{CallEnd, CallTracker, Pick};
+use crate::subchannel::{Connection, NotSent, describe};
+
+/// Extension of a request that waits for a connection instead of failing while
+/// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
+/// same, and so does the request's timeout.
+///
+/// ```
+/// let mut request = tonic::Request::new(());
+/// request.extensions_mut().insert(lookaside_client::WaitForReady);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitForReady;
+
+/// Sends `request` where the pickers say, and again elsewhere if it never left.
+/// It ends by its `grpc-timeout`, also while it waits.
+pub(crate) async fn call(
+    published: Arc<Published>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let deadline = timeout_of(request.headers()).map(|timeout| Instant::now() + timeout);
+    let (response, tracked) = match deadline {
+        None => send(&published, request).await?,
+        Some(deadline) => tokio::time::timeout_at(deadline, send(&published, request))
+            .await
+            .map_err(|_| deadline_exceeded())??,
+    };
+    Ok(response.map(|incoming| {
+        Body::new(CallBody {
+            incoming,
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            _tracked: tracked,
+        })
+    }))
+}
+
+async fn send(
+    published: &Published,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Option<Tracked>), Status> {
+    let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
+    let mut outputs = Outputs::new(published);
+    let mut given_back = false;
+    loop {
+        let chosen = match choose(published, wait_for_ready) {
+            Ok(chosen) => chosen,
+            Err(status) => {
+                // A caller that tries again and again must not keep the control
+                // task of a single-threaded runtime from ever running.
+                tokio::task::coop::consume_budget().await;
+                return Err(status);
+            }
+        };
+        let Some(Chosen {
+            connection,
+            lb_token,
+            mut tracked,
+        }) = chosen
+        else {
+            outputs.next().await;
+            given_back = false;
+            continue;
+        };
+        match lb_token {
+            Some(token) => request.headers_mut().insert(LB_TOKEN_KEY, token),
+            None => request.headers_mut().remove(LB_TOKEN_KEY),
+        };
+        match connection.send(request).await {
+            Ok(response) => {
+                if let Some(tracked) = &mut tracked {
+                    tracked.end.received = true;
+                }
+                return Ok((response, tracked));
+            }
+            Err(NotSent {
+                request: Some(unsent),
+                ..
+            }) => {
+                if let Some(tracked) = &mut tracked {
+                    tracked.end.sent = false;
+                }
+                request = *unsent;
+                // The picker will change, as the connection is gone. Until then
+                // its other connections may do; but only once, or this loop
+                // would spin where there is no other.
+                if given_back {
+                    outputs.next().await;
+                }
+                given_back = !given_back;
+            }
+            Err(NotSent {
+                request: None,
+                error,
+            }) => return Err(status_of(error)),
+        }
+    }
+}
+
+struct Chosen {
+    connection: Connection,
+    lb_token: Option<HeaderValue>,
+    tracked: Option<Tracked>,
+}
+
+/// One pick; `None` means to wait for the next picker.
+fn choose(published: &Published, wait_for_ready: bool) -> Result<Option<Chosen>, Status> {
+    match published.output().picker.pick() {
+        Pick::Complete(picked) => Ok(Some(Chosen {
+            connection: picked.connection.clone(),
+            lb_token: picked.lb_token.cloned(),
+            tracked: picked.tracker.map(Tracked::new),
+        })),
+        Pick::Queue => Ok(None),
+        Pick::Fail(_) if wait_for_ready => Ok(None),
+        Pick::Fail(status) | Pick::Drop(status) => Err(status.clone()),
+    }
+}
+
+/// Waits for the next output without missing one: it subscribes before the pick
+/// that may make it wait a second time.
+struct Outputs<'a> {
+    published: &'a Published,
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+impl<'a> Outputs<'a> {
+    fn new(published: &'a Published) -> Self {
+        Self {
+            published,
+            progress: None,
+        }
+    }
+
+    async fn next(&mut self) {
+        match &mut self.progress {
+            // The caller picked before there was a subscription: it has to pick
+            // once more before it may wait.
+            None => self.progress = Some(self.published.subscribe()),
+            Some(progress) => {
+                // The sender lives in `published`.
+                let _ = progress.changed().await;
+            }
+        }
+    }
+}
+
+/// Tells a tracker of an RPC's end, however it comes about.
+#[derive(Debug)]
+struct Tracked {
+    tracker: Arc<dyn CallTracker>,
+    end: CallEnd,
+}
+
+impl Tracked {
+    fn new(tracker: &Arc<dyn CallTracker>) -> Self {
+        tracker.started();
+        Self {
+            tracker: Arc::clone(tracker),
+            end: CallEnd {
+                sent: true,
+                received: false,
+            },
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.tracker.finished(self.end);
+    }
+}
+
+/// A response's body: ends the RPC for its tracker, and at its deadline.
+struct CallBody {
+    incoming: Incoming,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _tracked: Option<Tracked>,
+}
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(status_of)));
+        }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.deadline = None;
+            return Poll::Ready(Some(Err(deadline_exceeded())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the call's timeout is over")
+}
+
+/// The status of an RPC that left and got no answer: the server may have run it.
+fn status_of(error: hyper::Error) -> Status {
+    let text = describe(&error);
+    let status = Status::from_error(Box::new(error));
+    match status.code() {
+        // A connection that is cut off is not an unknown matter.
+        Code::Unknown => Status::unavailable(format!("connection lost: {text}")),
+        _ => status,
+    }
+}
+
+/// The value of `grpc-timeout`: up to eight digits and a unit. Nonsense is no
+/// timeout; the server will say so.
+fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn timeout(text: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", text.parse().unwrap());
+        timeout_of(&headers)
+    }
+
+    #[test]
+    fn timeouts_of_every_unit() {
+        assert_eq!(timeout("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(timeout("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(timeout("4S"), Some(Duration::from_secs(4)));
+        assert_eq!(timeout("5m"), Some(Duration::from_millis(5)));
+        assert_eq!(timeout("6u"), Some(Duration::from_micros(6)));
+        assert_eq!(timeout("7n"), Some(Duration::from_nanos(7)));
+        for nonsense in ["", "S", "1", "1x", "-1S", "+1S", "123456789S", "1.5S"] {
+            assert_eq!(timeout(nonsense), None, "{nonsense}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_timeout_panics(text in "[ -~]{0,12}") {
+            let _ = timeout(&text);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The channel: what a tonic stub is given.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use http::header::USER_AGENT;
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{HeaderValue, Request, Response};
+use tokio::task::JoinSet;
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use crate::builder::Builder;
+use crate::call::call;
+use crate::control::{Control, Published};
+use crate::policy::ConnectivityState;
+
+/// A virtual connection to a service, over which its RPCs are balanced. Any tonic
+/// stub takes one:
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use lookaside_proto::helloworld::HelloRequest;
+/// use lookaside_proto::helloworld::greeter_client::GreeterClient;
+///
+/// let channel = lookaside_client::Channel::builder("dns:///greeter.example.com:50051")
+///     .connect()
+///     .await?;
+/// let mut greeter = GreeterClient::new(channel);
+/// let reply = greeter.say_hello(HelloRequest { name: "world".into() }).await?;
+/// # Ok(()) }
+/// ```
+///
+/// Clones share everything and cost one reference count. When the last one is
+/// dropped, the stream to the balancer and idle connections end; RPCs under way
+/// finish.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    published: Arc<Published>,
+    authority: Authority,
+    user_agent: HeaderValue,
+    /// Holds the control task, which ends with the last clone.
+    _control: JoinSet<()>,
+}
+
+impl Channel {
+    /// Starts to build a channel to `target`, in one of the forms of
+    /// [`Target`](crate::Target).
+    pub fn builder(target: impl Into<String>) -> Builder {
+        Builder::new(target.into())
+    }
+
+    pub(crate) fn start(control: Control, authority: Authority, user_agent: HeaderValue) -> Self {
+        let published = Published::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(control.run(Arc::clone(&published)));
+        Self {
+            inner: Arc::new(Inner {
+                published,
+                authority,
+                user_agent,
+                _control: tasks,
+            }),
+        }
+    }
+
+    /// What the channel is doing now.
+    #[must_use]
+    pub fn state(&self) -> ConnectivityState {
+        self.inner.published.output().state
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.inner.published
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
+
+    /// Always ready: an RPC waits in its own future, where its timeout ends it.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let inner = Arc::clone(&self.inner);
+        let headers = request.headers_mut();
+        if !headers.contains_key(USER_AGENT) {
+            headers.insert(USER_AGENT, inner.user_agent.clone());
+        }
+        Box::pin(async move {
+            *request.uri_mut() = address(request.uri(), &inner.authority)?;
+            let published = Arc::clone(&inner.published);
+            // `inner` stays until the response's headers: a channel whose last
+            // clone is gone must not end under an RPC that still waits.
+            let response = call(published, request).await;
+            drop(inner);
+            response
+        })
+    }
+}
+
+/// The request's path, at the service's authority.
+fn address(uri: &Uri, authority: &Authority) -> Result<Uri, Status> {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority.clone());
+    let path = uri.path_and_query().cloned();
+    parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).map_err(|error| Status::internal(format!("request path: {error}")))
+}

@@ -1,0 +1,39 @@
+//! What can go wrong before there is an RPC to fail. An RPC itself fails with a
+//! [`tonic::Status`], whose message carries the same texts.
+
+/// Why a target names nothing that can be called.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("target {target:?}: {reason}")]
+pub struct TargetError {
+    /// The target as given.
+    pub target: String,
+    /// What is wrong with it, and what would be right.
+    pub reason: String,
+}
+
+/// Why names could not be turned into addresses.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ResolveError(pub String);
+
+/// Why [`Builder::connect`](crate::Builder::connect) gave no channel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The target, or an address given beside it, is malformed.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A value given to the builder cannot be sent as an HTTP header.
+    #[error("{what} {value:?} has characters that an HTTP header cannot carry")]
+    Header {
+        /// Which setting.
+        what: &'static str,
+        /// The value as given.
+        value: String,
+    },
+    /// No name resolution could be set up.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// No connection came about; the text says to where and why.
+    #[error("{0}")]
+    Connect(String),
+}

@@ -1,0 +1,387 @@
+//! The grpclb policy: backends, their order, their tokens and the RPCs to drop
+//! come from a balancer, over a stream that stays open.
+//!
+//! ```text
+//!              list                        list
+//!   Startup ─────────► following the list ◄─────── Fallback
+//!      │                        │                     ▲
+//!      │ 10 s, or the balancer  │ stream lost and no   │
+//!      │ refuses                │ backend ready, or    │
+//!      └────────────────────────┴─ fallback_response ──┘
+//! ```
+//!
+//! The semantics are the best of gRPC's three official clients, which differ:
+//! fallback at once when the balancer refuses (C++); out of fallback with any
+//! list that is not empty, also with the one from before (Go, Java; C++ stays in
+//! fallback); the old list serves until a backend of the new one is ready (C++;
+//! the others let RPCs wait); each entry's own token (C++, Java).
+
+mod list;
+mod picker;
+mod stats;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use lookaside_proto::lb_v1::Server;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use self::list::List;
+use self::picker::{Drops, GrpclbPicker};
+use self::stats::StreamStats;
+use self::stream::{Event as StreamEvent, StreamConfig};
+use crate::endpoint::Endpoint;
+use crate::policy::{ConnectivityState, Output, Policy, QueuePicker, RoundRobin};
+use crate::resolve::BalancerAddress;
+use crate::subchannel::{ConnectOptions, Pool};
+
+/// Events that wait for the control task before the stream waits too.
+const EVENTS: usize = 4;
+
+/// How the policy talks to its balancer.
+#[derive(Debug, Clone)]
+pub(crate) struct GrpclbConfig {
+    /// Name of the service in the request to the balancer.
+    pub(crate) name: String,
+    pub(crate) user_agent: HeaderValue,
+    /// How long the first list may take before the fallback addresses are used.
+    pub(crate) fallback_timeout: Duration,
+    /// Whether to report statistics if the balancer asks for them.
+    pub(crate) report: bool,
+    pub(crate) connect: ConnectOptions,
+}
+
+/// The policy, and its stream.
+#[derive(Debug)]
+pub(crate) struct Grpclb {
+    events: mpsc::Receiver<StreamEvent>,
+    balancers: watch::Sender<Vec<BalancerAddress>>,
+    /// Holds the stream's task, which ends with the policy.
+    _stream: JoinSet<()>,
+    fallback: Vec<Endpoint>,
+    /// What RPCs meet now.
+    serving: Option<Child>,
+    /// What is to take over once it is ready.
+    pending: Option<Child>,
+    /// Whether the stream that is open now has delivered a list.
+    stream_has_list: bool,
+    /// When startup ends, if no list has come.
+    startup_ends: Option<Instant>,
+    /// Why there is no stream, for the error text.
+    lost: Option<String>,
+    output: Output,
+    rng: fastrand::Rng,
+}
+
+/// What the control task hands back to [`Grpclb::handle`].
+#[derive(Debug)]
+pub(crate) struct Event(Happened);
+
+#[derive(Debug)]
+enum Happened {
+    Stream(StreamEvent),
+    StartupEnds,
+}
+
+impl Event {
+    /// Whether the balancer was lost.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.0, Happened::Stream(StreamEvent::Lost(_)))
+    }
+}
+
+/// A set of backends, and what it came from.
+#[derive(Debug)]
+struct Child {
+    policy: RoundRobin,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Balancer {
+        servers: Vec<Server>,
+        drops: Option<Arc<Drops>>,
+        drops_all: bool,
+        stats: Arc<StreamStats>,
+    },
+    Fallback,
+}
+
+impl Grpclb {
+    pub(crate) fn new(
+        config: GrpclbConfig,
+        balancers: Vec<BalancerAddress>,
+        mut rng: fastrand::Rng,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (balancers, addresses) = watch::channel(balancers);
+        let mut stream = JoinSet::new();
+        let settings = StreamConfig {
+            name: config.name,
+            user_agent: config.user_agent,
+            connect: config.connect,
+            report: config.report,
+        };
+        stream.spawn(stream::run(settings, addresses, sender, rng.fork()));
+        Self {
+            events,
+            balancers,
+            _stream: stream,
+            fallback: vec![],
+            serving: None,
+            pending: None,
+            stream_has_list: false,
+            startup_ends: Some(Instant::now() + config.fallback_timeout),
+            lost: None,
+            output: Output::connecting(),
+            rng,
+        }
+    }
+
+    /// Waits for something to [`Grpclb::handle`]. May be dropped at any time.
+    pub(crate) async fn event(&mut self) -> Event {
+        let startup = async {
+            match self.startup_ends {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(event) = self.events.recv() => Event(Happened::Stream(event)),
+            () = startup => Event(Happened::StartupEnds),
+            else => std::future::pending().await,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event, pool: &mut Pool) {
+        match event.0 {
+            Happened::Stream(StreamEvent::List(servers, stats)) => self.list(servers, stats, pool),
+            Happened::Stream(StreamEvent::Fallback) => {
+                self.startup_ends = None;
+                if self.fallback.is_empty() && self.serving.is_some() {
+                    // What served so far is better than nothing.
+                    tracing::warn!("the balancer asks for fallback addresses; there are none");
+                } else {
+                    tracing::info!("the balancer asks for the fallback addresses");
+                    self.enter_fallback(pool);
+                }
+            }
+            Happened::Stream(StreamEvent::Lost(reason)) => {
+                self.stream_has_list = false;
+                self.lost = Some(reason);
+                if self.startup_ends.take().is_some() {
+                    self.enter_fallback(pool);
+                }
+                self.fall_back_if_all_is_lost(pool);
+            }
+            Happened::StartupEnds => {
+                self.startup_ends = None;
+                tracing::info!("no list from the balancer yet; using the fallback addresses");
+                self.enter_fallback(pool);
+            }
+        }
+        self.compose();
+    }
+
+    /// What the resolver knows now. No new balancers (`None`) changes nothing.
+    pub(crate) fn resolved(
+        &mut self,
+        endpoints: Vec<Endpoint>,
+        balancers: Option<Vec<BalancerAddress>>,
+        pool: &mut Pool,
+    ) {
+        if let Some(balancers) = balancers {
+            self.balancers.send_if_modified(|known| {
+                let changed = *known != balancers;
+                *known = balancers;
+                changed
+            });
+        }
+        if self.fallback == endpoints {
+            return;
+        }
+        self.fallback = endpoints;
+        if self.in_fallback() {
+            self.enter_fallback(pool);
+        } else {
+            self.fall_back_if_all_is_lost(pool);
+        }
+        self.compose();
+    }
+
+    /// A subchannel changed. Says whether the output did.
+    pub(crate) fn refresh(&mut self, pool: &mut Pool) -> bool {
+        let serving = self.serving.as_mut();
+        let mut changed = serving.is_some_and(|child| child.policy.refresh(pool));
+        if let Some(pending) = &mut self.pending {
+            pending.policy.refresh(pool);
+        }
+        changed |= self.promote();
+        changed |= self.fall_back_if_all_is_lost(pool);
+        if changed {
+            self.compose();
+        }
+        changed
+    }
+
+    pub(crate) fn output(&self) -> Output {
+        self.output.clone()
+    }
+
+    fn list(&mut self, servers: Vec<Server>, stats: Arc<StreamStats>, pool: &mut Pool) {
+        self.stream_has_list = true;
+        self.startup_ends = None;
+        self.lost = None;
+        if servers.is_empty() && self.in_fallback() {
+            // A balancer that knows no backend gives no reason to leave.
+            return;
+        }
+        let newest = self.pending.as_mut().or(self.serving.as_mut());
+        if let Some(Child {
+            source:
+                Source::Balancer {
+                    servers: known,
+                    stats: counted,
+                    ..
+                },
+            ..
+        }) = newest
+            && *known == servers
+        {
+            // The same list on a new stream: only the counts start anew.
+            *counted = stats;
+            return;
+        }
+        let list = List::new(servers);
+        if let Some((count, first)) = &list.bad {
+            tracing::warn!(count, %first, "bad entries in the balancer's list are skipped");
+        }
+        let mut policy = RoundRobin::new(self.rng.fork());
+        policy.update(list.backends.clone(), pool);
+        let source = Source::Balancer {
+            drops: Drops::of(&list),
+            drops_all: list.drops_all(),
+            servers: list.servers,
+            stats,
+        };
+        self.install(Child { policy, source });
+    }
+
+    /// Whether the fallback addresses are in use, or about to be.
+    pub(crate) fn in_fallback(&self) -> bool {
+        let newest = self.pending.as_ref().or(self.serving.as_ref());
+        newest.is_some_and(|child| matches!(child.source, Source::Fallback))
+    }
+
+    fn enter_fallback(&mut self, pool: &mut Pool) {
+        let mut policy = RoundRobin::new(self.rng.fork());
+        policy.update(self.fallback.clone(), pool);
+        self.install(Child {
+            policy,
+            source: Source::Fallback,
+        });
+    }
+
+    /// Falls back after startup, once neither the balancer nor a backend is left.
+    /// Says whether it did. Without fallback addresses the list stays: its
+    /// backends may return.
+    fn fall_back_if_all_is_lost(&mut self, pool: &mut Pool) -> bool {
+        let lost = !self.stream_has_list
+            && !self.in_fallback()
+            && !self.fallback.is_empty()
+            && self.serving.as_ref().is_some_and(|child| !child.is_ready());
+        if lost {
+            tracing::info!("balancer and backends are lost; using the fallback addresses");
+            self.enter_fallback(pool);
+        }
+        lost
+    }
+
+    /// Takes `child` into use: at once, unless what serves now is ready and the
+    /// child still connects.
+    fn install(&mut self, child: Child) {
+        self.pending = Some(child);
+        self.promote();
+    }
+
+    fn promote(&mut self) -> bool {
+        let serves = self.serving.as_ref().is_some_and(Child::is_ready);
+        let waits = self.pending.as_ref().is_none_or(Child::is_connecting);
+        if self.pending.is_none() || (serves && waits) {
+            return false;
+        }
+        self.serving = self.pending.take();
+        true
+    }
+
+    fn compose(&mut self) {
+        if let Some(child) = &self.serving {
+            self.output = child.output(self.lost.as_deref());
+        }
+    }
+}
+
+impl Child {
+    fn is_ready(&self) -> bool {
+        self.drops_all() || self.policy.output().state == ConnectivityState::Ready
+    }
+
+    fn is_connecting(&self) -> bool {
+        !self.drops_all() && self.policy.output().state == ConnectivityState::Connecting
+    }
+
+    fn drops_all(&self) -> bool {
+        matches!(
+            self.source,
+            Source::Balancer {
+                drops_all: true,
+                ..
+            }
+        )
+    }
+
+    fn output(&self, lost: Option<&str>) -> Output {
+        let inner = self.policy.output();
+        match &self.source {
+            Source::Balancer {
+                drops,
+                drops_all,
+                stats,
+                ..
+            } => {
+                let backends = match inner.state {
+                    ConnectivityState::Ready => inner.picker,
+                    // Without a backend nothing is counted as dropped, unless
+                    // everything is to be.
+                    _ if *drops_all => Arc::new(QueuePicker),
+                    _ => return self.explain(inner, lost),
+                };
+                let stats = Arc::clone(stats);
+                Output::ready(GrpclbPicker::new(drops.clone(), backends, stats))
+            }
+            Source::Fallback => self.explain(inner, lost),
+        }
+    }
+
+    /// Says in the error text how it came to this.
+    fn explain(&self, inner: Output, lost: Option<&str>) -> Output {
+        if inner.state != ConnectivityState::TransientFailure {
+            return inner;
+        }
+        let what = match (&self.source, self.policy.is_empty()) {
+            (Source::Fallback, true) => "there is no fallback address".to_owned(),
+            (Source::Fallback, false) => format!("fallback: {}", self.policy.failure()),
+            (Source::Balancer { .. }, true) => "the balancer's list has no backend".to_owned(),
+            (Source::Balancer { .. }, false) => self.policy.failure(),
+        };
+        match lost {
+            Some(lost) => Output::failure(format!("{lost}; {what}")),
+            None => Output::failure(what),
+        }
+    }
+}

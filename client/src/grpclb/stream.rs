@@ -1,0 +1,322 @@
+//! The stream to the balancer: `BalanceLoad`, opened, read, reported on, and
+//! opened again, for as long as the channel lives.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::{self, Either};
+use http::HeaderValue;
+use http::uri::{Authority, Scheme, Uri};
+use lookaside_proto::duration::from_proto;
+use lookaside_proto::lb_v1::load_balance_request::LoadBalanceRequestType as Request;
+use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType as Response;
+use lookaside_proto::lb_v1::load_balancer_client::LoadBalancerClient;
+use lookaside_proto::lb_v1::{InitialLoadBalanceRequest, LoadBalanceRequest, Server};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
+
+use super::stats::{StreamStats, is_zero};
+use crate::backoff::{Backoff, jittered};
+use crate::endpoint::Address;
+use crate::resolve::BalancerAddress;
+use crate::subchannel::{ConnectOptions, Connection, Driver, connect, describe};
+
+/// Least time between the starts of two streams, ±20 %. The official clients
+/// reopen a stream at once whenever it got as far as the handshake, which makes
+/// 1500 streams a second against a balancer that ends them all.
+const FLOOR: Duration = Duration::from_secs(1);
+/// A stream that lasted is reopened after up to this, at random: its fellows
+/// were cut off in the same moment.
+const SPREAD: Duration = Duration::from_millis(250);
+/// Shortest interval of reports, whatever the balancer asks for.
+const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the stream tells the policy.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A list, and what to count its calls with.
+    List(Vec<Server>, Arc<StreamStats>),
+    /// The balancer wants us to use the fallback addresses.
+    Fallback,
+    /// There is no stream. Another attempt will follow.
+    Lost(String),
+}
+
+/// What the stream needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct StreamConfig {
+    /// Name of the service, as the balancer is to know it.
+    pub(super) name: String,
+    pub(super) user_agent: HeaderValue,
+    pub(super) connect: ConnectOptions,
+    pub(super) report: bool,
+}
+
+/// Keeps a stream open to one of `addresses`. Ends when nobody takes its events.
+pub(super) async fn run(
+    config: StreamConfig,
+    mut addresses: watch::Receiver<Vec<BalancerAddress>>,
+    events: mpsc::Sender<Event>,
+    mut rng: fastrand::Rng,
+) {
+    let tasks = TaskTracker::new();
+    let mut backoff = Backoff::default();
+    loop {
+        let started = Instant::now();
+        let known = addresses.borrow_and_update().clone();
+        match open(&known, &config, &tasks).await {
+            Ok((balancer, connection, mut driver)) => {
+                let session = Session {
+                    config: &config,
+                    events: &events,
+                    balancer: &balancer,
+                    connection,
+                };
+                if session
+                    .run(&mut driver, &mut addresses, &mut backoff, &mut rng)
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            Err(reason) => {
+                if events.send(Event::Lost(reason)).await.is_err() {
+                    return;
+                }
+                let again = started + backoff.next_delay(&mut rng);
+                wait(again, &mut addresses).await;
+            }
+        }
+    }
+}
+
+/// Waits until `again`, or until there are other balancers to try.
+async fn wait(again: Instant, addresses: &mut watch::Receiver<Vec<BalancerAddress>>) {
+    tokio::select! {
+        () = sleep_until(again) => {}
+        Ok(()) = addresses.changed() => {}
+    }
+}
+
+/// A connection to the first balancer that takes one.
+async fn open(
+    addresses: &[BalancerAddress],
+    config: &StreamConfig,
+    tasks: &TaskTracker,
+) -> Result<(BalancerAddress, Connection, Driver), String> {
+    let mut reasons = vec![];
+    for balancer in addresses {
+        let address = Address::from(balancer.addr);
+        match connect(&address, &config.connect, tasks).await {
+            Ok((connection, driver)) => return Ok((balancer.clone(), connection, driver)),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    if reasons.is_empty() {
+        return Err("no balancer is known".to_owned());
+    }
+    Err(format!(
+        "no balancer can be reached; {}",
+        reasons.join("; ")
+    ))
+}
+
+/// Nobody takes events any more.
+struct Closed;
+
+/// One connection to a balancer, and the streams over it.
+struct Session<'a> {
+    config: &'a StreamConfig,
+    events: &'a mpsc::Sender<Event>,
+    balancer: &'a BalancerAddress,
+    connection: Connection,
+}
+
+impl Session<'_> {
+    /// Opens one stream after the other until the connection ends, or the
+    /// balancer is no longer among `addresses` when a stream ends.
+    async fn run(
+        &self,
+        driver: &mut Driver,
+        addresses: &mut watch::Receiver<Vec<BalancerAddress>>,
+        backoff: &mut Backoff,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(), Closed> {
+        loop {
+            let started = Instant::now();
+            let mut greeted = false;
+            let (reason, connected) = {
+                let stream = std::pin::pin!(self.stream(&mut greeted));
+                match future::select(stream, &mut *driver).await {
+                    Either::Left((ended, _)) => (ended?, true),
+                    Either::Right((ended, _)) => (connection_end(ended), false),
+                }
+            };
+            tracing::debug!(balancer = %self.balancer.addr, %reason, "balancer stream ended");
+            self.send(Event::Lost(reason)).await?;
+            let now = Instant::now();
+            let again = if greeted {
+                backoff.reset();
+                let floor = started + jittered(FLOOR, Backoff::JITTER, rng);
+                floor.max(now + SPREAD.mul_f64(rng.f64()))
+            } else {
+                started + backoff.next_delay(rng)
+            };
+            if !connected {
+                wait(again, addresses).await;
+                return Ok(());
+            }
+            // The connection wants to be driven meanwhile.
+            let connected = {
+                let pause = std::pin::pin!(wait(again, addresses));
+                matches!(future::select(pause, &mut *driver).await, Either::Left(_))
+            };
+            if !connected {
+                wait(again, addresses).await;
+                return Ok(());
+            }
+            if !addresses.borrow().contains(self.balancer) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One stream, from its request to its end; returns why it ended.
+    async fn stream(&self, greeted: &mut bool) -> Result<String, Closed> {
+        // One place: a report waits here until the balancer has taken the last.
+        let (requests, outbound) = mpsc::channel(1);
+        let initial = Request::InitialRequest(InitialLoadBalanceRequest {
+            name: self.config.name.clone(),
+        });
+        if requests.send(message(initial)).await.is_err() {
+            return Err(Closed);
+        }
+        let mut request = tonic::Request::new(ReceiverStream::new(outbound));
+        if let Ok(agent) = self.config.user_agent.to_str().unwrap_or_default().parse() {
+            request.metadata_mut().insert("user-agent", agent);
+        }
+        let mut client = LoadBalancerClient::with_origin(self.connection.clone(), self.origin());
+        let mut responses = match client.balance_load(request).await {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => return Ok(self.end(&status)),
+        };
+        let stats = Arc::new(StreamStats::default());
+        let mut reports = Reports::default();
+        loop {
+            let response = tokio::select! {
+                response = responses.message() => response,
+                () = reports.due() => {
+                    reports.send(&stats, &requests);
+                    continue;
+                }
+            };
+            match response {
+                Ok(Some(response)) => match response.load_balance_response_type {
+                    Some(Response::InitialResponse(initial)) if !*greeted => {
+                        *greeted = true;
+                        let asked = initial.client_stats_report_interval;
+                        if self.config.report {
+                            reports.start(asked.as_ref().and_then(from_proto));
+                        }
+                    }
+                    Some(Response::ServerList(list)) => {
+                        let list = Event::List(list.servers, Arc::clone(&stats));
+                        self.send(list).await?;
+                    }
+                    Some(Response::FallbackResponse(_)) => self.send(Event::Fallback).await?,
+                    unexpected => {
+                        tracing::warn!(
+                            balancer = %self.balancer.addr,
+                            ?unexpected,
+                            "a message that makes no sense here is ignored"
+                        );
+                    }
+                },
+                Ok(None) => {
+                    return Ok(format!("balancer {} ended the stream", self.balancer.addr));
+                }
+                Err(status) => return Ok(self.end(&status)),
+            }
+        }
+    }
+
+    fn end(&self, status: &tonic::Status) -> String {
+        format!(
+            "balancer {} ended the stream with {:?}: {}",
+            self.balancer.addr,
+            status.code(),
+            status.message()
+        )
+    }
+
+    fn origin(&self) -> Uri {
+        let name = self.balancer.authority.trim_end_matches('.');
+        let authority = name.parse::<Authority>();
+        let authority = authority.or_else(|_| self.balancer.addr.to_string().parse());
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = authority.ok();
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Closed> {
+        self.events.send(event).await.map_err(|_| Closed)
+    }
+}
+
+fn connection_end(ended: Result<(), hyper::Error>) -> String {
+    match ended {
+        Ok(()) => "the connection to the balancer ended".to_owned(),
+        Err(error) => format!("the connection to the balancer ended: {}", describe(&error)),
+    }
+}
+
+fn message(request: Request) -> LoadBalanceRequest {
+    LoadBalanceRequest {
+        load_balance_request_type: Some(request),
+    }
+}
+
+/// When to report, and whether there is anything to say.
+#[derive(Default)]
+struct Reports {
+    interval: Duration,
+    next: Option<Instant>,
+    /// Whether the last report said that nothing happened.
+    quiet: bool,
+}
+
+impl Reports {
+    /// Reports every `interval` from now on; never if it is zero or absent.
+    fn start(&mut self, interval: Option<Duration>) {
+        if let Some(interval) = interval.filter(|interval| !interval.is_zero()) {
+            self.interval = interval.max(MIN_REPORT_INTERVAL);
+            self.next = Some(Instant::now() + self.interval);
+        }
+    }
+
+    async fn due(&self) {
+        match self.next {
+            Some(next) => sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn send(&mut self, stats: &StreamStats, requests: &mpsc::Sender<LoadBalanceRequest>) {
+        self.next = Some(Instant::now() + self.interval);
+        // If the last report is still here, the counts wait for the next turn.
+        let Ok(place) = requests.try_reserve() else {
+            return;
+        };
+        let report = stats.take(SystemTime::now());
+        let zero = is_zero(&report);
+        if !(zero && self.quiet) {
+            place.send(message(Request::ClientStats(report)));
+        }
+        self.quiet = zero;
+    }
+}

@@ -1,0 +1,173 @@
+//! Load balancing policies: which connection the next RPC takes.
+//!
+//! A [`Policy`] lives in the channel's control task. It is told of addresses
+//! and of subchannels that changed, asks subchannels to connect, and publishes
+//! a [`Picker`]. The picker is what an RPC meets: immutable, shared by all
+//! threads, and without locks.
+
+mod pick_first;
+mod round_robin;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tonic::Status;
+
+pub use self::pick_first::PickFirst;
+pub use self::round_robin::RoundRobin;
+use crate::endpoint::Endpoint;
+use crate::subchannel::{Connection, Pool};
+
+/// The states of a channel, as in gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectivityState {
+    /// Nothing is under way.
+    Idle,
+    /// Addresses or connections are on their way; RPCs wait.
+    Connecting,
+    /// RPCs are sent.
+    Ready,
+    /// Nothing can be reached at the moment; RPCs fail, unless they are
+    /// [`WaitForReady`](crate::WaitForReady).
+    TransientFailure,
+    /// The channel has ended.
+    Shutdown,
+}
+
+/// Decides which connections there are, and how RPCs are spread over them.
+pub trait Policy: Send + fmt::Debug {
+    /// The addresses are these from now on, in this order, repeated where one is
+    /// to get more turns. May be empty.
+    fn update(&mut self, endpoints: Vec<Endpoint>, pool: &mut Pool);
+
+    /// Some subchannel changed its state. Says whether [`Policy::output`] did.
+    fn refresh(&mut self, pool: &mut Pool) -> bool;
+
+    /// What RPCs meet now.
+    fn output(&self) -> Output;
+}
+
+/// What a policy publishes.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The state that the picker stands for.
+    pub state: ConnectivityState,
+    /// Answers RPCs until the next output.
+    pub picker: Arc<dyn Picker>,
+}
+
+/// Chooses a connection for each RPC. Called on the RPC's own thread: it must not
+/// block, and should not lock.
+pub trait Picker: Send + Sync + fmt::Debug {
+    /// Where the next RPC goes.
+    fn pick(&self) -> Pick<'_>;
+}
+
+/// A picker's answer, in gRPC's four kinds.
+#[derive(Debug)]
+pub enum Pick<'a> {
+    /// Send the RPC.
+    Complete(Picked<'a>),
+    /// Wait for the next picker.
+    Queue,
+    /// Fail, unless the RPC is to wait for a ready connection.
+    Fail(&'a Status),
+    /// Fail in any case: the balancer says that this RPC is not to be sent.
+    Drop(&'a Status),
+}
+
+/// A connection, and what comes along with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Picked<'a> {
+    /// Over this connection.
+    pub connection: &'a Connection,
+    /// Sent along as `lb-token`.
+    pub lb_token: Option<&'a HeaderValue>,
+    /// Told of the RPC's fate.
+    pub tracker: Option<&'a Arc<dyn CallTracker>>,
+}
+
+impl<'a> From<&'a Connection> for Picked<'a> {
+    fn from(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            lb_token: None,
+            tracker: None,
+        }
+    }
+}
+
+/// Follows RPCs from pick to end.
+pub trait CallTracker: Send + Sync + fmt::Debug {
+    /// The RPC was given a connection.
+    fn started(&self);
+    /// It has ended. Called once for every [`CallTracker::started`].
+    fn finished(&self, end: CallEnd);
+}
+
+/// How an RPC ended, as far as a balancer cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallEnd {
+    /// Whether it left this process.
+    pub sent: bool,
+    /// Whether the server answered, with anything.
+    pub received: bool,
+}
+
+/// Makes every RPC wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QueuePicker;
+
+impl Picker for QueuePicker {
+    fn pick(&self) -> Pick<'_> {
+        Pick::Queue
+    }
+}
+
+/// Fails every RPC with one status.
+#[derive(Debug, Clone)]
+pub struct FailPicker(Status);
+
+impl FailPicker {
+    /// Fails with UNAVAILABLE and this reason.
+    #[must_use]
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self(Status::unavailable(reason))
+    }
+}
+
+impl Picker for FailPicker {
+    fn pick(&self) -> Pick<'_> {
+        Pick::Fail(&self.0)
+    }
+}
+
+impl Output {
+    /// RPCs wait, for connections that are on their way.
+    #[must_use]
+    pub fn connecting() -> Self {
+        Self {
+            state: ConnectivityState::Connecting,
+            picker: Arc::new(QueuePicker),
+        }
+    }
+
+    /// RPCs fail with UNAVAILABLE and this reason.
+    #[must_use]
+    pub fn failure(reason: impl Into<String>) -> Self {
+        Self {
+            state: ConnectivityState::TransientFailure,
+            picker: Arc::new(FailPicker::unavailable(reason)),
+        }
+    }
+
+    /// RPCs are sent as `picker` says.
+    #[must_use]
+    pub fn ready(picker: impl Picker + 'static) -> Self {
+        Self {
+            state: ConnectivityState::Ready,
+            picker: Arc::new(picker),
+        }
+    }
+}

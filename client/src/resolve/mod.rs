@@ -1,0 +1,119 @@
+//! From names to addresses: of the backends, and of the balancer if there is
+//! one.
+//!
+//! A [`Resolve`] yields a stream of [`Resolution`]s, each of which replaces the
+//! one before it. The stream says when it learns something; the channel asks
+//! for more through [`Reresolve`], when a connection failed or the balancer went
+//! away, and the resolver decides when that is (the DNS resolver looks again
+//! at most every 30 s, and an early wish is kept, not dropped).
+
+mod balancer_at;
+mod dns;
+mod fixed;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use tokio::sync::Notify;
+
+pub use self::balancer_at::BalancerAt;
+pub use self::dns::{Dns, DnsResolver, SrvTarget};
+pub use self::fixed::FixedResolver;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ResolveError};
+use crate::target::Target;
+
+/// Turns the name of a service into addresses, now and whenever they change.
+pub trait Resolve: Send + 'static {
+    /// Starts to resolve. Dropping the stream ends it. An error replaces no
+    /// addresses: what was known stays in use.
+    fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream;
+}
+
+/// What [`Resolve::resolve`] yields.
+pub type ResolutionStream =
+    Pin<Box<dyn Stream<Item = Result<Resolution, ResolveError>> + Send + 'static>>;
+
+/// What is known of a service.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Resolution {
+    /// Its backends. With a balancer these are the fallback addresses.
+    pub endpoints: Vec<Endpoint>,
+    /// Its balancers.
+    pub balancers: Balancers,
+}
+
+/// What is known of a service's balancers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Balancers {
+    /// There are none.
+    #[default]
+    Absent,
+    /// Not known yet, or no longer known for sure; changes nothing.
+    Unknown,
+    /// These, in the order to try them.
+    Known(Vec<BalancerAddress>),
+}
+
+/// Where a balancer is, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalancerAddress {
+    /// Where to connect.
+    pub addr: SocketAddr,
+    /// Its name: `:authority` of the stream and, with TLS, the name in the
+    /// certificate. Without port and trailing dot if it comes from DNS.
+    pub authority: String,
+}
+
+/// The channel's wish that the resolver looks again.
+#[derive(Debug, Clone, Default)]
+pub struct Reresolve(Arc<Notify>);
+
+impl Reresolve {
+    /// Asks for another look. Wishes between two looks count once.
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until somebody asks.
+    pub async fn requested(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl From<Vec<Endpoint>> for Resolution {
+    fn from(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            endpoints,
+            balancers: Balancers::Absent,
+        }
+    }
+}
+
+/// The resolver for a target.
+///
+/// # Errors
+/// [`Error::Resolve`] if the system's DNS configuration cannot be read.
+pub fn for_target(target: &Target) -> Result<Box<dyn Resolve>, Error> {
+    match target {
+        Target::Static(addresses) => {
+            let endpoints = addresses.iter().cloned().map(Endpoint::new).collect();
+            Ok(Box::new(FixedResolver::new(Resolution {
+                endpoints,
+                balancers: Balancers::Absent,
+            })))
+        }
+        Target::Dns {
+            server, host, port, ..
+        } => {
+            let dns = match server {
+                Some(server) => Dns::at(*server)?,
+                None => Dns::system()?,
+            };
+            Ok(Box::new(DnsResolver::new(dns, host, *port)))
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Subchannels: one per address, each with at most one HTTP/2 connection, and
+//! the states that gRPC gives them.
+//!
+//! ```text
+//!        connect()            SETTINGS seen
+//!  Idle ──────────► Connecting ─────────► Ready
+//!   ▲                   │ failed            │ connection ended
+//!   │     backoff over  ▼                   │
+//!   ├──────────── TransientFailure          │
+//!   └───────────────────────────────────────┘
+//! ```
+//!
+//! They are ours, on hyper's HTTP/2 connection, because tonic's `Endpoint`
+//! connects lazily, without backoff, hides GOAWAY and loses RPCs that never
+//! left. Here the end of the connection's future is the death notice, and an
+//! RPC that never left comes back to be sent elsewhere.
+
+mod connect;
+mod connection;
+mod pool;
+
+use std::sync::Arc;
+
+pub use self::connect::ConnectOptions;
+pub(crate) use self::connect::{Driver, connect, describe};
+pub use self::connection::{Connection, NotSent};
+pub use self::pool::Pool;
+use crate::endpoint::Address;
+
+/// A hold on the subchannel to an address. The subchannel lives as long as
+/// somebody holds it, and 10 s longer, in case the address comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subchannel(Arc<Address>);
+
+impl Subchannel {
+    /// Where it connects to.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.0
+    }
+}
+
+/// What a subchannel is doing.
+#[derive(Debug, Clone)]
+pub enum SubchannelState {
+    /// Nothing. It connects when a policy asks it to.
+    Idle,
+    /// It opens a connection.
+    Connecting,
+    /// It has a connection.
+    Ready(Connection),
+    /// The last attempt failed, for this reason; after the backoff it is idle.
+    TransientFailure(Arc<str>),
+}

@@ -1,0 +1,257 @@
+//! All subchannels of a channel, owned by the channel's one control task: no
+//! locks, and every state change is a return of [`Pool::changed`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
+
+use super::connect::{ConnectOptions, Driver, connect, describe};
+use super::{Connection, Subchannel, SubchannelState};
+use crate::backoff::{Backoff, jittered};
+use crate::endpoint::Address;
+
+/// How long a subchannel that nobody holds keeps its connection, as in gRPC: a
+/// backend that leaves a list often comes back with the next one.
+const RETENTION: Duration = Duration::from_secs(10);
+/// Least time between the starts of two attempts to one address, ±20 %. It
+/// matters for a server that accepts and then closes, which no backoff slows
+/// down: the attempt did succeed.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The subchannels of a channel. Policies hold the ones they use.
+#[derive(Debug)]
+pub struct Pool {
+    options: ConnectOptions,
+    slots: HashMap<Address, Slot>,
+    /// Attempts and live connections.
+    jobs: JoinSet<(Address, Outcome)>,
+    /// What hyper spawns for live connections; it ends with them.
+    tasks: TaskTracker,
+    rng: fastrand::Rng,
+    /// Whether a connection was lost or not to be had since the last
+    /// [`Pool::take_losses`].
+    losses: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    subchannel: Subchannel,
+    state: SubchannelState,
+    /// Why the last attempt failed, until one succeeds.
+    last_error: Option<Arc<str>>,
+    backoff: Backoff,
+    /// When the running or last attempt started.
+    started: Option<Instant>,
+    /// When a failed subchannel is idle again.
+    retry_at: Option<Instant>,
+    /// Since when nobody holds it.
+    released: Option<Instant>,
+    job: Option<AbortHandle>,
+}
+
+enum Outcome {
+    Opened(Result<(Connection, Driver), String>),
+    Ended(Result<(), hyper::Error>),
+}
+
+impl Pool {
+    pub(crate) fn new(options: ConnectOptions, rng: fastrand::Rng) -> Self {
+        Self {
+            options,
+            slots: HashMap::new(),
+            jobs: JoinSet::new(),
+            tasks: TaskTracker::new(),
+            rng,
+            losses: false,
+        }
+    }
+
+    /// Whether a connection was lost or not to be had since the last call: a
+    /// reason to resolve again.
+    pub(crate) fn take_losses(&mut self) -> bool {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// The subchannel to `address`: the one there is, or a new, idle one.
+    pub fn acquire(&mut self, address: &Address) -> Subchannel {
+        if let Some(slot) = self.slots.get_mut(address) {
+            slot.released = None;
+            return slot.subchannel.clone();
+        }
+        let subchannel = Subchannel(Arc::new(address.clone()));
+        let slot = Slot {
+            subchannel: subchannel.clone(),
+            state: SubchannelState::Idle,
+            last_error: None,
+            backoff: Backoff::default(),
+            started: None,
+            retry_at: None,
+            released: None,
+            job: None,
+        };
+        self.slots.insert(address.clone(), slot);
+        subchannel
+    }
+
+    /// Starts to connect, if the subchannel is idle.
+    pub fn connect(&mut self, subchannel: &Subchannel) {
+        let Some(slot) = self.slots.get_mut(subchannel.address()) else {
+            return;
+        };
+        if !matches!(slot.state, SubchannelState::Idle) {
+            return;
+        }
+        let now = Instant::now();
+        let earliest = slot.started.map_or(now, |last| {
+            last + jittered(MIN_INTERVAL, Backoff::JITTER, &mut self.rng)
+        });
+        let start = earliest.max(now);
+        slot.started = Some(start);
+        slot.state = SubchannelState::Connecting;
+        let address = subchannel.address().clone();
+        let options = self.options.clone();
+        let tasks = self.tasks.clone();
+        slot.job = Some(self.jobs.spawn(async move {
+            sleep_until(start).await;
+            let opened = connect(&address, &options, &tasks).await;
+            (address, Outcome::Opened(opened))
+        }));
+    }
+
+    /// What the subchannel is doing.
+    #[must_use]
+    pub fn state(&self, subchannel: &Subchannel) -> SubchannelState {
+        self.slots
+            .get(subchannel.address())
+            .map_or(SubchannelState::Idle, |slot| slot.state.clone())
+    }
+
+    /// Why the last attempt failed; `None` once one has succeeded. A subchannel
+    /// that tries again after a failure has it still.
+    #[must_use]
+    pub fn last_error(&self, subchannel: &Subchannel) -> Option<Arc<str>> {
+        self.slots.get(subchannel.address())?.last_error.clone()
+    }
+
+    /// Waits until at least one subchannel has changed its state. May be dropped
+    /// at any time.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            self.sweep();
+            let due = self.next_due();
+            let timer = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut changed = false;
+            tokio::select! {
+                Some(job) = self.jobs.join_next() => {
+                    changed |= self.finished(job);
+                    // All that is there at once: a policy looks at everything
+                    // after each change.
+                    while let Some(job) = self.jobs.try_join_next() {
+                        changed |= self.finished(job);
+                    }
+                }
+                () = timer => changed |= self.retries_due(),
+            }
+            if changed {
+                return;
+            }
+        }
+    }
+
+    fn finished(&mut self, job: Result<(Address, Outcome), tokio::task::JoinError>) -> bool {
+        // The job of a subchannel that was let go was cancelled.
+        let Ok((address, outcome)) = job else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(&address) else {
+            return false;
+        };
+        match outcome {
+            Outcome::Opened(Ok((connection, driver))) => {
+                tracing::debug!(%address, "connected");
+                slot.backoff.reset();
+                slot.last_error = None;
+                slot.state = SubchannelState::Ready(connection);
+                let job = async move { (address, Outcome::Ended(driver.await)) };
+                slot.job = Some(self.jobs.spawn(job));
+            }
+            Outcome::Opened(Err(reason)) => {
+                tracing::debug!(%address, %reason, "no connection");
+                self.losses = true;
+                let reason: Arc<str> = reason.into();
+                let delay = slot.backoff.next_delay(&mut self.rng);
+                // As in gRPC the delay counts from the start of the attempt.
+                slot.retry_at = slot.started.map(|started| started + delay);
+                slot.last_error = Some(Arc::clone(&reason));
+                slot.state = SubchannelState::TransientFailure(reason);
+                slot.job = None;
+            }
+            Outcome::Ended(how) => {
+                self.losses = true;
+                let reason = how.err().map(|error| describe(&error));
+                tracing::debug!(%address, reason, "connection ended");
+                slot.state = SubchannelState::Idle;
+                slot.job = None;
+            }
+        }
+        true
+    }
+
+    fn retries_due(&mut self) -> bool {
+        let now = Instant::now();
+        let mut changed = false;
+        for slot in self.slots.values_mut() {
+            if slot.retry_at.is_some_and(|at| at <= now) {
+                slot.retry_at = None;
+                slot.state = SubchannelState::Idle;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Notes which subchannels nobody holds, and ends those that nobody has held
+    /// for [`RETENTION`].
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        self.slots.retain(|_, slot| {
+            if Arc::strong_count(&slot.subchannel.0) > 1 {
+                slot.released = None;
+                return true;
+            }
+            let released = *slot.released.get_or_insert(now);
+            let keep = now < released + RETENTION;
+            if !keep && let Some(job) = &slot.job {
+                // Drops the connection's driver; RPCs under way finish.
+                job.abort();
+            }
+            keep
+        });
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let slots = self.slots.values();
+        slots
+            .flat_map(|slot| [slot.retry_at, slot.released.map(|at| at + RETENTION)])
+            .flatten()
+            .min()
+    }
+}
+
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Opened(_) => f.write_str("Opened"),
+            Self::Ended(_) => f.write_str("Ended"),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The channel against real sockets: backends, scripted balancers, and a DNS
+//! server of the tests' own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod harness;
+
+mod drops;
+mod fallback;
+mod lists;
+mod plain;
+mod resolution;
+mod stats;
+mod streams;

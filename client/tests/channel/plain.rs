@@ -1,0 +1,137 @@
+//! A channel without a balancer.
+
+use std::time::Duration;
+
+use lookaside_client::{Channel, ConnectivityState, WaitForReady};
+use lookaside_proto::helloworld::HelloRequest;
+use lookaside_proto::helloworld::greeter_client::GreeterClient;
+use tonic::Code;
+
+use crate::harness::{Backend, hello, hellos, nobody, share};
+
+#[tokio::test]
+async fn pick_first_stays_with_the_first_that_answers() {
+    let dead = nobody().await;
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let target = format!("static:{dead},{},{}", a.addr, b.addr);
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(channel.state(), ConnectivityState::Ready);
+    assert_eq!(share(&hellos(&channel, 20).await, "a"), 20);
+    assert_eq!(b.connections(), 0);
+}
+
+#[tokio::test]
+async fn pick_first_moves_on_when_its_backend_dies() {
+    let mut a = Backend::start("a").await;
+    let b = Backend::start("b").await;
+    let target = format!("static:{},{}", a.addr, b.addr);
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+    a.kill();
+    while hello(&channel).await.as_deref().unwrap_or("failed") != "b" {}
+}
+
+#[tokio::test]
+async fn round_robin_takes_turns_and_skips_the_dead() {
+    let dead = nobody().await;
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let target = format!("static:{},{dead},{}", a.addr, b.addr);
+    let builder = Channel::builder(target).round_robin();
+    let channel = builder.connect().await.unwrap();
+    while share(&hellos(&channel, 2).await, "a") != 1 {}
+    let names = hellos(&channel, 100).await;
+    assert_eq!((share(&names, "a"), share(&names, "b")), (50, 50));
+}
+
+#[tokio::test]
+async fn a_backend_that_goes_away_costs_no_rpc() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let target = format!("static:{},{}", a.addr, b.addr);
+    let builder = Channel::builder(target).round_robin();
+    let channel = builder.connect().await.unwrap();
+    while share(&hellos(&channel, 2).await, "a") != 1 {}
+    a.stop();
+    // Each of these succeeds; at last none goes to "a".
+    while share(&hellos(&channel, 10).await, "b") != 10 {}
+}
+
+#[tokio::test]
+async fn connect_says_whom_it_could_not_reach() {
+    let dead = nobody().await;
+    let connect = Channel::builder(format!("static:{dead}")).connect().await;
+    let error = connect.unwrap_err().to_string();
+    assert!(error.contains(&dead.to_string()), "{error}");
+    assert!(error.contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn rpcs_fail_fast_unless_they_wait_for_ready() {
+    let addr = nobody().await;
+    let target = format!("static:{addr}");
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    let status = hello(&channel).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let waiting = tokio::spawn({
+        let mut greeter = GreeterClient::new(channel.clone());
+        let mut request = tonic::Request::new(HelloRequest::default());
+        request.extensions_mut().insert(WaitForReady);
+        async move { greeter.say_hello(request).await }
+    });
+    let _backend = Backend::start_at("late", addr).await;
+    let reply = waiting.await.unwrap().unwrap();
+    assert_eq!(reply.into_inner().message, "late");
+}
+
+#[tokio::test]
+async fn a_timeout_ends_an_rpc_that_waits_and_one_under_way() {
+    let addr = nobody().await;
+    let target = format!("static:{addr}");
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    let mut request = tonic::Request::new(HelloRequest::default());
+    request.extensions_mut().insert(WaitForReady);
+    request.set_timeout(Duration::from_millis(10));
+    let waited = GreeterClient::new(channel).say_hello(request).await;
+    assert_eq!(waited.unwrap_err().code(), Code::DeadlineExceeded);
+
+    let backend = Backend::start("slow").await;
+    backend.hold(true);
+    let target = format!("static:{}", backend.addr);
+    let channel = Channel::builder(target).connect().await.unwrap();
+    let mut request = tonic::Request::new(HelloRequest::default());
+    request.set_timeout(Duration::from_millis(10));
+    let under_way = GreeterClient::new(channel).say_hello(request).await;
+    assert_eq!(under_way.unwrap_err().code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn an_rpc_outlives_its_channel() {
+    let backend = Backend::start("a").await;
+    backend.hold(true);
+    let target = format!("static:{}", backend.addr);
+    let channel = Channel::builder(target).connect().await.unwrap();
+    let under_way = tokio::spawn(async move { hello(&channel).await });
+    while backend.calls().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    backend.hold(false);
+    assert_eq!(under_way.await.unwrap().unwrap(), "a");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_a_target() {
+    use tokio_stream::wrappers::UnixListenerStream;
+
+    let path = std::env::temp_dir().join(format!("lookaside-{}.sock", std::process::id()));
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(Backend::service("unix"))
+            .serve_with_incoming(UnixListenerStream::new(listener)),
+    );
+    let target = format!("unix:{}", path.display());
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "unix");
+    server.abort();
+    std::fs::remove_file(path).unwrap();
+}

@@ -1,0 +1,123 @@
+//! Finding balancer and backends in DNS.
+
+use hickory_resolver::proto::rr::RecordType;
+use lookaside_client::Channel;
+
+use crate::harness::{Backend, Balancer, DnsServer, entry, hello, hellos, nobody, share};
+
+#[tokio::test]
+async fn srv_leads_to_the_balancer() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    dns.srv(
+        "_grpclb._tcp.greeter.test",
+        balancer.addr.port(),
+        "lb.test.",
+    );
+    dns.ip("lb.test", balancer.addr.ip());
+    let target = format!("dns://{}/greeter.test:50051", dns.addr);
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    let mut stream = balancer.accept().await;
+    assert_eq!(stream.name().await, "greeter.test:50051");
+    assert_eq!(stream.authority, "lb.test");
+    stream.initial(std::time::Duration::ZERO);
+    stream.list([entry(a.addr, "")]);
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn connect_waits_for_the_balancers_list_where_there_are_addresses_too() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
+    dns.srv(
+        "_grpclb._tcp.greeter.test",
+        balancer.addr.port(),
+        "lb.test.",
+    );
+    dns.ip("lb.test", balancer.addr.ip());
+    dns.ip("greeter.test", spare.addr.ip());
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
+    let connecting = tokio::spawn(Channel::builder(target).connect());
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    let channel = connecting.await.unwrap().unwrap();
+    assert_eq!(share(&hellos(&channel, 20).await, "a"), 20);
+}
+
+#[tokio::test]
+async fn without_srv_the_addresses_are_used() {
+    let dns = DnsServer::start().await;
+    let a = Backend::start("a").await;
+    dns.ip("greeter.test", a.addr.ip());
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, a.addr.port());
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn an_srv_query_without_answer_delays_nobody() {
+    let dns = DnsServer::start().await;
+    let a = Backend::start("a").await;
+    dns.ip("greeter.test", a.addr.ip());
+    dns.silence(RecordType::SRV);
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, a.addr.port());
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+    let asked = dns.asked();
+    assert!(
+        asked.iter().any(|(_, kind)| *kind == RecordType::SRV),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn localhost_and_ip_literals_get_no_srv_query() {
+    let dns = DnsServer::start().await;
+    let a = Backend::start("a").await;
+    dns.ip("localhost", a.addr.ip());
+    for host in ["localhost", "127.0.0.1"] {
+        let target = format!("dns://{}/{host}:{}", dns.addr, a.addr.port());
+        let channel = Channel::builder(target).connect().await.unwrap();
+        assert_eq!(hello(&channel).await.unwrap(), "a");
+    }
+    let asked = dns.asked();
+    assert!(
+        asked.iter().all(|(_, kind)| *kind != RecordType::SRV),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_named_in_the_error() {
+    let dns = DnsServer::start().await;
+    let target = format!("dns://{}/nowhere.test:80", dns.addr);
+    let error = Channel::builder(target).connect().await.unwrap_err();
+    assert!(error.to_string().contains("nowhere.test"), "{error}");
+    assert!(error.to_string().contains("no addresses"), "{error}");
+}
+
+#[tokio::test]
+async fn malformed_settings_are_refused_with_the_reason() {
+    let port = Channel::builder("dns:///a:b:c").connect_lazy().unwrap_err();
+    assert!(port.to_string().contains("a:b:c"), "{port}");
+    let missing = Channel::builder("a:1").balancer("lb").connect_lazy();
+    let missing = missing.unwrap_err().to_string();
+    assert!(missing.contains("host:port"), "{missing}");
+    let agent = Channel::builder("a:1").user_agent("a\nb").connect_lazy();
+    assert!(agent.unwrap_err().to_string().contains("user agent"));
+}
+
+#[tokio::test]
+async fn a_dead_balancer_in_dns_leaves_the_addresses() {
+    let dns = DnsServer::start().await;
+    let spare = Backend::start("spare").await;
+    let dead = nobody().await;
+    dns.srv("_grpclb._tcp.greeter.test", dead.port(), "lb.test.");
+    dns.ip("lb.test", dead.ip());
+    dns.ip("greeter.test", spare.addr.ip());
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "spare");
+}

@@ -1,0 +1,131 @@
+//! The life of the stream to the balancer.
+
+use lookaside_client::Channel;
+use tonic::Status;
+
+use crate::harness::{Backend, Balancer, entry, hello, hellos, nobody, share};
+
+fn follow(balancer: &Balancer) -> Channel {
+    Channel::builder("dns:///greeter:50051")
+        .balancer(balancer.addr.to_string())
+        .connect_lazy()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn rpcs_go_on_while_the_balancer_is_dead_and_follow_it_when_it_is_back() {
+    let mut balancer = Balancer::start().await;
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let channel = follow(&balancer);
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    hello(&channel).await.unwrap();
+    let addr = balancer.addr;
+    balancer.kill();
+    assert_eq!(share(&hellos(&channel, 100).await, "a"), 100);
+    let mut balancer = Balancer::start_at(addr).await;
+    let stream = balancer.greet().await;
+    stream.list([entry(b.addr, "")]);
+    while hello(&channel).await.unwrap() != "b" {}
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_is_opened_again_and_the_list_stays() {
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    let channel = follow(&balancer);
+    for _ in 0..2 {
+        let stream = balancer.greet().await;
+        stream.list([entry(a.addr, "")]);
+        hello(&channel).await.unwrap();
+        drop(stream);
+        assert_eq!(share(&hellos(&channel, 10).await, "a"), 10);
+    }
+    balancer
+        .greet()
+        .await
+        .fail(Status::not_found("no such service"));
+    balancer.accept().await;
+    assert_eq!(share(&hellos(&channel, 10).await, "a"), 10);
+}
+
+#[tokio::test]
+async fn dropping_the_channel_cancels_the_stream() {
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    let channel = follow(&balancer);
+    let mut stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    hello(&channel).await.unwrap();
+    let clone = channel.clone();
+    drop(channel);
+    hello(&clone).await.unwrap();
+    drop(clone);
+    assert!(stream.next_request().await.is_none());
+}
+
+#[tokio::test]
+async fn dropping_the_channel_leaves_no_task() {
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    let dead = nobody().await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    let channel = follow(&balancer);
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, ""), entry(dead, "")]);
+    hellos(&channel, 10).await;
+    assert!(tasks() > before);
+    drop(channel);
+    while tasks() > before {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_second_balancer_takes_over_from_the_first() {
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    let dead = nobody().await;
+    let resolver = lookaside_client::resolve::FixedResolver::new(two(dead, balancer.addr));
+    let channel = Channel::builder("dns:///greeter:50051")
+        .resolver(resolver)
+        .connect_lazy()
+        .unwrap();
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    hello(&channel).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_make_no_sense_are_ignored() {
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    let channel = follow(&balancer);
+    let stream = balancer.greet().await;
+    stream.empty();
+    stream.initial(std::time::Duration::ZERO);
+    stream.list([entry(a.addr, "")]);
+    hello(&channel).await.unwrap();
+}
+
+fn two(
+    first: std::net::SocketAddr,
+    second: std::net::SocketAddr,
+) -> lookaside_client::resolve::Resolution {
+    use lookaside_client::resolve::{BalancerAddress, Balancers, Resolution};
+    let mut resolution = Resolution::default();
+    resolution.balancers = Balancers::Known(
+        [first, second]
+            .map(|addr| BalancerAddress {
+                addr,
+                authority: "lb.test".to_owned(),
+            })
+            .into(),
+    );
+    resolution
+}
