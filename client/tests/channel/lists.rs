@@ -168,7 +168,7 @@ async fn bad_entries_do_not_disturb_the_good_ones() {
     let mut bad_port = entry(a.addr, "");
     bad_port.port = 70_000;
     let mut bad_ip = entry(a.addr, "");
-    bad_ip.ip_address = vec![1, 2, 3].into();
+    bad_ip.ip_address = vec![1, 2, 3];
     let long = entry(a.addr, &"x".repeat(60));
     stream.list([bad_port, bad_ip, long, entry(a.addr, "grün")]);
     assert_eq!(share(&hellos(&channel, 20).await, "a"), 20);

@@ -1,0 +1,109 @@
+//! A backend: the Greeter of gRPC's examples, behind a lookaside balancer.
+//!
+//! ```sh
+//! cargo run -p lookaside-examples --bin backend -- --listen 127.0.0.1:50051 --name blue
+//! ```
+//!
+//! It answers "Hello X from NAME" and prints the token that each call carries.
+//! The first line on stdout is the address it listens on, so that `--listen
+//! 127.0.0.1:0` can be used from scripts. SIGTERM and Ctrl-C end it in good order:
+//! clients are told to go elsewhere, calls under way finish.
+
+#![allow(clippy::print_stdout, reason = "its answers go to stdout")]
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use clap::Parser;
+use lookaside_backend::lb_token;
+use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
+use lookaside_proto::helloworld::{HelloReply, HelloRequest};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+/// A Greeter backend that says who it is.
+#[derive(Parser)]
+struct Args {
+    /// Where to listen; port 0 takes any that is free.
+    #[arg(long, default_value = "127.0.0.1:50051")]
+    listen: SocketAddr,
+
+    /// What the answers say they are from; the address if not given.
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Do not print a line for each call.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let addr = listener.local_addr()?;
+    println!("{addr}");
+
+    let named = Named {
+        name: args.name.unwrap_or_else(|| addr.to_string()),
+        quiet: args.quiet,
+    };
+    tonic::transport::Server::builder()
+        .add_service(GreeterServer::new(named))
+        // On the signal: no new connections, GOAWAY to clients, then wait.
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), asked_to_stop())
+        .await?;
+    Ok(())
+}
+
+struct Named {
+    name: String,
+    quiet: bool,
+}
+
+#[tonic::async_trait]
+impl Greeter for Named {
+    async fn say_hello(
+        &self,
+        request: Request<HelloRequest>,
+    ) -> Result<Response<HelloReply>, Status> {
+        // Which entry of the balancer's list led here. A call without a token came
+        // from a client that has no balancer, or lost it.
+        if !self.quiet {
+            match lb_token(request.metadata()) {
+                Some(token) => println!("call with lb-token {token}"),
+                None => println!("call without lb-token"),
+            }
+        }
+        let caller = request.into_inner().name;
+        Ok(Response::new(HelloReply {
+            message: format!("Hello {caller} from {}", self.name),
+        }))
+    }
+}
+
+/// Ends on SIGTERM, which is what init systems and Kubernetes send, and on Ctrl-C.
+async fn asked_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = match signal(SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                eprintln!("SIGTERM will not be graceful: {error}");
+                let _ = interrupt.await;
+                return;
+            }
+        };
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}
