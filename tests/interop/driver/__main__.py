@@ -1,6 +1,7 @@
 """Builds the clients, plays the scenarios and says what held."""
 
 import argparse
+import collections
 import concurrent.futures
 import json
 import os
@@ -15,7 +16,7 @@ import languages
 import process
 import scenarios
 from certificates import Authority
-from expect import Broken
+from expect import Absent, Broken
 from stage import Stage
 
 _REPOSITORY = languages.HERE.parent.parent
@@ -51,7 +52,10 @@ def main():
         binaries = cargo_build(flags.lookaside)
         authority = Authority(logs)
         with concurrent.futures.ThreadPoolExecutor(max(1, flags.jobs)) as pool:
-            played = [pool.submit(play, x, flags.filter, binaries, authority, logs, results) for x in playable]
+            played = [
+                pool.submit(play, language, flags.filter, binaries, authority, logs, results)
+                for language in playable
+            ]
             for one in played:
                 one.result()
     finally:
@@ -63,7 +67,7 @@ def prepare(language, logs, results):
     """Builds a client; false if it cannot be played."""
     absent = language.missing()
     if absent:
-        results.skip(language.name, f"{absent} is absent")
+        results.lacks(language.name, f"{absent} is absent")
         return False
     began = time.monotonic()
     log = logs / f"{language.name}-build.log"
@@ -79,10 +83,16 @@ def prepare(language, logs, results):
 
 def cargo_build(lookaside):
     """The binaries, by name."""
-    command = ["cargo", "build", "--message-format=json-render-diagnostics", "-p", "lookaside-tests", "--bin", "interop-backend"]
+    wanted = ["-p", "lookaside-tests", "--bin", "interop-backend"]
     if not lookaside:
-        command += ["-p", "lookaside-server", "--bin", "lookaside"]
-    built = subprocess.run(command, cwd=_REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+        wanted += ["-p", "lookaside-server", "--bin", "lookaside"]
+    built = subprocess.run(
+        ["cargo", "build", "--message-format=json-render-diagnostics", *wanted],
+        cwd=_REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     binaries = {"lookaside": lookaside} if lookaside else {}
     for line in built.stdout.splitlines():
         message = json.loads(line)
@@ -95,7 +105,8 @@ def play(language, only, binaries, authority, logs, results):
     """Every scenario of a language, one after another."""
     for scenario in scenarios.ALL:
         name = scenario.__name__
-        if only not in name or language.name not in getattr(scenario, "languages", (language.name,)):
+        speaks = getattr(scenario, "languages", (language.name,))
+        if only not in name or language.name not in speaks:
             continue
         folder = logs / f"{language.name}-{name}"
         folder.mkdir()
@@ -103,6 +114,8 @@ def play(language, only, binaries, authority, logs, results):
         try:
             with Stage(language, binaries, authority, folder) as stage:
                 seen = scenario(stage)
+        except Absent as absent:
+            results.skip(language.name, name, str(absent))
         except (Broken, process.Died) as broken:
             results.fail(language.name, name, f"{broken}\n  logs: {folder}")
         except Exception:  # A scenario's own mistake must not hide the others.
@@ -123,11 +136,15 @@ class Results:
     def fail(self, language, scenario, why):
         self._row("FAILED", language, scenario, why)
 
-    def skip(self, language, why):
+    def skip(self, language, scenario, why):
+        self._row("skipped", language, scenario, why)
+
+    def lacks(self, language, why):
+        """A whole language cannot be played."""
         if os.environ.get("LOOKASIDE_INTEROP") == "require":
-            self.fail(language, "toolchain", f"{why}, and LOOKASIDE_INTEROP=require wants it")
+            self.fail(language, "all", f"{why}, and LOOKASIDE_INTEROP=require wants it")
         else:
-            self._row("skipped", language, "all", why)
+            self.skip(language, "all", why)
 
     def _row(self, *row):
         self._rows.append(row)
@@ -135,7 +152,7 @@ class Results:
 
     def close(self):
         """Prints the summary; the exit code."""
-        count = {verdict: sum(row[0] == verdict for row in self._rows) for verdict in ("ok", "FAILED", "skipped")}
+        count = collections.Counter(row[0] for row in self._rows)
         print()
         for row in sorted(self._rows, key=lambda row: row[1]):
             if row[0] != "ok":

@@ -80,10 +80,17 @@ class Balancer:
 
     def edit(self, services):
         """Replaces the file by rename, as editors do; when that was."""
+        return self.edit_text(self.text(services))
+
+    def edit_text(self, text):
         fresh = self._file.with_suffix(".new")
-        fresh.write_text("\n\n".join([self._head(), *(s.toml() for s in services)]) + "\n")
+        fresh.write_text(text)
         os.replace(fresh, self._file)
         return time.monotonic()
+
+    def text(self, services):
+        """The whole file with these services."""
+        return "\n\n".join([self._head(), *(service.toml() for service in services)]) + "\n"
 
     def _head(self):
         tls = ""
@@ -179,3 +186,7 @@ target = "{SRV_TARGET}"
     def dns_queries(self):
         """DNS messages since it started."""
         return self.metric("lookaside_dns_queries_total")
+
+    def reload_successful(self):
+        """Whether what the file says now is what it serves."""
+        return self.metric("lookaside_config_last_reload_successful") == 1

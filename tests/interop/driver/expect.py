@@ -7,6 +7,10 @@ class Broken(Exception):
     """A promise that a client saw broken."""
 
 
+class Absent(Exception):
+    """The machine lacks what a scenario is about."""
+
+
 def wait_until(met, seconds, what):
     """Polls until `met()` is true; its value. Broken after `seconds`."""
     end = time.monotonic() + seconds

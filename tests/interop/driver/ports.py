@@ -40,6 +40,11 @@ def _free(host, port):
     return True
 
 
+def exists(host):
+    """Whether something can listen on this host's address."""
+    return _free(host, 0)
+
+
 def join(host, port):
     """`host:port`, with the brackets that an IPv6 address needs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -111,12 +111,16 @@ def a_second_after(edited):
 
 def edit_under_load(client, edit):
     """Makes an edit while RPCs go on, gives it a second, and takes the measure:
-    400 RPCs that began after that second. No RPC may fail meanwhile."""
+    400 RPCs that began after that second, and those of the load beside them (the
+    client deals the list's entries to both). No RPC may fail meanwhile."""
     client.start_load()
     a_second_after(edit())
-    tally = client.call(400)
+    all_ok(client.take_load(), "RPCs during the edit")
+    tally, beside = client.call(400), client.stop_load()
     all_ok(tally, "400 RPCs from a second after the edit")
-    all_ok(client.stop_load(), "RPCs during the edit")
+    all_ok(beside, "RPCs after the edit")
+    for address, count in beside["backends"].items():
+        tally["backends"][address] = tally["backends"].get(address, 0) + count
     return tally
 
 
@@ -125,7 +129,7 @@ def tokens_name_one_backend(backends):
     for backend in backends:
         counts = backend.counts()
         if counts["without_token"]:
-            raise Broken(f"{backend.address} saw {counts['without_token']} of {counts['calls']} calls without lb-token")
+            raise Broken(f"{backend.address}: {counts['without_token']} of {counts['calls']} calls without lb-token")
         strange = [token for token in counts["tokens"] if not _TOKEN.match(token)]
         if strange:
             raise Broken(f"{backend.address} saw the lb-tokens {strange}")

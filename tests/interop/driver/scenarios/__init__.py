@@ -17,6 +17,7 @@ ALL = (
     churn.backends_replaced_one_by_one,
     churn.backends_replaced_all_at_once,
     churn.edits_in_quick_succession,
+    churn.broken_file_changes_nothing,
     tls.tls_with_the_name_of_the_srv_target,
     outages.balancer_killed_and_restarted,
     outages.balancer_shut_down_and_restarted,

@@ -4,6 +4,7 @@ import time
 
 import expect
 from balancer import Service
+from expect import Broken, wait_until
 from stage import a_second_after
 
 _EDITS = 20
@@ -38,9 +39,9 @@ def backends_replaced_all_at_once(stage):
     client.start_load(200)
     a_second_after(balancer.edit([Service(weights)]))
     client.reach(weights, 5)
+    expect.all_ok(client.stop_load(), "RPCs during the replacement")
     tally = client.call(400)
     expect.all_ok(tally, "400 RPCs to the new fleet")
-    expect.all_ok(client.stop_load(), "RPCs during the replacement")
     return expect.shares(tally, weights)
 
 
@@ -53,7 +54,30 @@ def edits_in_quick_succession(stage):
         time.sleep(_EDITS_SECONDS / _EDITS)
     last = {a.address: 1, b.address: 4}
     a_second_after(balancer.edit([Service(last)]))
+    expect.all_ok(client.stop_load(), "RPCs during the edits")
     tally = client.call(400)
     expect.all_ok(tally, "400 RPCs after the last edit")
-    expect.all_ok(client.stop_load(), "RPCs during the edits")
     return expect.shares(tally, last)
+
+
+def broken_file_changes_nothing(stage):
+    """Files that are no configuration, cut short or empty: refused, and clients
+    do not notice; the next good one is followed."""
+    (a, b), balancer, client = stage.weighted(3, 1)
+    weights = {a.address: 3, b.address: 1}
+    good = balancer.text([Service(weights)])
+    # Valid TOML, and every service gone.
+    cut = good[: good.index("[[service]]")]
+    client.start_load()
+    for broken in (good.replace("weight = 3", "weight = -3"), good[:-10], cut, ""):
+        balancer.edit_text(broken)
+        wait_until(lambda: not balancer.reload_successful(), 10, f"refused: {broken[-200:]!r}")
+        balancer.edit_text(good)
+        wait_until(balancer.reload_successful, 10, "the good file is accepted")
+    expect.all_ok(client.stop_load(), "RPCs while the file was broken")
+    tally = client.call(400)
+    expect.all_ok(tally, "400 RPCs after it")
+    seen = expect.shares(tally, weights)
+    if balancer.streams_opened() != 1:
+        raise Broken(f"the client opened {balancer.streams_opened():g} streams")
+    return seen

@@ -45,16 +45,20 @@ def balancer_shut_down_and_restarted(stage):
 
 def balancer_and_backends_lost_and_returned(stage):
     """All die, all return, and the list is the same: clients leave fallback."""
-    (a, b), balancer, client = stage.weighted(3, 1)
+    (a, b) = stage.backends(2)
+    weights = {a.address: 3, b.address: 1}
+    balancer = stage.balancer(Service(weights))
+    # C-core without any address lets RPCs wait for their deadline.
+    client = stage.client(balancer, deadline=1)
+    client.reach(weights)
     balancer.kill()
     for backend in (a, b):
         backend.kill()
     # From here on there is no list, and DNS had no address to fall back to.
-    wait_until(lambda: "OK" not in client.call(5)["statuses"], 30, "RPCs fail without backends")
+    wait_until(lambda: "OK" not in client.call(4)["statuses"], 30, "RPCs fail without backends")
     for backend in (a, b):
         backend.start()
     balancer.start()
-    weights = {a.address: 3, b.address: 1}
     started = time.monotonic()
     wait_until(lambda: client.call(5)["statuses"].get("OK") == 5, _RECONNECT_SECONDS, "RPCs answered again")
     took = time.monotonic() - started
