@@ -4,10 +4,8 @@
 //! so a category with share d of all calls takes d of all entries, that is
 //! B·d/(1−Σd) beside B backend entries.
 
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::counts::Slots;
-use crate::model::{DropCategory, DropShare};
+use super::dither::Dithered;
+use crate::model::DropShare;
 
 /// How far a category's share of an exact list may be off: 0.1 point.
 const TOLERANCE: f64 = 0.001;
@@ -20,6 +18,7 @@ const NONE: f64 = 1e-9;
 #[derive(Debug)]
 pub(super) struct Shares {
     each: Vec<f64>,
+    /// The categories' hashes.
     ids: Vec<u64>,
     calls: f64,
 }
@@ -40,7 +39,7 @@ pub(super) enum DropPlan {
 }
 
 impl Shares {
-    pub(super) fn new(drops: &[DropShare]) -> Self {
+    pub(super) fn new(drops: &[DropShare], ids: &[u64]) -> Self {
         let usable = |share: f64| if share > 0.0 { share.min(1.0) } else { 0.0 };
         let mut each: Vec<f64> = drops.iter().map(|drop| usable(drop.share)).collect();
         let sum: f64 = each.iter().sum();
@@ -49,7 +48,7 @@ impl Shares {
         }
         Self {
             each,
-            ids: drops.iter().map(|drop| id(&drop.category)).collect(),
+            ids: ids.to_vec(),
             calls: if sum > 1.0 - NONE { 0.0 } else { 1.0 - sum },
         }
     }
@@ -135,21 +134,12 @@ impl DropPlan {
                 let dropped = 1.0 - shares.calls;
                 let wanted = f64::from(backends) * dropped / shares.calls;
                 let total = wanted.min(f64::from(max.saturating_sub(backends)));
-                counts.extend(
-                    shares
-                        .each
-                        .iter()
-                        .zip(&shares.ids)
-                        .map(|(share, id)| Slots::new(total * share / dropped, *id).count(variant)),
-                );
+                let share = |share: &f64| total * share / dropped;
+                let dithered = shares.each.iter().map(share).zip(&shares.ids);
+                counts.extend(dithered.map(|(mean, id)| Dithered::new(mean, *id).count(variant)));
             }
         }
     }
-}
-
-/// A stable hash of a category, as a backend has one of its address.
-pub(super) fn id(category: &DropCategory) -> u64 {
-    xxh3_64(category.as_str().as_bytes())
 }
 
 /// `len` entries dealt by these shares, whose sum is 1: each gets its share

@@ -15,21 +15,20 @@ pub(super) struct EncodedEntry {
 }
 
 impl EncodedEntry {
-    /// Longest entry, in bytes: a drop of 40 characters with a nonce has 55.
-    pub(super) const MAX_LEN: usize = 56;
+    /// Longest entry, in bytes: a drop with a token of 49.
+    pub(super) const MAX_LEN: usize = 2 + 2 + 49 + 2;
 
     fn new(server: Server) -> Self {
+        // A list of one entry is encoded as that entry.
         let list = ServerList {
             servers: vec![server],
         };
         let mut bytes = [0; Self::MAX_LEN];
         let mut rest = bytes.as_mut_slice();
-        list.encode(&mut rest).expect("no token is over 49 bytes");
-        let len = Self::MAX_LEN - rest.remaining_mut();
-        Self {
-            bytes,
-            len: len as u8,
-        }
+        list.encode(&mut rest)
+            .expect("categories and nonces are short");
+        let len = (Self::MAX_LEN - rest.remaining_mut()) as u8;
+        Self { bytes, len }
     }
 
     /// Its length in bytes.
@@ -41,44 +40,39 @@ impl EncodedEntry {
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len()]
     }
+
+    /// Writes it behind `list`.
+    pub(super) fn append_to(&self, list: &mut Vec<u8>) {
+        // To copy a fixed number of bytes and cut is several times faster than
+        // to copy as many as there are.
+        let end = list.len() + self.len();
+        list.extend_from_slice(&self.bytes);
+        list.truncate(end);
+    }
 }
 
-/// The entry of a backend.
-pub(super) fn backend(addr: BackendAddr) -> EncodedEntry {
-    encode_backend(addr, Token::of(addr).as_str().to_owned())
-}
-
-/// The same with a nonce behind the token.
-pub(super) fn backend_with_nonce(addr: BackendAddr, nonce: Nonce) -> EncodedEntry {
-    encode_backend(
-        addr,
-        format!("{}.{}", Token::of(addr).as_str(), nonce.as_str()),
-    )
-}
-
-/// The entry of a drop.
-pub(super) fn drop(category: &DropCategory) -> EncodedEntry {
-    encode_drop(category.as_str().to_owned())
-}
-
-/// The same with a nonce behind the category.
-pub(super) fn drop_with_nonce(category: &DropCategory, nonce: Nonce) -> EncodedEntry {
-    encode_drop(format!("{category}~{}", nonce.as_str()))
-}
-
-fn encode_backend(addr: BackendAddr, load_balance_token: String) -> EncodedEntry {
+/// The entry of a backend: its token, and behind a dot the nonce.
+pub(super) fn backend(addr: BackendAddr, nonce: Option<Nonce>) -> EncodedEntry {
     EncodedEntry::new(Server {
         ip_address: ip_bytes(addr.ip()),
         port: i32::from(addr.port()),
-        load_balance_token,
+        load_balance_token: token(Token::of(addr).as_str(), '.', nonce),
         drop: false,
     })
 }
 
-fn encode_drop(load_balance_token: String) -> EncodedEntry {
+/// The entry of a drop: its category, and behind a tilde the nonce.
+pub(super) fn drop(category: &DropCategory, nonce: Option<Nonce>) -> EncodedEntry {
     EncodedEntry::new(Server {
-        load_balance_token,
+        load_balance_token: token(category.as_str(), '~', nonce),
         drop: true,
         ..Server::default()
     })
+}
+
+fn token(name: &str, separator: char, nonce: Option<Nonce>) -> String {
+    match nonce {
+        None => name.to_owned(),
+        Some(nonce) => format!("{name}{separator}{}", nonce.as_str()),
+    }
 }

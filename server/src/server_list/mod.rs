@@ -9,20 +9,22 @@
 //! that all its streams share (design: "What goes down a stream").
 
 mod counts;
+mod dither;
 mod drops;
 mod encode;
 mod entry;
 mod frame;
+mod items;
 mod order;
 
 pub use encode::VariantList;
 pub use frame::ListFrame;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::model::{BackendAddr, DropShare};
 use counts::Counts;
-use encode::Items;
+use items::Items;
 
 /// Variants of a list whose weights do not come out exactly.
 pub const VARIANTS: usize = 16;
@@ -66,7 +68,7 @@ pub enum Entry {
 pub struct ServerLists {
     spec: ListSpec,
     counts: Counts,
-    items: OnceLock<Items>,
+    items: Arc<Items>,
     variants: Box<[OnceLock<VariantList>]>,
 }
 
@@ -74,10 +76,11 @@ impl ServerLists {
     /// Lists for `spec`. Nothing is arranged yet but the number of variants.
     #[must_use]
     pub fn new(spec: ListSpec) -> Self {
-        let counts = Counts::new(&spec);
+        let items = Items::new(&spec);
+        let counts = Counts::new(&spec, &items);
         Self {
             variants: (0..counts.variants()).map(|_| OnceLock::new()).collect(),
-            items: OnceLock::new(),
+            items: Arc::new(items),
             counts,
             spec,
         }
@@ -100,10 +103,8 @@ impl ServerLists {
     #[must_use]
     pub fn variant(&self, ordinal: u64) -> &VariantList {
         let variant = (ordinal % self.variants.len() as u64) as usize;
-        self.variants[variant].get_or_init(|| {
-            let items = self.items.get_or_init(|| Items::new(&self.spec));
-            VariantList::new(items.clone(), &self.counts.variant(variant))
-        })
+        self.variants[variant]
+            .get_or_init(|| VariantList::new(&self.items, &self.counts.variant(variant)))
     }
 }
 

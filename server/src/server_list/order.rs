@@ -1,23 +1,64 @@
 //! In which order entries stand.
 //!
-//! Clients take entries strictly in order, so equal entries must stand far
-//! apart. Copy k of c stands at (k + φ)/c of the round, where φ is the item's
-//! own, from its hash: gaps are even, no two items beat in step, and an item
-//! that comes or goes leaves the others in their order.
+//! Clients take entries strictly in order, so entries of one backend must stand
+//! far apart. Copy k of c stands at (k + φ)/c of the round, where φ in 0..1 is
+//! the item's own, from its hash. So gaps are even, items do not beat in step,
+//! and one that comes or goes leaves the others in their order.
 
 /// Items (indexes into `counts`) in the order of the round; item i stands
 /// `counts[i]` times. `ids` are hashes of the items.
 pub(super) fn arrange(counts: &[u32], ids: &[u64]) -> Vec<u32> {
     let total: u32 = counts.iter().sum();
-    let mut slots = Vec::with_capacity(total as usize);
-    for (item, (&count, &id)) in counts.iter().zip(ids).enumerate() {
-        // Positions are 64-bit fractions of the round.
-        let step = u64::MAX / u64::from(count.max(1));
-        let phase = high_product(id, step);
-        slots.extend((0..u64::from(count)).map(|k| (phase + k * step, id, item as u32)));
+    // Positions are spread evenly, so with a bucket for each entry every bucket
+    // holds about one, and sorting is nearly done.
+    let bucket = |position: u64| high_product(position, u64::from(total)) as usize;
+    let mut ends = vec![0u32; total as usize];
+    for_each_slot(counts, ids, |slot| ends[bucket(slot.position)] += 1);
+    let mut sum = 0;
+    for end in &mut ends {
+        sum += *end;
+        *end = sum;
     }
-    slots.sort_unstable();
-    slots.into_iter().map(|(_, _, item)| item).collect()
+    let mut slots = vec![Slot::default(); total as usize];
+    for_each_slot(counts, ids, |slot| {
+        let end = &mut ends[bucket(slot.position)];
+        *end -= 1;
+        slots[*end as usize] = slot;
+    });
+    insertion_sort(&mut slots, |slot| (slot.position, ids[slot.item as usize]));
+    slots.into_iter().map(|slot| slot.item).collect()
+}
+
+/// A turn in the round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// In 2⁻⁶⁴ of the round.
+    position: u64,
+    item: u32,
+}
+
+fn for_each_slot(counts: &[u32], ids: &[u64], mut visit: impl FnMut(Slot)) {
+    for (item, (&count, &id)) in (0u32..).zip(counts.iter().zip(ids)) {
+        let step = u64::MAX / u64::from(count.max(1));
+        let mut position = high_product(id, step);
+        for _ in 0..count {
+            visit(Slot { position, item });
+            position = position.wrapping_add(step);
+        }
+    }
+}
+
+/// Quick for what is nearly sorted.
+fn insertion_sort<K: Ord>(slots: &mut [Slot], key: impl Fn(&Slot) -> K) {
+    for next in 1..slots.len() {
+        let slot = slots[next];
+        let mut at = next;
+        while at > 0 && key(&slots[at - 1]) > key(&slot) {
+            slots[at] = slots[at - 1];
+            at -= 1;
+        }
+        slots[at] = slot;
+    }
 }
 
 /// `a · b / 2⁶⁴`

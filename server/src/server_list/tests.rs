@@ -1,36 +1,99 @@
+//! What lists promise, as clients read them off the wire.
+
+use std::collections::HashMap;
+
 use bytes::Buf;
+use lookaside_proto::addr::socket_addr;
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
 use lookaside_proto::lb_v1::{LoadBalanceResponse, Server};
+use proptest::collection::vec;
+use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
 use crate::model::{DropCategory, Nonce, Token};
 
-/// Backends 10.0.0.0:50051 and on with these weights.
-fn backends(weights: &[f64]) -> Vec<ListedBackend> {
-    let numbered = weights.iter().enumerate();
-    numbered
-        .map(|(index, weight)| {
-            let ip = std::net::Ipv4Addr::from(0x0a00_0001 + index as u32);
-            ListedBackend {
-                addr: format!("{ip}:50051").parse().unwrap(),
-                weight: *weight,
-            }
-        })
-        .collect()
+/// Addresses differ; every seventh is IPv6 if `mixed`.
+fn addr(index: usize, mixed: bool) -> BackendAddr {
+    let index = index as u32;
+    let text = if mixed && index % 7 == 3 {
+        format!("[2001:db8::{index:x}]:50051")
+    } else {
+        format!("{}:50051", std::net::Ipv4Addr::from(0x0a00_0001 + index))
+    };
+    text.parse().unwrap()
 }
 
-fn static_spec(weights: &[f64], drops: &[(&str, f64)]) -> ListSpec {
-    let drops = drops.iter().map(|(name, share)| DropShare {
-        category: DropCategory::new(name).unwrap(),
+fn spec(weights: &[f64], drops: &[f64]) -> ListSpec {
+    let listed = |(index, weight): (usize, &f64)| ListedBackend {
+        addr: addr(index, false),
+        weight: *weight,
+    };
+    let drop = |(index, share): (usize, &f64)| DropShare {
+        category: DropCategory::new(&format!("category {index}")).unwrap(),
         share: *share,
-    });
+    };
     ListSpec {
-        backends: backends(weights),
+        backends: weights.iter().enumerate().map(listed).collect(),
         operator_weights: true,
         mean: None,
-        drops: drops.collect(),
+        drops: drops.iter().enumerate().map(drop).collect(),
     }
+}
+
+/// Weights as a policy makes them.
+fn policy_spec(weights: &[f64]) -> ListSpec {
+    ListSpec {
+        operator_weights: false,
+        ..spec(weights, &[])
+    }
+}
+
+/// Log-normal weights, σ = 0.5, held within 0.1 to 10.
+fn log_normal(n: usize, seed: u64) -> Vec<f64> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut normal = move || {
+        let (u, v) = (1.0 - rng.f64(), rng.f64());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    };
+    let weights = std::iter::repeat_with(|| (0.5 * normal()).exp().clamp(0.1, 10.0));
+    weights.take(n).collect()
+}
+
+fn variants(lists: &ServerLists) -> impl Iterator<Item = &VariantList> {
+    (0..lists.variant_count() as u64).map(|ordinal| lists.variant(ordinal))
+}
+
+/// How often each backend and each drop stands in a list.
+fn counts(lists: &ServerLists, list: &VariantList) -> (Vec<usize>, Vec<usize>) {
+    let mut backends = vec![0; lists.spec().backends.len()];
+    let mut drops = vec![0; lists.spec().drops.len()];
+    for entry in list.entries() {
+        match *entry {
+            Entry::Backend(index) => backends[index as usize] += 1,
+            Entry::Drop(index) => drops[index as usize] += 1,
+        }
+    }
+    (backends, drops)
+}
+
+/// Each backend's share of the calls that are not dropped, when clients are
+/// spread evenly over the variants.
+fn shares(lists: &ServerLists) -> Vec<f64> {
+    let mut shares = vec![0.0; lists.spec().backends.len()];
+    for list in variants(lists) {
+        let (backends, _) = counts(lists, list);
+        let sum: usize = backends.iter().sum();
+        for (share, count) in shares.iter_mut().zip(backends) {
+            *share += count as f64 / sum as f64 / lists.variant_count() as f64;
+        }
+    }
+    shares
+}
+
+fn wanted(weights: &[f64]) -> Vec<f64> {
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
 }
 
 /// What a client reads from a frame.
@@ -47,34 +110,385 @@ fn decode(mut frame: ListFrame) -> Vec<Server> {
 }
 
 #[test]
-fn three_to_one_is_four_entries_and_five_three_one_nine() {
-    for (weights, len) in [(&[3.0, 1.0][..], 4), (&[5.0, 3.0, 1.0], 9)] {
-        let lists = ServerLists::new(static_spec(weights, &[]));
-        assert_eq!(lists.variant_count(), 1);
-        assert_eq!(lists.variant(7).len(), len);
-        let servers = decode(lists.variant(7).frame(3));
-        for (backend, weight) in lists.spec().backends.iter().zip(weights) {
-            let token = Token::of(backend.addr);
-            let times = servers
-                .iter()
-                .filter(|s| s.load_balance_token == token.as_str())
-                .count();
-            assert_eq!(times as f64, *weight);
+fn small_ratios_are_listed_as_they_are() {
+    let cases: [(&[f64], &[usize]); 6] = [
+        (&[3.0, 1.0], &[3, 1]),
+        (&[5.0, 3.0, 1.0], &[5, 3, 1]),
+        (&[6.0, 2.0], &[3, 1]),
+        (&[1e6, 1e6], &[1, 1]),
+        (&[1.0, 1.0, 0.5], &[2, 2, 1]),
+        (&[0.1, 0.3], &[1, 3]),
+    ];
+    for (weights, expected) in cases {
+        let lists = ServerLists::new(spec(weights, &[]));
+        assert_eq!(lists.variant_count(), 1, "{weights:?}");
+        assert_eq!(counts(&lists, lists.variant(5)).0, expected);
+    }
+}
+
+#[test]
+fn weights_that_hardly_differ_are_each_listed_once() {
+    let lists = ServerLists::new(policy_spec(&[1.0, 1.02, 0.995]));
+    assert_eq!(lists.variant_count(), 1);
+    assert_eq!(counts(&lists, lists.variant(0)).0, [1, 1, 1]);
+    // An operator who writes 1.5 means it.
+    let lists = ServerLists::new(spec(&[1.5; 300], &[]));
+    assert_eq!(lists.variant(0).len(), 300);
+}
+
+#[test]
+fn dithered_shares_are_within_one_percent() {
+    for seed in 0..20 {
+        let weights = log_normal(100, seed);
+        let lists = ServerLists::new(policy_spec(&weights));
+        assert_eq!(lists.variant_count(), VARIANTS);
+        let mean_len = variants(&lists).map(VariantList::len).sum::<usize>() as f64 / 16.0;
+        assert!((390.0..410.0).contains(&mean_len), "{mean_len}");
+
+        let wanted = wanted(&weights);
+        let seen = shares(&lists);
+        let errors = seen
+            .iter()
+            .zip(&wanted)
+            .map(|(seen, share)| seen / share - 1.0);
+        let rms = (errors.map(|error| error * error).sum::<f64>() / 100.0).sqrt();
+        assert!(rms <= 0.01, "seed {seed}: {rms}");
+    }
+}
+
+#[test]
+fn an_operators_canary_is_in_every_list() {
+    let mut weights = vec![100.0; 19];
+    weights.push(1.0);
+    let lists = ServerLists::new(spec(&weights, &[]));
+    for list in variants(&lists) {
+        assert!(counts(&lists, list).0[19] >= 1);
+    }
+}
+
+#[test]
+fn one_giant_leaves_every_dwarf_a_slot_somewhere() {
+    let mut weights = vec![1.0; 1999];
+    weights.push(1e6);
+    let lists = ServerLists::new(spec(&weights, &[]));
+    let seen = shares(&lists);
+    assert!(seen.iter().all(|share| *share > 0.0));
+    assert!(seen[1999] > 0.9);
+}
+
+#[test]
+fn more_backends_than_entries_take_turns_over_the_variants() {
+    let weights = vec![1.0; 5000];
+    let lists = ServerLists::new(spec(&weights, &[]));
+    assert_eq!(lists.variant_count(), VARIANTS);
+    assert!(variants(&lists).all(|list| (1500..=2000).contains(&list.len())));
+    let seen = shares(&lists);
+    for share in seen {
+        // 16 variants have room for each backend 6 times.
+        assert!((share * 5000.0 - 1.0).abs() < 0.05, "{share}");
+    }
+}
+
+#[test]
+fn drops_of_the_usual_kinds_come_out() {
+    let cases: [(&[f64], &[f64], Option<usize>); 5] = [
+        (&[3.0, 1.0], &[0.25], Some(16)),
+        (&[5.0, 3.0, 1.0], &[0.05], Some(142)),
+        (&[5.0, 3.0, 1.0], &[0.1, 0.25], None),
+        (&[1.0], &[0.5], Some(2)),
+        (&[1.0], &[0.99], Some(100)),
+    ];
+    for (weights, drops, len) in cases {
+        let lists = ServerLists::new(spec(weights, drops));
+        let list = lists.variant(0);
+        assert_eq!(lists.variant_count(), 1, "{weights:?} {drops:?}");
+        assert!(len.is_none_or(|len| len == list.len()), "{}", list.len());
+        let (_, dropped) = counts(&lists, list);
+        for (count, share) in dropped.iter().zip(drops) {
+            let seen = *count as f64 / list.len() as f64;
+            assert!((seen - share).abs() <= 0.001, "{seen} for {share}");
         }
     }
 }
 
 #[test]
-fn first_list_ends_with_a_backend_that_carries_the_nonce() {
-    let lists = ServerLists::new(static_spec(&[3.0, 1.0], &[("maintenance", 0.25)]));
-    let list = lists.variant(0);
-    assert_eq!(list.len(), 16);
-    for rotation in 0..40 {
-        let servers = decode(list.first_frame(rotation, Nonce::from_bits(7)));
-        assert_eq!(servers.len(), 16);
-        assert_eq!(servers.iter().filter(|server| server.drop).count(), 4);
-        let last = servers.last().unwrap();
-        assert!(!last.drop);
-        assert_eq!(last.load_balance_token.len(), 17);
+fn a_share_too_small_for_one_list_is_spread_over_the_variants() {
+    let lists = ServerLists::new(spec(&[3.0, 1.0], &[0.0001]));
+    assert_eq!(lists.variant_count(), VARIANTS);
+    let dropped: usize = variants(&lists).map(|list| counts(&lists, list).1[0]).sum();
+    let entries: usize = variants(&lists).map(VariantList::len).sum();
+    assert!((dropped as f64 / entries as f64 - 0.0001).abs() < 0.00005);
+    assert!(
+        shares(&lists)
+            .iter()
+            .zip([0.75, 0.25])
+            .all(|(a, b)| (a - b).abs() < 1e-9)
+    );
+}
+
+#[test]
+fn all_calls_dropped_is_a_list_of_drops_with_a_nonce() {
+    let lists = ServerLists::new(spec(&[3.0, 1.0], &[0.9, 0.1]));
+    let list = lists.variant(3);
+    assert_eq!(counts(&lists, list), (vec![0, 0], vec![9, 1]));
+    let nonce = Nonce::from_bits(42);
+    for rotation in 0..10 {
+        let servers = decode(list.first_frame(rotation, nonce));
+        assert!(
+            servers
+                .iter()
+                .all(|server| server.drop && server.ip_address.is_empty())
+        );
+        let token = &servers.last().unwrap().load_balance_token;
+        let (category, rest) = token.split_once('~').unwrap();
+        assert!(category.starts_with("category "));
+        assert_eq!(rest, nonce.as_str());
+    }
+}
+
+#[test]
+fn nearly_all_calls_dropped_still_lists_backends() {
+    let lists = ServerLists::new(spec(&[1.0; 20], &[0.9995]));
+    for list in variants(&lists) {
+        let (backends, drops) = counts(&lists, list);
+        assert!(backends.iter().sum::<usize>() >= 1);
+        assert!(drops[0] as f64 / list.len() as f64 > 0.998);
+    }
+    assert!(shares(&lists).iter().all(|share| *share > 0.0));
+}
+
+/// Largest lead or lag of any item behind its even share, in entries, and the
+/// largest and smallest gap between two of its entries, over the even gap.
+fn smoothness(entries: &[Entry]) -> (f64, f64, f64) {
+    let len = entries.len() as f64;
+    let mut places: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let Entry::Backend(index) = *entry else {
+            continue;
+        };
+        places.entry(index).or_default().push(at);
+    }
+    let (mut deviation, mut widest, mut closest) = (0f64, 0f64, f64::INFINITY);
+    for places in places.values() {
+        let even = len / places.len() as f64;
+        for (copy, at) in places.iter().enumerate() {
+            let due = *at as f64 / even;
+            deviation = deviation.max((due - copy as f64).abs());
+            deviation = deviation.max((due + 1.0 / even - copy as f64 - 1.0).abs());
+            let next = places
+                .get(copy + 1)
+                .map_or(places[0] as f64 + len, |at| *at as f64);
+            widest = widest.max((next - *at as f64) / even);
+            closest = closest.min((next - *at as f64) / even);
+        }
+    }
+    (deviation, widest, closest)
+}
+
+#[test]
+fn turns_of_one_backend_are_evenly_spread() {
+    for seed in 0..20 {
+        let weights = log_normal(100, seed);
+        let mut spec = policy_spec(&weights);
+        spec.mean = Some(weights.iter().sum::<f64>() / 200.0);
+        let lists = ServerLists::new(spec);
+        for list in variants(&lists) {
+            let (deviation, widest, closest) = smoothness(list.entries());
+            assert!(deviation <= 1.15, "seed {seed}: {deviation}");
+            assert!(
+                widest <= 1.6 && closest >= 0.45,
+                "seed {seed}: {widest} {closest}"
+            );
+        }
+    }
+}
+
+fn weight() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        (1u32..20).prop_map(f64::from),
+        0.1..10.0f64,
+        (-9.0..6.0f64).prop_map(|exponent| 10f64.powf(exponent)),
+    ]
+}
+
+/// Shares of all calls whose sum is at most 1, and sometimes just 1.
+fn drop_shares() -> impl Strategy<Value = Vec<f64>> {
+    let rest = prop_oneof![4 => 0.001..3.0f64, 1 => Just(0.0), 1 => 1e-6..1e-3f64];
+    (vec(0.001..1.0f64, 0..4), rest).prop_map(|(parts, rest)| {
+        let sum: f64 = parts.iter().sum::<f64>() + rest;
+        parts.iter().map(|part| part / sum).collect()
+    })
+}
+
+prop_compose! {
+    fn any_spec()(
+        weights in vec(weight(), 1..60),
+        drops in drop_shares(),
+        mixed: bool,
+        operator_weights: bool,
+        mean in proptest::option::of(0.05..20.0f64),
+    ) -> ListSpec {
+        let mut spec = spec(&weights, &drops);
+        for (index, backend) in spec.backends.iter_mut().enumerate() {
+            backend.addr = addr(index, mixed);
+        }
+        ListSpec { operator_weights, mean, ..spec }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_list_is_sound(spec in any_spec()) {
+        let lists = ServerLists::new(spec);
+        let dropped: f64 = lists.spec().drops.iter().map(|drop| drop.share).sum();
+        let mut seen = vec![0; lists.spec().backends.len()];
+        for list in variants(&lists) {
+            prop_assert!((1..=2000).contains(&list.len()));
+            prop_assert!(list.first_frame(0, Nonce::from_bits(1)).remaining() <= 60_000);
+            let (backends, drops) = counts(&lists, list);
+            if dropped < 1.0 - 1e-9 {
+                prop_assert!(backends.iter().sum::<usize>() > 0);
+            }
+            seen.iter_mut().zip(backends).for_each(|(sum, count)| *sum += count);
+            if lists.variant_count() == 1 {
+                for (count, drop) in drops.iter().zip(&lists.spec().drops) {
+                    let share = *count as f64 / list.len() as f64;
+                    prop_assert!((share - drop.share).abs() <= 0.001);
+                }
+            }
+        }
+        if dropped < 1.0 - 1e-9 {
+            prop_assert!(seen.iter().all(|count| *count > 0));
+        }
+    }
+
+    #[test]
+    fn whole_ratios_are_exact(weights in vec(1u32..12, 1..20), drops in drop_shares()) {
+        let weights: Vec<f64> = weights.into_iter().map(f64::from).collect();
+        let dropped: f64 = drops.iter().sum();
+        // At most 240 entries a round leave room for drops.
+        prop_assume!(dropped < 0.8);
+        let lists = ServerLists::new(spec(&weights, &drops));
+        for (seen, share) in shares(&lists).iter().zip(wanted(&weights)) {
+            prop_assert!((seen - share).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_single_list_is_within_a_point(weights in vec(0.1..10.0f64, 2..200), operator_weights: bool) {
+        let spec = ListSpec { operator_weights, ..spec(&weights, &[]) };
+        let lists = ServerLists::new(spec);
+        let wanted = wanted(&weights);
+        for list in variants(&lists) {
+            let (backends, _) = counts(&lists, list);
+            for (count, share) in backends.iter().zip(&wanted) {
+                let seen = *count as f64 / list.len() as f64;
+                prop_assert!((seen - share).abs() <= 0.01, "{} for {}", seen, share);
+            }
+        }
+    }
+
+    #[test]
+    fn dithered_drops_come_out_over_the_variants(
+        weights in vec(0.1..10.0f64, 2..100),
+        drops in drop_shares(),
+    ) {
+        prop_assume!(drops.iter().sum::<f64>() < 0.95);
+        let lists = ServerLists::new(ListSpec { operator_weights: false, ..spec(&weights, &drops) });
+        for (index, share) in drops.iter().enumerate() {
+            let seen = variants(&lists).map(|list| counts(&lists, list).1[index] as f64 / list.len() as f64);
+            let mean = seen.sum::<f64>() / lists.variant_count() as f64;
+            prop_assert!((mean - share).abs() <= 0.001, "{} for {}", mean, share);
+        }
+    }
+
+    #[test]
+    fn a_frame_is_the_list_from_its_rotation_on(spec in any_spec(), ordinal: u64, rotation: u64) {
+        let lists = ServerLists::new(spec);
+        let list = lists.variant(ordinal);
+        let servers = decode(list.frame(rotation));
+        let mut entries = list.entries().to_vec();
+        let len = entries.len() as u64;
+        entries.rotate_left((rotation % len) as usize);
+        prop_assert_eq!(servers.len(), entries.len());
+        for (server, entry) in servers.iter().zip(entries) {
+            match entry {
+                Entry::Backend(index) => {
+                    let addr = lists.spec().backends[index as usize].addr;
+                    prop_assert_eq!(socket_addr(server), Ok(addr.socket_addr()));
+                    let token = Token::of(addr);
+                    prop_assert_eq!(server.load_balance_token.as_str(), token.as_str());
+                    prop_assert!(!server.drop);
+                }
+                Entry::Drop(index) => {
+                    let category = &lists.spec().drops[index as usize].category;
+                    prop_assert_eq!(server.load_balance_token.as_str(), category.as_str());
+                    prop_assert!(server.drop && server.ip_address.is_empty() && server.port == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_list_differs_in_its_last_token_only(spec in any_spec(), rotation: u64, bits: u64) {
+        let lists = ServerLists::new(spec);
+        let list = lists.variant(0);
+        let nonce = Nonce::from_bits(bits);
+        let mut first = decode(list.first_frame(rotation, nonce));
+        let len = list.len() as u64;
+        let all_drops = list.entries().iter().all(|entry| matches!(entry, Entry::Drop(_)));
+        for server in &first {
+            let token = &server.load_balance_token;
+            prop_assert!((1..=49).contains(&token.len()));
+            prop_assert!(token.bytes().all(|byte| matches!(byte, 0x20..=0x7e)));
+        }
+
+        let last = first.last_mut().unwrap();
+        prop_assert_eq!(last.drop, all_drops);
+        let separator = if all_drops { '~' } else { '.' };
+        let suffix = format!("{separator}{}", nonce.as_str());
+        let token = last.load_balance_token.strip_suffix(&suffix).map(str::to_owned);
+        last.load_balance_token = token.unwrap();
+        let rotations = (0..len).map(|skip| decode(list.frame(rotation % len + skip)));
+        let ends_well = |servers: &Vec<Server>| all_drops || !servers.last().unwrap().drop;
+        prop_assert_eq!(Some(first), rotations.into_iter().find(ends_well));
+    }
+
+    #[test]
+    fn removing_a_backend_removes_its_entries_only(seed: u64, gone in 0usize..100) {
+        let weights = log_normal(100, seed);
+        let mut spec = policy_spec(&weights);
+        spec.mean = Some(1.1);
+        let before = ServerLists::new(spec.clone());
+        let removed = spec.backends.remove(gone).addr;
+        let after = ServerLists::new(spec);
+        let addrs = |lists: &ServerLists, list: &VariantList| -> Vec<BackendAddr> {
+            let addr = |entry: &Entry| match *entry {
+                Entry::Backend(index) => lists.spec().backends[index as usize].addr,
+                Entry::Drop(_) => panic!("no drops here"),
+            };
+            list.entries().iter().map(addr).collect()
+        };
+        for (old, new) in variants(&before).zip(variants(&after)) {
+            let mut rest = addrs(&before, old);
+            rest.retain(|addr| *addr != removed);
+            prop_assert_eq!(rest, addrs(&after, new));
+        }
+    }
+
+    #[test]
+    fn no_spec_panics(
+        weights in vec(any::<f64>(), 0..30),
+        drops in vec(any::<f64>(), 0..5),
+        mean in proptest::option::of(any::<f64>()),
+        operator_weights: bool,
+        rotation: u64,
+    ) {
+        let lists = ServerLists::new(ListSpec { mean, operator_weights, ..spec(&weights, &drops) });
+        for list in variants(&lists) {
+            prop_assert!(weights.is_empty() || list.len() > 0);
+            prop_assert_eq!(decode(list.frame(rotation)).len(), list.len());
+            decode(list.first_frame(rotation, Nonce::from_bits(rotation)));
+        }
     }
 }
