@@ -11,17 +11,19 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 
-use lookaside_server::model::BackendAddr;
-use lookaside_server::server_list::{Entry, ListSpec, ListedBackend, ServerLists, VARIANTS};
+use lookaside_server::model::{BackendAddr, Nonce};
+use lookaside_server::server_list::{
+    Entry, ListFrame, ListSpec, ListedBackend, ServerLists, VARIANTS,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 
 /// Arguments of `encode`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct EncodeArgs {
+pub(crate) struct EncodeArgs {
     /// Print the figures as one JSON object on the last line, too.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs, of which the median counts.
@@ -35,6 +37,10 @@ struct Figures {
     variants: usize,
     entries: usize,
     encode_us: Quantiles,
+    /// Of one stream's message, once its variant is encoded.
+    frame_ns: f64,
+    first_frame_ns: f64,
+    /// The order alone, of all variants.
     swrr_us: f64,
     shuffle_us: f64,
     share_error: Vec<ShareError>,
@@ -82,7 +88,7 @@ struct Smoothness {
 /// # Errors
 /// If the figures cannot be written as JSON.
 #[allow(clippy::print_stdout, reason = "stdout is for answers")]
-pub fn run(args: &EncodeArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &EncodeArgs) -> anyhow::Result<()> {
     let figures = measure();
     println!(
         "{} variants x {} entries: {:.0} us (min {:.0}, p90 {:.0}, median of {ROUNDS})",
@@ -91,6 +97,10 @@ pub fn run(args: &EncodeArgs) -> anyhow::Result<()> {
         figures.encode_us.p50,
         figures.encode_us.min,
         figures.encode_us.p90
+    );
+    println!(
+        "one stream's frame {:.0} ns, its first {:.0} ns",
+        figures.frame_ns, figures.first_frame_ns
     );
     println!(
         "the order alone, same counts: smooth WRR {:.0} us, shuffle {:.0} us",
@@ -108,7 +118,9 @@ pub fn run(args: &EncodeArgs) -> anyhow::Result<()> {
             100.0 * error.one_list_max_points
         );
     }
-    println!("\norder, 100 backends, 800 entries   prefix deviation   gap max   gap min   (median; worst of {SEEDS})");
+    println!(
+        "\norder, 100 backends, 800 entries   prefix deviation   gap max   gap min   (median; worst of {SEEDS})"
+    );
     for row in &figures.smoothness {
         println!(
             "  {:<24} {:12.2}; {:.2} {:9.2}; {:.2} {:7.2}; {:.2}",
@@ -137,6 +149,12 @@ fn measure() -> Figures {
         variants: lists.variant_count(),
         entries: lens.sum::<usize>() / VARIANTS,
         encode_us: quantiles(|| encoded(&weights, 4.0)),
+        frame_ns: per_stream_ns(|stream| lists.variant(stream).frame(stream)),
+        first_frame_ns: per_stream_ns(|stream| {
+            lists
+                .variant(stream)
+                .first_frame(stream, Nonce::from_bits(stream))
+        }),
         swrr_us: quantiles(|| smooth_wrr(&counts)).p50 * VARIANTS as f64,
         shuffle_us: quantiles(|| shuffle(&counts, 1)).p50 * VARIANTS as f64,
         share_error: [2, 4, 8].map(share_error).into(),
@@ -214,6 +232,12 @@ fn quantiles<T>(mut work: impl FnMut() -> T) -> Quantiles {
     }
 }
 
+fn per_stream_ns(frame: impl Fn(u64) -> ListFrame) -> f64 {
+    const STREAMS: u64 = 1000;
+    let all = quantiles(|| (0..STREAMS).map(&frame).collect::<Vec<_>>());
+    all.p50 * 1000.0 / STREAMS as f64
+}
+
 fn share_error(entries_per_backend: u32) -> ShareError {
     let mut mean = Errors::default();
     let mut single = Errors::default();
@@ -268,7 +292,10 @@ impl Errors {
 }
 
 /// Judges an order of the counts of every variant, over all draws.
-fn smoothness(order: &'static str, arrange: impl Fn(&ServerLists, usize) -> Vec<u32>) -> Smoothness {
+fn smoothness(
+    order: &'static str,
+    arrange: impl Fn(&ServerLists, usize) -> Vec<u32>,
+) -> Smoothness {
     let mut rows: Vec<[f64; 3]> = Vec::new();
     for seed in 0..SEEDS {
         let lists = encoded(&log_normal(100, seed), 8.0);

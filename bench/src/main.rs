@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `fanout` | a changed list to N streams: time, CPU, memory, beside two servers made of tonic |
 //! | `storm` | N clients at once, and again after the balancer was killed |
+//! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
 
 mod backends;
 mod child;
 mod clock;
+mod encode;
 mod fanout;
 mod process;
 mod serve;
@@ -40,6 +42,8 @@ enum Command {
     Fanout(fanout::FanoutArgs),
     /// N clients at once, and again after the server was killed.
     Storm(storm::StormArgs),
+    /// Weights to lists: time, and how true and how smooth they are.
+    Encode(encode::EncodeArgs),
     /// A server under test; the other commands start it.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -52,6 +56,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
+        Command::Encode(args) => encode::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Swarm(args) => swarm::run(args),
     }

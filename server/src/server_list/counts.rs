@@ -46,7 +46,7 @@ impl Counts {
         let shares = Shares::new(&spec.drops, items.drop_ids());
         let cap = max_entries(&shares, items);
         let (means, drops) = if shares.calls() == 0.0 || spec.backends.is_empty() {
-            (vec![0.0; spec.backends.len()], DropPlan::only(&shares, cap))
+            (vec![0.0; spec.backends.len()], DropPlan::only(shares, cap))
         } else {
             // Backends have to leave room for the drops.
             let room = f64::from(cap) * shares.calls();

@@ -14,6 +14,86 @@ const TOLERANCE: f64 = 0.001;
 /// is meant as 1 need not be exactly 1.
 const NONE: f64 = 1e-9;
 
+/// The drop entries of all variants.
+#[derive(Debug)]
+pub(super) enum DropPlan {
+    /// So many of each category in every list.
+    Exact(Vec<u32>),
+    /// As many as the backend entries of the variant ask for, with at most
+    /// `max` entries in all.
+    Dithered {
+        /// What they ask for.
+        shares: Shares,
+        /// Most entries of a list.
+        max: u32,
+    },
+}
+
+impl DropPlan {
+    /// For a list whose backends' counts are dithered.
+    pub(super) fn dithered(shares: Shares, max: u32) -> Self {
+        if shares.each.iter().all(|share| *share == 0.0) {
+            return Self::Exact(vec![0; shares.each.len()]);
+        }
+        Self::Dithered { shares, max }
+    }
+
+    /// For a list with exactly `round` backend entries, at most `max` in all.
+    /// Returns also how often to repeat it: the fewest times that bring every
+    /// category within [`TOLERANCE`]. If no number does, the drops are dithered
+    /// over the longest list.
+    pub(super) fn exact(shares: Shares, round: f64, max: u32) -> (u32, Self) {
+        let round = round.max(1.0);
+        let most = (f64::from(max) * shares.calls / round).max(1.0) as u32;
+        for repeats in 1..=most {
+            let backends = f64::from(repeats) * round;
+            let count = |share: &f64| (backends * share / shares.calls).round() as u32;
+            let counts: Vec<u32> = shares.each.iter().map(count).collect();
+            if shares.are_met_by(&counts, backends as u32) {
+                return (repeats, Self::Exact(counts));
+            }
+        }
+        (most, Self::dithered(shares, max))
+    }
+
+    /// For a list without backends, of at most `max` entries: the shortest whose
+    /// categories are near enough.
+    pub(super) fn only(shares: Shares, max: u32) -> Self {
+        let sum: f64 = shares.each.iter().sum();
+        if sum == 0.0 {
+            return Self::Exact(vec![0; shares.each.len()]);
+        }
+        let each = shares.each.iter().map(|share| share / sum).collect();
+        let shares = Shares { each, ..shares };
+        let near = |len: u32| {
+            let counts = apportion(&shares.each, len);
+            shares.are_met_by(&counts, 0).then_some(counts)
+        };
+        let counts = (1..max).find_map(near);
+        Self::Exact(counts.unwrap_or_else(|| apportion(&shares.each, max)))
+    }
+
+    /// Whether variants differ in their drops.
+    pub(super) fn is_dithered(&self) -> bool {
+        matches!(self, Self::Dithered { .. })
+    }
+
+    /// Adds the counts of a variant that has so many backend entries.
+    pub(super) fn extend(&self, counts: &mut Vec<u32>, backends: u32, variant: usize) {
+        match self {
+            Self::Exact(drops) => counts.extend(drops),
+            Self::Dithered { shares, max } => {
+                let dropped = 1.0 - shares.calls;
+                let wanted = f64::from(backends) * dropped / shares.calls;
+                let total = wanted.min(f64::from(max.saturating_sub(backends)));
+                let share = |share: &f64| total * share / dropped;
+                let dithered = shares.each.iter().map(share).zip(&shares.ids);
+                counts.extend(dithered.map(|(mean, id)| Dithered::new(mean, *id).count(variant)));
+            }
+        }
+    }
+}
+
 /// The drop shares of a spec, made sound.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -23,22 +103,8 @@ pub(super) struct Shares {
     calls: f64,
 }
 
-/// The drop entries of all variants.
-#[derive(Debug)]
-pub(super) enum DropPlan {
-    /// So many of each category in the one variant.
-    Exact(Vec<u32>),
-    /// As many as the backend entries of the variant ask for, with at most
-    /// `max` entries in all.
-    Dithered {
-        /// Of each category.
-        shares: Shares,
-        /// Entries of the longest list.
-        max: u32,
-    },
-}
-
 impl Shares {
+    /// Of these drops, whose hashes are `ids`.
     pub(super) fn new(drops: &[DropShare], ids: &[u64]) -> Self {
         let usable = |share: f64| if share > 0.0 { share.min(1.0) } else { 0.0 };
         let mut each: Vec<f64> = drops.iter().map(|drop| usable(drop.share)).collect();
@@ -73,91 +139,15 @@ impl Shares {
     }
 }
 
-impl DropPlan {
-    /// For a list whose backends' counts are dithered.
-    pub(super) fn dithered(shares: Shares, max: u32) -> Self {
-        if shares.each.iter().all(|share| *share == 0.0) {
-            return Self::Exact(vec![0; shares.each.len()]);
-        }
-        Self::Dithered { shares, max }
-    }
-
-    /// For a list with exactly `round` backend entries, at most `max` in all.
-    /// Returns how often to repeat it, too: the fewest times that bring every
-    /// category within [`TOLERANCE`]. If none does, dither over the longest.
-    pub(super) fn exact(shares: Shares, round: f64, max: u32) -> (u32, Self) {
-        let round = round.max(1.0);
-        let most = (f64::from(max) * shares.calls / round).max(1.0) as u32;
-        for repeats in 1..=most {
-            let backends = f64::from(repeats) * round;
-            let counts = shares
-                .each
-                .iter()
-                .map(|d| (backends * d / shares.calls).round() as u32);
-            let counts: Vec<u32> = counts.collect();
-            if shares.are_met_by(&counts, backends as u32) {
-                return (repeats, Self::Exact(counts));
-            }
-        }
-        (most, Self::dithered(shares, max))
-    }
-
-    /// For a list without backends, of at most `max` entries.
-    pub(super) fn only(shares: &Shares, max: u32) -> Self {
-        let sum: f64 = shares.each.iter().sum();
-        if sum == 0.0 {
-            return Self::Exact(vec![0; shares.each.len()]);
-        }
-        let shares = Shares {
-            each: shares.each.iter().map(|share| share / sum).collect(),
-            ids: shares.ids.clone(),
-            calls: 0.0,
-        };
-        let fits = |len: u32| {
-            let counts = apportion(&shares.each, len);
-            shares.are_met_by(&counts, 0).then_some(counts)
-        };
-        let counts = (1..max).find_map(fits);
-        Self::Exact(counts.unwrap_or_else(|| apportion(&shares.each, max)))
-    }
-
-    /// Whether variants differ in their drops.
-    pub(super) fn is_dithered(&self) -> bool {
-        matches!(self, Self::Dithered { .. })
-    }
-
-    /// Adds the counts of a variant that has so many backend entries.
-    pub(super) fn extend(&self, counts: &mut Vec<u32>, backends: u32, variant: usize) {
-        match self {
-            Self::Exact(drops) => counts.extend(drops),
-            Self::Dithered { shares, max } => {
-                let dropped = 1.0 - shares.calls;
-                let wanted = f64::from(backends) * dropped / shares.calls;
-                let total = wanted.min(f64::from(max.saturating_sub(backends)));
-                let share = |share: &f64| total * share / dropped;
-                let dithered = shares.each.iter().map(share).zip(&shares.ids);
-                counts.extend(dithered.map(|(mean, id)| Dithered::new(mean, *id).count(variant)));
-            }
-        }
-    }
-}
-
 /// `len` entries dealt by these shares, whose sum is 1: each gets its share
 /// rounded down, and the largest remainders one more.
 fn apportion(shares: &[f64], len: u32) -> Vec<u32> {
-    let ideal = |share: &f64| share * f64::from(len);
-    let mut counts: Vec<u32> = shares.iter().map(|share| ideal(share) as u32).collect();
+    let ideals: Vec<f64> = shares.iter().map(|share| share * f64::from(len)).collect();
+    let mut counts: Vec<u32> = ideals.iter().map(|ideal| *ideal as u32).collect();
     let mut by_remainder: Vec<usize> = (0..shares.len()).collect();
-    by_remainder.sort_by(|a, b| {
-        ideal(&shares[*b])
-            .fract()
-            .total_cmp(&ideal(&shares[*a]).fract())
-    });
-    let dealt: u32 = counts.iter().sum();
-    for index in by_remainder
-        .into_iter()
-        .take(len.saturating_sub(dealt) as usize)
-    {
+    by_remainder.sort_by(|a, b| ideals[*b].fract().total_cmp(&ideals[*a].fract()));
+    let rest = len.saturating_sub(counts.iter().sum());
+    for index in by_remainder.into_iter().take(rest as usize) {
         counts[index] += 1;
     }
     counts

@@ -55,10 +55,10 @@ impl VariantList {
         &self.entries
     }
 
-    /// How many entries the round has: 1 to 2000, unless there are more than
-    /// 16 backends for each of those.
+    /// How many entries the round has: 1 to 2000. (Beyond 30 000 backends more,
+    /// for each is in one variant at least.)
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "a list is never empty")]
+    #[allow(clippy::len_without_is_empty, reason = "no list is empty")]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -127,3 +127,72 @@ impl<const N: usize> Inline<N> {
         count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(shared: &[u8], last: &[u8]) -> ListFrame {
+        ListFrame::new(Bytes::copy_from_slice(shared), last)
+    }
+
+    fn whole(mut frame: ListFrame) -> Bytes {
+        frame.copy_to_bytes(frame.remaining())
+    }
+
+    #[test]
+    fn a_frame_is_header_tag_length_and_list() {
+        let mut wire = vec![0, 0, 0, 0, 6, 0x12, 4];
+        wire.extend(b"abcd");
+        assert_eq!(whole(frame(b"abc", b"d")), wire);
+        let long = whole(frame(&[7; 300], &[]));
+        assert_eq!(long[..8], [0, 0, 0, 1, 47, 0x12, 0xac, 2]);
+    }
+
+    #[test]
+    fn what_is_shared_is_not_copied() {
+        let shared = Bytes::from(vec![1; 100]);
+        let mut frame = ListFrame::new(shared.clone(), &[]);
+        frame.advance(7);
+        assert_eq!(frame.copy_to_bytes(100).as_ptr(), shared.as_ptr());
+    }
+
+    #[test]
+    #[should_panic(expected = "past the end")]
+    fn nothing_is_behind_the_end() {
+        frame(b"abc", b"d").advance(12);
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_reads_the_same_in_any_pieces(
+            shared in proptest::collection::vec(any::<u8>(), 0..200),
+            last in proptest::collection::vec(any::<u8>(), 0..55),
+            steps in proptest::collection::vec(1usize..60, 1..20),
+        ) {
+            let wire = whole(frame(&shared, &last));
+            let mut frame = frame(&shared, &last);
+            let mut read = 0;
+            for step in steps.iter().cycle() {
+                prop_assert_eq!(frame.remaining(), wire.len() - read);
+                let mut slices = [IoSlice::new(&[]); 3];
+                let filled = frame.chunks_vectored(&mut slices);
+                let gathered: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+                prop_assert_eq!(&gathered, &wire[read..]);
+                if !frame.has_remaining() {
+                    break;
+                }
+                prop_assert!(!frame.chunk().is_empty());
+                let step = *step.min(&frame.remaining());
+                if step % 2 == 0 {
+                    frame.advance(step);
+                } else {
+                    prop_assert_eq!(&frame.copy_to_bytes(step), &wire[read..read + step]);
+                }
+                read += step;
+            }
+        }
+    }
+}

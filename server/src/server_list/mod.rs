@@ -6,7 +6,14 @@
 //! one variant if the weights come out exactly, else 16 that differ in their
 //! rounding, so that over all clients the shares are right. A variant is
 //! arranged and encoded when the first stream needs it, once, into one buffer
-//! that all its streams share (design: "What goes down a stream").
+//! that all its streams share.
+//!
+//! Everything here follows from the spec alone, with hashes of the addresses in
+//! place of chance: two replicas with one spec send the same lists.
+//!
+//! ```text
+//! ListSpec ─ counts (dither, drops) ─ order ─ encode (items, entry) ─ frame ─► stream
+//! ```
 
 mod counts;
 mod dither;
@@ -32,14 +39,16 @@ pub const VARIANTS: usize = 16;
 /// What the lists are made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListSpec {
-    /// Backends to list, each address once, weights above 0 and finite.
+    /// Backends to list, at least one, each address once.
     pub backends: Vec<ListedBackend>,
     /// Whether the weights are the operator's own, untouched by a policy or by
-    /// slow start: only then whole numbers are taken as exact counts.
+    /// slow start: only then small whole ratios are listed exactly, and is the
+    /// smallest weight in every list.
     pub operator_weights: bool,
     /// The mean weight that slots are scaled by. It is kept from list to list
     /// while the true mean stays near, so that one backend's change does not
-    /// move the counts of the others. `None`: the mean of `backends`.
+    /// move the counts of the others. `None`, or more than four times off: the
+    /// mean of `backends`.
     pub mean: Option<f64>,
     /// Shares of all calls to drop; their sum is at most 1.
     pub drops: Vec<DropShare>,
@@ -50,7 +59,7 @@ pub struct ListSpec {
 pub struct ListedBackend {
     /// Where it is.
     pub addr: BackendAddr,
-    /// Above 0, finite.
+    /// Above 0 and finite; anything else counts as next to nothing.
     pub weight: f64,
 }
 
@@ -73,7 +82,12 @@ pub struct ServerLists {
 }
 
 impl ServerLists {
-    /// Lists for `spec`. Nothing is arranged yet but the number of variants.
+    /// Lists for `spec`. Counts are settled here; nothing is arranged yet.
+    ///
+    /// No list is empty and none is without a backend, but where all calls are
+    /// dropped: then lists are of drops only. A spec without backends has no
+    /// list worth sending (the caller sends `fallback_response`); it gets its
+    /// drops, or an empty list.
     #[must_use]
     pub fn new(spec: ListSpec) -> Self {
         let items = Items::new(&spec);

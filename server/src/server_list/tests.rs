@@ -287,20 +287,25 @@ fn smoothness(entries: &[Entry]) -> (f64, f64, f64) {
 
 #[test]
 fn turns_of_one_backend_are_evenly_spread() {
+    let mut deviations = Vec::new();
     for seed in 0..20 {
         let weights = log_normal(100, seed);
         let mut spec = policy_spec(&weights);
+        // Half the mean makes 8 entries of each backend.
         spec.mean = Some(weights.iter().sum::<f64>() / 200.0);
         let lists = ServerLists::new(spec);
         for list in variants(&lists) {
             let (deviation, widest, closest) = smoothness(list.entries());
-            assert!(deviation <= 1.15, "seed {seed}: {deviation}");
+            assert!(deviation <= 1.3, "seed {seed}: {deviation}");
             assert!(
-                widest <= 1.6 && closest >= 0.45,
+                widest <= 1.6 && closest >= 0.5,
                 "seed {seed}: {widest} {closest}"
             );
+            deviations.push(deviation);
         }
     }
+    deviations.sort_by(f64::total_cmp);
+    assert!(deviations[deviations.len() / 2] <= 1.1);
 }
 
 fn weight() -> impl Strategy<Value = f64> {
@@ -449,9 +454,13 @@ proptest! {
         let suffix = format!("{separator}{}", nonce.as_str());
         let token = last.load_balance_token.strip_suffix(&suffix).map(str::to_owned);
         last.load_balance_token = token.unwrap();
-        let rotations = (0..len).map(|skip| decode(list.frame(rotation % len + skip)));
-        let ends_well = |servers: &Vec<Server>| all_drops || !servers.last().unwrap().drop;
-        prop_assert_eq!(Some(first), rotations.into_iter().find(ends_well));
+        // The rotation moved on to the first that ends with a backend.
+        let ends_well = |skip: &u64| {
+            let end = (rotation % len + skip + len - 1) % len;
+            all_drops || matches!(list.entries()[end as usize], Entry::Backend(_))
+        };
+        let skip = (0..len).find(ends_well).unwrap();
+        prop_assert_eq!(first, decode(list.frame(rotation % len + skip)));
     }
 
     #[test]
@@ -487,8 +496,10 @@ proptest! {
         let lists = ServerLists::new(ListSpec { mean, operator_weights, ..spec(&weights, &drops) });
         for list in variants(&lists) {
             prop_assert!(weights.is_empty() || list.len() > 0);
-            prop_assert_eq!(decode(list.frame(rotation)).len(), list.len());
-            decode(list.first_frame(rotation, Nonce::from_bits(rotation)));
         }
+        let list = lists.variant(rotation);
+        prop_assert_eq!(decode(list.frame(rotation)).len(), list.len());
+        let first = decode(list.first_frame(rotation, Nonce::from_bits(rotation)));
+        prop_assert_eq!(first.len(), list.len());
     }
 }
