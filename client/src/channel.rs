@@ -77,6 +77,13 @@ impl Channel {
         self.inner.published.output().state
     }
 
+    /// How many of its balancer's lists the channel has followed so far. An RPC
+    /// that begins when this has grown is sent by the new list or a newer one.
+    #[must_use]
+    pub fn lists_followed(&self) -> u64 {
+        self.inner.published.lists_followed()
+    }
+
     pub(crate) fn published(&self) -> &Published {
         &self.inner.published
     }

@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use crate::subchannel::Pool;
 #[derive(Debug)]
 pub(crate) struct Published {
     output: ArcSwap<Output>,
+    lists: AtomicU64,
     progress: watch::Sender<Progress>,
 }
 
@@ -41,6 +43,7 @@ impl Published {
         });
         Arc::new(Self {
             output: ArcSwap::from_pointee(output),
+            lists: AtomicU64::new(0),
             progress,
         })
     }
@@ -48,6 +51,11 @@ impl Published {
     /// What the next RPC meets.
     pub(crate) fn output(&self) -> arc_swap::Guard<Arc<Output>> {
         self.output.load()
+    }
+
+    /// How many of a balancer's lists there have been in [`Self::output`].
+    pub(crate) fn lists_followed(&self) -> u64 {
+        self.lists.load(Ordering::Acquire)
     }
 
     /// Sees every publication from now on.
@@ -113,6 +121,9 @@ impl Control {
             let output = balancing.output();
             let settled = complete && balancing.is_settled();
             published.publish(output, settled);
+            // Behind the output: who sees the count meets the list.
+            let lists = balancing.lists_followed();
+            published.lists.store(lists, Ordering::Release);
         }
     }
 
@@ -161,7 +172,9 @@ impl Control {
                 };
                 Balancing::Grpclb(Box::new(grpclb), before)
             }
-            (_, Balancers::Absent | Balancers::Unknown) if endpoints.is_empty() => {
+            // A balancer may still be found, and needs no addresses beside it.
+            (balancing, Balancers::Unknown) if endpoints.is_empty() => balancing,
+            (_, Balancers::Absent) if endpoints.is_empty() => {
                 let reason = format!("{} has no addresses", self.target);
                 Balancing::Failed(Output::failure(reason))
             }
@@ -239,6 +252,13 @@ impl Balancing {
         match self {
             Self::Nothing | Self::Failed(_) | Self::Plain(_) => true,
             Self::Grpclb(grpclb, _) => grpclb.in_fallback(),
+        }
+    }
+
+    fn lists_followed(&self) -> u64 {
+        match self {
+            Self::Grpclb(grpclb, _) => grpclb.lists_followed(),
+            _ => 0,
         }
     }
 

@@ -3,5 +3,5 @@
 
 mod lifecycle;
 mod lists;
-// mod rust_client;
+mod rust_client;
 mod tidy;

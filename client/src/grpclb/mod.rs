@@ -74,6 +74,8 @@ pub(crate) struct Grpclb {
     /// Why there is no stream, for the error text.
     lost: Option<String>,
     output: Output,
+    /// Lists of the balancer that RPCs have met so far.
+    lists: u64,
     rng: fastrand::Rng,
 }
 
@@ -139,6 +141,7 @@ impl Grpclb {
             startup_ends: Some(Instant::now() + config.fallback_timeout),
             lost: None,
             output: Output::connecting(),
+            lists: 0,
             rng,
         }
     }
@@ -233,6 +236,11 @@ impl Grpclb {
         self.output.clone()
     }
 
+    /// How many of the balancer's lists RPCs have met so far.
+    pub(crate) fn lists_followed(&self) -> u64 {
+        self.lists
+    }
+
     fn list(&mut self, servers: Vec<Server>, stats: Arc<StreamStats>, pool: &mut Pool) {
         self.stream_has_list = true;
         self.startup_ends = None;
@@ -316,6 +324,7 @@ impl Grpclb {
             return false;
         }
         self.serving = self.pending.take();
+        self.lists += u64::from(!self.in_fallback());
         true
     }
 

@@ -16,18 +16,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// What DNS answers for the balancers: the configured addresses, where port
-    /// 0 means the port that this balancer got.
+    /// What DNS answers for the balancers: the configured addresses; without
+    /// any, where this balancer listens.
     #[must_use]
     pub fn advertised(&self, configured: &[SocketAddr]) -> Vec<SocketAddr> {
-        let port = |addr: &SocketAddr| match addr.port() {
-            0 => self.balancer.port(),
-            port => port,
-        };
-        configured
-            .iter()
-            .map(|addr| SocketAddr::new(addr.ip(), port(addr)))
-            .collect()
+        if configured.is_empty() {
+            vec![self.balancer]
+        } else {
+            configured.to_vec()
+        }
     }
 }
 
@@ -36,17 +33,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn port_0_is_advertised_as_the_port_it_became() {
+    fn unless_told_otherwise_dns_answers_the_port_that_was_bound() {
         let addresses = Addresses {
-            balancer: "127.0.0.1:9000".parse().unwrap(),
+            balancer: "127.0.0.1:34567".parse().unwrap(),
             admin: "127.0.0.1:9001".parse().unwrap(),
             dns: None,
         };
-        let configured = ["127.0.0.1:0", "10.0.0.6:9000"].map(|a| a.parse().unwrap());
-        let advertised = addresses.advertised(&configured);
-        assert_eq!(
-            advertised,
-            ["127.0.0.1:9000", "10.0.0.6:9000"].map(|a| a.parse().unwrap())
-        );
+        assert_eq!(addresses.advertised(&[]), [addresses.balancer]);
+        let configured = ["10.0.0.5:9000", "10.0.0.6:9000"].map(|a| a.parse().unwrap());
+        assert_eq!(addresses.advertised(&configured), configured);
     }
 }

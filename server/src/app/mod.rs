@@ -29,7 +29,7 @@ use tracing::info;
 use crate::admin::{Admin, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
 use crate::config::Config;
-use crate::discovery::file::{ConfigFile, ConfigMetrics};
+use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics};
 use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
@@ -51,6 +51,8 @@ pub struct AppOptions {
 #[derive(Debug)]
 pub struct App {
     config_file: ConfigFile,
+    fleet: Arc<Fleet>,
+    metrics: MetricsRegistry,
     listener: Listener,
     tls: Option<Arc<TlsFiles>>,
     admin: Admin,
@@ -87,8 +89,14 @@ impl App {
         };
         let hangup = options.follow_sighup.then(|| signal(SignalKind::hangup()));
         let hangup = hangup.transpose().map_err(bind("SIGHUP"))?;
+        // Before anybody can ask: a name that is configured is never unknown.
+        let metrics = MetricsRegistry::default();
+        let fleet = Fleet::new(metrics.register(FleetMetrics::register));
+        apply(&config, &fleet);
         Ok(Self {
             config_file,
+            fleet,
+            metrics,
             listener,
             tls,
             admin,
@@ -107,6 +115,12 @@ impl App {
         }
     }
 
+    /// The services.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
     /// Runs until `stop`, then shuts down in order.
     ///
     /// # Errors
@@ -115,8 +129,7 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
         let addresses = self.addresses();
         let config = self.config_file.config();
-        let metrics = MetricsRegistry::default();
-        let fleet = Fleet::new(metrics.register(FleetMetrics::register));
+        let Self { fleet, metrics, .. } = self;
         // Cancelled in this order at the end.
         let (draining, goaway, end) = Default::default();
         let mut parts = Parts::new();

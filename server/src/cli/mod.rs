@@ -4,14 +4,17 @@
 //! at run time, 2 bad input.
 
 mod check;
+mod demo;
 mod edit;
 mod serve;
+mod watch;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use tracing::Level;
 
 use crate::telemetry::{LogFormat, init};
 
@@ -22,7 +25,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log to stderr: a level, or targets as in RUST_LOG [default: RUST_LOG, or info]
+    /// What to log to stderr: a level, or targets as in RUST_LOG [default: RUST_LOG, or info; warn for demo]
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
 
@@ -35,8 +38,12 @@ struct Cli {
 enum Command {
     /// Run the balancer
     Serve(serve::ServeArgs),
+    /// Run a balancer, three backends and clients in one process, and watch weights move
+    Demo(demo::DemoArgs),
     /// Say whether a configuration is valid
     Check(check::CheckArgs),
+    /// Follow a service as a client does, and print every list that comes
+    Watch(watch::WatchArgs),
     /// Change a backend's weight in the configuration file
     Weight(edit::WeightArgs),
     /// Take backends out of the lists, in the configuration file
@@ -69,12 +76,19 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = init(cli.log.as_deref(), cli.log_format) {
+    // The demo has a table on the terminal, and its summary says what went wrong.
+    let level = match cli.command {
+        Command::Demo(_) => Level::WARN,
+        _ => Level::INFO,
+    };
+    if let Err(error) = init(cli.log.as_deref(), level, cli.log_format) {
         return report(&Failure::Input(error.into()));
     }
     let ended = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Weight(args) => return edit::run_weight(&args),
         Command::Drain(args) => return edit::run_drain(&args),
         Command::Undrain(args) => return edit::run_undrain(&args),

@@ -85,9 +85,10 @@ async fn follow(
     printer: &mut Printer,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
-    let channel = endpoint.connect().await.map_err(|error| {
-        Status::unavailable(format!("cannot connect: {}", root_cause(&error)))
-    })?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| Status::unavailable(format!("cannot connect: {}", root_cause(&error))))?;
     let hello = LoadBalanceRequest {
         load_balance_request_type: Some(LoadBalanceRequestType::InitialRequest(
             InitialLoadBalanceRequest {
@@ -140,10 +141,16 @@ impl Printer {
         match response.load_balance_response_type {
             Some(LoadBalanceResponseType::InitialResponse(initial)) => {
                 let interval = initial.client_stats_report_interval;
-                let interval = interval.as_ref().and_then(lookaside_proto::duration::from_proto);
+                let interval = interval
+                    .as_ref()
+                    .and_then(lookaside_proto::duration::from_proto);
                 let seconds = interval.unwrap_or_default().as_secs_f64();
                 if self.json {
-                    writeln!(out, "{}", json!({"connected": true, "report_interval_s": seconds}))
+                    writeln!(
+                        out,
+                        "{}",
+                        json!({"connected": true, "report_interval_s": seconds})
+                    )
                 } else {
                     writeln!(out, "connected; statistics asked for every {seconds} s")
                 }
@@ -213,19 +220,24 @@ impl Tally {
             self.entries,
             self.backends.len()
         )?;
-        let drops = self.drops.iter().map(|(category, n)| (format!("drop {category}"), n));
+        let drops = self
+            .drops
+            .iter()
+            .map(|(category, n)| (format!("drop {category}"), n));
         let backends = self.backends.iter().map(|(addr, n)| (addr.clone(), n));
         for (what, count) in backends.chain(drops) {
-            writeln!(out, "  {what:<28} {count:>5}  {:>6.2} %", self.share(*count) * 100.0)?;
+            writeln!(
+                out,
+                "  {what:<28} {count:>5}  {:>6.2} %",
+                self.share(*count) * 100.0
+            )?;
         }
         Ok(())
     }
 
     fn write_json(&self, out: &mut impl Write, number: u64) -> io::Result<()> {
         let rows = |counts: &BTreeMap<String, usize>, key: &str| -> Vec<serde_json::Value> {
-            let row = |(name, n): (&String, &usize)| {
-                json!({key: name, "entries": n, "share": self.share(*n)})
-            };
+            let row = |(name, n): (&String, &usize)| json!({key: name, "entries": n, "share": self.share(*n)});
             counts.iter().map(row).collect()
         };
         let line = json!({

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -27,13 +28,16 @@ pub struct BadLogFilter {
 }
 
 /// Starts logging. `filter` is `RUST_LOG` syntax; without one, `RUST_LOG`
-/// counts, and without that `info`.
+/// counts, and without that `default`.
 ///
 /// # Errors
 /// If the filter is malformed.
-pub fn init(filter: Option<&str>, format: LogFormat) -> Result<(), BadLogFilter> {
+pub fn init(filter: Option<&str>, default: Level, format: LogFormat) -> Result<(), BadLogFilter> {
     let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
-    let filter = filter.or(from_env.as_deref()).unwrap_or("info");
+    // The watcher of folders reports as news what we expect: that a folder it
+    // watched is gone.
+    let default = format!("{default},notify=error");
+    let filter = filter.or(from_env.as_deref()).unwrap_or(&default);
     let filter = EnvFilter::try_new(filter).map_err(|error| BadLogFilter {
         filter: filter.to_owned(),
         reason: error.to_string(),

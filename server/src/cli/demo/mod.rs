@@ -84,7 +84,9 @@ impl Demo {
         let mut tasks = JoinSet::new();
         let mut backends = Vec::new();
         for _ in WEIGHTS {
-            let backend = BoundBackend::bind().await.context("cannot bind a backend")?;
+            let backend = BoundBackend::bind()
+                .await
+                .context("cannot bind a backend")?;
             backends.push(backend.addr);
             let stop = stop.clone();
             tasks.spawn(async move { Ok(backend.run(stop).await?) });
@@ -95,10 +97,13 @@ impl Demo {
         std::fs::write(&config, configuration(&backends)?)?;
         let app = App::bind(&config, AppOptions::default()).await?;
         let addresses = app.addresses();
+        app.fleet().ready().await;
         let stopped = stop.clone();
         tasks.spawn(async move { Ok(app.run(stopped).await?) });
 
-        let dns = addresses.dns.context("the demo's configuration has [dns]")?;
+        let dns = addresses
+            .dns
+            .context("the demo's configuration has [dns]")?;
         let channel = Channel::builder(format!("dns://{dns}/{SERVICE}:50051"))
             .connect()
             .await?;
@@ -140,6 +145,8 @@ impl Demo {
         } else {
             Duration::from_secs(1)
         });
+        // The first tick is at once, and has nothing to show.
+        ticks.tick().await;
         let mut before = (start, self.load.answered());
         loop {
             tokio::select! {
@@ -174,7 +181,11 @@ impl Demo {
     }
 
     fn introduce(&self, table: &mut Table) -> anyhow::Result<()> {
-        let Addresses { balancer, admin, dns } = self.addresses;
+        let Addresses {
+            balancer,
+            admin,
+            dns,
+        } = self.addresses;
         let dns = dns.context("the demo's configuration has [dns]")?;
         table.note(&format!(
             "balancer {balancer}, DNS {dns}, metrics http://{admin}/metrics, configuration {}\n",
@@ -207,7 +218,11 @@ impl Demo {
     }
 
     fn rows(&self, before: &[u64], now: &[u64]) -> Vec<Row> {
-        let calls: Vec<u64> = now.iter().zip(before).map(|(now, then)| now - then).collect();
+        let calls: Vec<u64> = now
+            .iter()
+            .zip(before)
+            .map(|(now, then)| now - then)
+            .collect();
         let seen = shares(&calls);
         let rows = self.backends.iter().enumerate().map(|(i, addr)| Row {
             addr: *addr,
@@ -240,7 +255,10 @@ impl Demo {
         }
         if let Some(reload) = reload {
             let ms = reload.as_secs_f64() * 1e3;
-            writeln!(summary, "from the edit to the first call under it: {ms:.0} ms")?;
+            writeln!(
+                summary,
+                "from the edit to the first call under it: {ms:.0} ms"
+            )?;
         }
         if let Some(failure) = self.load.first_failure() {
             writeln!(summary, "the first failure: {failure}")?;

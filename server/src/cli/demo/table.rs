@@ -56,7 +56,11 @@ impl Table {
                     )
                 })
                 .collect();
-            return writeln!(out, "{rps:>6.0} rps  {failed} failed  {}", shares.join("  | "));
+            return writeln!(
+                out,
+                "{rps:>6.0} rps  {failed} failed  {}",
+                shares.join("  | ")
+            );
         }
         if self.drawn > 0 {
             // Up to where the last table began; each line then clears itself.

@@ -128,8 +128,8 @@ impl ConfigFile {
         self.in_force.subscribe()
     }
 
-    /// Puts the configuration into the fleet, and each valid one that the file
-    /// says later. An item of `hangup` (SIGHUP) has the file read again even
+    /// Puts each valid configuration that the file says later into the fleet; the
+    /// one it was loaded with is the caller's to [`apply`]. An item of `hangup` (SIGHUP) has the file read again even
     /// if nothing seems to have changed.
     ///
     /// # Errors
@@ -141,7 +141,6 @@ impl ConfigFile {
         shutdown: CancellationToken,
         metrics: ConfigMetrics,
     ) -> Result<(), WatchError> {
-        apply(&self.config(), &fleet);
         metrics.succeeded();
         let mut folders = FolderWatch::new();
         let mut poll = interval(POLL);

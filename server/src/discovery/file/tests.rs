@@ -49,6 +49,7 @@ impl Running {
         make(&path);
         let config_file = ConfigFile::load(&path).unwrap();
         let fleet = Fleet::new(FleetMetrics::default());
+        apply(&config_file.config(), &fleet);
         let config = config_file.subscribe();
         let mut registry = Registry::default();
         let metrics = ConfigMetrics::register(&mut registry);
