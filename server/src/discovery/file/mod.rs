@@ -160,12 +160,21 @@ impl ConfigFile {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                still = self.still(&mut folders, asked) => {
-                    if let Some(content) = still? {
-                        self.decide(content, &fleet, &metrics);
-                    }
-                }
+                checked = self.check(&mut folders, asked, &fleet, &metrics) => checked?,
             }
+        }
+    }
+
+    async fn check(
+        &mut self,
+        folders: &mut FolderWatch,
+        asked: bool,
+        fleet: &Fleet,
+        metrics: &ConfigMetrics,
+    ) -> Result<(), WatchError> {
+        match self.still(folders, asked).await? {
+            Some(content) => self.decide(content, fleet, metrics).await,
+            None => Ok(()),
         }
     }
 
@@ -206,18 +215,30 @@ impl ConfigFile {
         Ok(Some(content))
     }
 
-    fn decide(&mut self, content: Content, fleet: &Fleet, metrics: &ConfigMetrics) {
+    async fn decide(
+        &mut self,
+        content: Content,
+        fleet: &Fleet,
+        metrics: &ConfigMetrics,
+    ) -> Result<(), WatchError> {
         let file = self.path.display().to_string();
         let running = self.config();
         let outcome = match content {
-            Ok(text) => config::reload(&running, &text, &file, self.allow_empty),
+            Ok(text) => {
+                let (running, file) = (Arc::clone(&running), file.clone());
+                let allow_empty = self.allow_empty;
+                // A hundred thousand backends are no work for a thread that
+                // streams wait for.
+                self.blocking(move |_| config::reload(&running, &text, &file, allow_empty))
+                    .await?
+            }
             Err(errors) => Outcome::Refused(errors.into()),
         };
         let restart = match outcome {
             Outcome::Refused(refusal) => {
                 metrics.failed();
                 error!("configuration not applied, the one in force stays: {refusal}");
-                return;
+                return Ok(());
             }
             Outcome::Unchanged { restart } => {
                 info!(file, "configuration unchanged");
@@ -240,6 +261,7 @@ impl ConfigFile {
         metrics.succeeded();
         metrics.restart_required(!restart.is_empty());
         self.restart = restart;
+        Ok(())
     }
 
     async fn look(&self) -> Result<Look, WatchError> {
@@ -250,8 +272,11 @@ impl ConfigFile {
         self.blocking(read_config).await
     }
 
-    /// Runs what may take as long as the disk, or a network behind it.
-    async fn blocking<T: Send + 'static>(&self, work: fn(&Path) -> T) -> Result<T, WatchError> {
+    /// Runs what may take long: the disk, a network behind it, or plain work.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Result<T, WatchError> {
         let path = self.path.clone();
         let done = tokio::task::spawn_blocking(move || work(&path)).await;
         done.map_err(|source| WatchError::Failed {
