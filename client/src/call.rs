@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 
 use crate::control::{Progress, Published};
 use crate::policy::{CallEnd, CallTracker, Pick};
+use crate::replay::Kept;
 use crate::subchannel::{Connection, NotSent, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
@@ -30,8 +31,9 @@ use crate::subchannel::{Connection, NotSent, describe};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitForReady;
 
-/// Sends `request` where the pickers say, and again elsewhere if it never left.
-/// It ends by its `grpc-timeout`, also while it waits.
+/// Sends `request` where the pickers say, and again elsewhere if it never left, or
+/// was refused by a server that did not look at it. It ends by its
+/// `grpc-timeout`, also while it waits.
 pub(crate) async fn call(
     published: Arc<Published>,
     request: Request<Body>,
@@ -54,11 +56,13 @@ pub(crate) async fn call(
 
 async fn send(
     published: &Published,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<(Response<Incoming>, Option<Tracked>), Status> {
     let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
     let mut outputs = Outputs::new(published);
     let mut given_back = false;
+    let mut refused = false;
+    let (mut request, mut kept) = Kept::new(request);
     loop {
         let chosen = match choose(published, wait_for_ready) {
             Ok(chosen) => chosen,
@@ -83,35 +87,56 @@ async fn send(
             Some(token) => request.headers_mut().insert(LB_TOKEN_KEY, token),
             None => request.headers_mut().remove(LB_TOKEN_KEY),
         };
-        match connection.send(request).await {
+        let NotSent {
+            request: unsent,
+            error,
+        } = match connection.send(request).await {
             Ok(response) => {
                 if let Some(tracked) = &mut tracked {
                     tracked.end.received = true;
                 }
                 return Ok((response, tracked));
             }
-            Err(NotSent {
-                request: Some(unsent),
-                ..
-            }) => {
-                if let Some(tracked) = &mut tracked {
-                    tracked.end.sent = false;
-                }
-                request = *unsent;
-                // The picker will change, as the connection is gone. Until then
-                // its other connections may do; but only once, or this loop
-                // would spin where there is no other.
-                if given_back {
-                    outputs.next().await;
-                }
-                given_back = !given_back;
+            Err(not_sent) => not_sent,
+        };
+        if let Some(unsent) = unsent {
+            if let Some(tracked) = &mut tracked {
+                tracked.end.sent = false;
             }
-            Err(NotSent {
-                request: None,
-                error,
-            }) => return Err(status_of(error)),
+            request = *unsent;
+            // The picker will change, as the connection is gone. Until then its
+            // other connections may do; but only once, or this loop would spin
+            // where there is no other.
+            if given_back {
+                outputs.next().await;
+            }
+            given_back = !given_back;
+        } else if !refused && was_refused(&error) {
+            // Once, as gRPC has it: a server that refuses everything would keep
+            // an RPC going round.
+            refused = true;
+            match kept.again().await {
+                Some(again) => (request, kept) = again,
+                None => return Err(status_of(error)),
+            }
+        } else {
+            return Err(status_of(error));
         }
     }
+}
+
+/// Whether the server says that it did not look at the RPC.
+fn was_refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            // h2 ends with the server's GOAWAY only what it does not cover.
+            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
+        }
+        source = error.source();
+    }
+    false
 }
 
 struct Chosen {

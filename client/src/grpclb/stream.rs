@@ -157,14 +157,7 @@ impl Session<'_> {
             };
             tracing::debug!(balancer = %self.balancer.addr, %reason, "balancer stream ended");
             self.send(Event::Lost(reason)).await?;
-            let now = Instant::now();
-            let again = if greeted {
-                backoff.reset();
-                let floor = started + jittered(FLOOR, Backoff::JITTER, rng);
-                floor.max(now + SPREAD.mul_f64(rng.f64()))
-            } else {
-                started + backoff.next_delay(rng)
-            };
+            let again = started + reopen_after(started.elapsed(), greeted, backoff, rng);
             if !connected {
                 wait(again, addresses).await;
                 return Ok(());
@@ -268,6 +261,22 @@ impl Session<'_> {
     }
 }
 
+/// How long after the start of a stream that lasted for `age` the next one may
+/// start. `greeted` says whether the balancer got as far as the handshake.
+fn reopen_after(
+    age: Duration,
+    greeted: bool,
+    backoff: &mut Backoff,
+    rng: &mut fastrand::Rng,
+) -> Duration {
+    if !greeted {
+        return backoff.next_delay(rng);
+    }
+    backoff.reset();
+    let floor = jittered(FLOOR, Backoff::JITTER, rng);
+    floor.max(age + SPREAD.mul_f64(rng.f64()))
+}
+
 fn connection_end(ended: Result<(), hyper::Error>) -> String {
     match ended {
         Ok(()) => "the connection to the balancer ended".to_owned(),
@@ -318,5 +327,51 @@ impl Reports {
             place.send(message(Request::ClientStats(report)));
         }
         self.quiet = zero;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_balancer_that_ends_every_stream_is_asked_once_a_second() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut backoff = Backoff::default();
+        for _ in 0..100 {
+            let after = reopen_after(Duration::ZERO, true, &mut backoff, &mut rng);
+            assert!(after >= Duration::from_millis(800), "{after:?}");
+            assert!(after <= Duration::from_millis(1200), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn clients_that_were_cut_off_together_do_not_return_together() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let hour = Duration::from_secs(3600);
+        let delays: Vec<_> = (0..100)
+            .map(|_| reopen_after(hour, true, &mut Backoff::default(), &mut rng) - hour)
+            .collect();
+        assert!(delays.iter().all(|delay| *delay <= SPREAD));
+        let early = delays.iter().filter(|delay| **delay < SPREAD / 2).count();
+        assert!(
+            (30..=70).contains(&early),
+            "{early} of 100 in the first half"
+        );
+    }
+
+    #[test]
+    fn a_balancer_that_refuses_is_asked_ever_more_rarely() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut backoff = Backoff::default();
+        for _ in 0..20 {
+            reopen_after(Duration::ZERO, false, &mut backoff, &mut rng);
+        }
+        let after = reopen_after(Duration::ZERO, false, &mut backoff, &mut rng);
+        assert!(after >= Duration::from_secs(96), "{after:?}");
+        // Until one stream is greeted.
+        reopen_after(Duration::ZERO, true, &mut backoff, &mut rng);
+        let after = reopen_after(Duration::ZERO, false, &mut backoff, &mut rng);
+        assert!(after <= Duration::from_millis(1200), "{after:?}");
     }
 }

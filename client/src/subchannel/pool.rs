@@ -255,3 +255,158 @@ impl std::fmt::Debug for Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time;
+
+    use super::*;
+
+    fn pool() -> Pool {
+        Pool::new(ConnectOptions::default(), fastrand::Rng::with_seed(1))
+    }
+
+    async fn listen() -> (TcpListener, Address) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::from(listener.local_addr().unwrap());
+        (listener, address)
+    }
+
+    async fn refused() -> Address {
+        listen().await.1
+    }
+
+    /// Takes a connection and sends the SETTINGS that make it one of HTTP/2.
+    async fn accept(listener: &TcpListener) -> TcpStream {
+        let (mut socket, _): (_, SocketAddr) = listener.accept().await.unwrap();
+        socket
+            .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        socket
+    }
+
+    /// Waits until the peer has closed.
+    async fn closed(mut socket: TcpStream) {
+        let mut buffer = [0; 1024];
+        while socket.read(&mut buffer).await.unwrap() > 0 {}
+    }
+
+    #[tokio::test]
+    async fn ready_once_the_server_speaks_http2_and_idle_when_it_is_gone() {
+        let mut pool = pool();
+        let (listener, address) = listen().await;
+        let subchannel = pool.acquire(&address);
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Idle));
+        pool.connect(&subchannel);
+        assert!(matches!(
+            pool.state(&subchannel),
+            SubchannelState::Connecting
+        ));
+        let (socket, ()) = tokio::join!(accept(&listener), pool.changed());
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Ready(_)));
+        assert!(!pool.take_losses());
+        drop(socket);
+        pool.changed().await;
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Idle));
+        assert!(pool.take_losses());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_not_ready() {
+        let mut pool = pool();
+        let (listener, address) = listen().await;
+        let subchannel = pool.acquire(&address);
+        pool.connect(&subchannel);
+        let accepted = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .unwrap();
+        };
+        tokio::join!(accepted, pool.changed());
+        let SubchannelState::TransientFailure(reason) = pool.state(&subchannel) else {
+            panic!("{:?}", pool.state(&subchannel));
+        };
+        assert!(reason.contains(&address.to_string()), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_subchannel_is_idle_again_after_its_backoff() {
+        let mut pool = pool();
+        let subchannel = pool.acquire(&refused().await);
+        let mut waited = vec![];
+        for _ in 0..4 {
+            pool.connect(&subchannel);
+            let started = Instant::now();
+            pool.changed().await;
+            let state = pool.state(&subchannel);
+            assert!(
+                matches!(state, SubchannelState::TransientFailure(_)),
+                "{state:?}"
+            );
+            // No socket is involved until it is idle.
+            time::pause();
+            pool.changed().await;
+            assert!(matches!(pool.state(&subchannel), SubchannelState::Idle));
+            assert!(pool.last_error(&subchannel).is_some());
+            waited.push(started.elapsed().as_secs_f64());
+            time::resume();
+        }
+        for (waited, wanted) in waited.into_iter().zip([1.0, 1.6, 2.56, 4.096]) {
+            assert!(waited >= wanted * 0.8, "{waited} for {wanted}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_released_connection_is_kept_for_ten_seconds() {
+        let mut pool = pool();
+        let (listener, address) = listen().await;
+        let subchannel = pool.acquire(&address);
+        pool.connect(&subchannel);
+        let (socket, ()) = tokio::join!(accept(&listener), pool.changed());
+        drop(subchannel);
+
+        // Taken up again in time, it is the same connection.
+        time::pause();
+        let changed = time::timeout(Duration::from_secs(9), pool.changed());
+        assert!(changed.await.is_err());
+        let subchannel = pool.acquire(&address);
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Ready(_)));
+
+        // Held, it stays; released for longer, it is closed.
+        let changed = time::timeout(Duration::from_secs(60), pool.changed());
+        assert!(changed.await.is_err());
+        drop(subchannel);
+        let changed = time::timeout(Duration::from_secs(11), pool.changed());
+        assert!(changed.await.is_err());
+        time::resume();
+        closed(socket).await;
+        let subchannel = pool.acquire(&address);
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Idle));
+    }
+
+    #[tokio::test]
+    async fn an_address_has_one_subchannel() {
+        let mut pool = pool();
+        let address = refused().await;
+        assert_eq!(pool.acquire(&address), pool.acquire(&address));
+        assert_eq!(pool.slots.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_pool_closes_its_connections() {
+        let mut pool = pool();
+        let (listener, address) = listen().await;
+        let subchannel = pool.acquire(&address);
+        pool.connect(&subchannel);
+        let (socket, ()) = tokio::join!(accept(&listener), pool.changed());
+        drop(pool);
+        closed(socket).await;
+    }
+}

@@ -10,5 +10,6 @@ mod fallback;
 mod lists;
 mod plain;
 mod resolution;
+mod retries;
 mod stats;
 mod streams;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use lookaside_client::{Channel, ConnectivityState, WaitForReady};
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
+use lookaside_proto::lb_v1::load_balancer_client::LoadBalancerClient;
 use tonic::Code;
 
-use crate::harness::{Backend, hello, hellos, nobody, share};
+use crate::harness::{Backend, Balancer, hello, hellos, nobody, share};
 
 #[tokio::test]
 async fn pick_first_stays_with_the_first_that_answers() {
@@ -104,17 +105,23 @@ async fn a_timeout_ends_an_rpc_that_waits_and_one_under_way() {
 }
 
 #[tokio::test]
-async fn an_rpc_outlives_its_channel() {
-    let backend = Backend::start("a").await;
-    backend.hold(true);
-    let target = format!("static:{}", backend.addr);
+async fn a_stream_under_way_outlives_its_channel() {
+    // BalanceLoad, because it is the streaming RPC that is at hand.
+    let mut server = Balancer::start().await;
+    let target = format!("static:{}", server.addr);
     let channel = Channel::builder(target).connect().await.unwrap();
-    let under_way = tokio::spawn(async move { hello(&channel).await });
-    while backend.calls().is_empty() {
-        tokio::task::yield_now().await;
+    let (_requests, outbound) = tokio::sync::mpsc::channel(1);
+    let outbound = tokio_stream::wrappers::ReceiverStream::new(outbound);
+    let mut client = LoadBalancerClient::new(channel);
+    let mut responses = client.balance_load(outbound).await.unwrap().into_inner();
+    drop(client);
+    let stream = server.accept().await;
+    for _ in 0..3 {
+        stream.list([]);
+        assert!(responses.message().await.unwrap().is_some());
     }
-    backend.hold(false);
-    assert_eq!(under_way.await.unwrap().unwrap(), "a");
+    drop(stream);
+    assert!(responses.message().await.unwrap().is_none());
 }
 
 #[cfg(unix)]

@@ -121,3 +121,27 @@ async fn a_dead_balancer_in_dns_leaves_the_addresses() {
     let channel = Channel::builder(target).connect().await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "spare");
 }
+
+#[tokio::test]
+async fn a_balancer_that_appears_later_takes_over_without_a_lost_rpc() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
+    dns.srv(
+        "_grpclb._tcp.greeter.test",
+        balancer.addr.port(),
+        "lb.test.",
+    );
+    dns.ip("lb.test", balancer.addr.ip());
+    dns.ip("greeter.test", spare.addr.ip());
+    dns.refuse(RecordType::SRV, true);
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
+    dns.refuse(RecordType::SRV, false);
+    let stream = balancer.greet().await;
+    // What served goes on until the list is there.
+    assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
+    stream.list([entry(a.addr, "")]);
+    while hello(&channel).await.unwrap() != "a" {}
+}

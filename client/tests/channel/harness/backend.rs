@@ -36,6 +36,8 @@ pub(crate) struct Call {
     pub(crate) lb_token: Option<String>,
     pub(crate) user_agent: String,
     pub(crate) authority: String,
+    /// The name in the request.
+    pub(crate) caller: String,
 }
 
 impl Backend {
@@ -127,6 +129,7 @@ impl Greeter for Service {
                 .get::<SeenAuthority>()
                 .map(|seen| seen.0.clone())
                 .unwrap_or_default(),
+            caller: request.get_ref().name.clone(),
         });
         let mut hold = self.0.hold.subscribe();
         hold.wait_for(|hold| !hold).await.unwrap();

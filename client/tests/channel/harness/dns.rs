@@ -21,6 +21,7 @@ pub(crate) struct DnsServer {
 struct Zone {
     records: HashMap<(String, RecordType), Vec<RData>>,
     silent: Vec<RecordType>,
+    refused: Vec<RecordType>,
     asked: Vec<(String, RecordType)>,
 }
 
@@ -71,6 +72,13 @@ impl DnsServer {
         self.zone.lock().unwrap().silent.push(kind);
     }
 
+    /// Refuses queries of this type, or does so no longer.
+    pub(crate) fn refuse(&self, kind: RecordType, refuse: bool) {
+        let refused = &mut self.zone.lock().unwrap().refused;
+        refused.retain(|known| *known != kind);
+        refused.extend(refuse.then_some(kind));
+    }
+
     /// What was asked so far.
     pub(crate) fn asked(&self) -> Vec<(String, RecordType)> {
         self.zone.lock().unwrap().asked.clone()
@@ -95,6 +103,11 @@ impl Zone {
         }
         let mut reply = Message::new(query.id, MessageType::Response, OpCode::Query);
         reply.metadata.authoritative = true;
+        if self.refused.contains(&kind) {
+            reply.metadata.response_code = ResponseCode::Refused;
+            reply.add_query(question);
+            return Some(reply.to_vec().unwrap());
+        }
         reply.metadata.response_code = if self.records.keys().any(|(known, _)| *known == name) {
             ResponseCode::NoError
         } else {

@@ -7,6 +7,7 @@
 mod backend;
 mod balancer;
 mod dns;
+mod refuser;
 
 use std::net::SocketAddr;
 
@@ -20,6 +21,7 @@ use tonic::Status;
 pub(crate) use self::backend::Backend;
 pub(crate) use self::balancer::{Balancer, BalancerStream, drop_entry, entry};
 pub(crate) use self::dns::DnsServer;
+pub(crate) use self::refuser::{Refusal, Refuser};
 
 /// A process, as far as its sockets go.
 pub(crate) struct Process(Option<Runtime>);

@@ -1,0 +1,58 @@
+//! RPCs that a server did not look at are sent again; others are not.
+
+use lookaside_client::Channel;
+use tonic::Code;
+
+use crate::harness::{Backend, Refusal, Refuser, hello, hellos, share};
+
+async fn beside(refuser: &Refuser, backend: &Backend) -> Channel {
+    let target = format!("static:{},{}", refuser.addr, backend.addr);
+    let channel = Channel::builder(target)
+        .round_robin()
+        .connect()
+        .await
+        .unwrap();
+    // Until both are connected and have their turns.
+    while refuser.seen() == 0 || backend.calls().is_empty() {
+        let _ = hello(&channel).await;
+    }
+    channel
+}
+
+#[tokio::test]
+async fn an_rpc_that_is_refused_unseen_is_sent_elsewhere() {
+    let refuser = Refuser::start(Refusal::Stream).await;
+    let a = Backend::start("a").await;
+    let channel = beside(&refuser, &a).await;
+    assert_eq!(share(&hellos(&channel, 50).await, "a"), 50);
+    assert!(refuser.seen() > 25, "{}", refuser.seen());
+    // What is sent again is the whole request.
+    let names = a.calls().into_iter().map(|call| call.caller);
+    assert!(names.into_iter().all(|name| name == "test"));
+}
+
+#[tokio::test]
+async fn an_rpc_that_everybody_refuses_fails_after_the_second_time() {
+    let refuser = Refuser::start(Refusal::Stream).await;
+    let target = format!("static:{}", refuser.addr);
+    let channel = Channel::builder(target).connect().await.unwrap();
+    let status = hello(&channel).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(refuser.seen(), 2);
+}
+
+#[tokio::test]
+async fn an_rpc_that_may_have_run_is_not_sent_again() {
+    for how in [Refusal::Error, Refusal::Cut] {
+        let refuser = Refuser::start(how).await;
+        let target = format!("static:{}", refuser.addr);
+        let channel = Channel::builder(target).connect().await.unwrap();
+        let status = hello(&channel).await.unwrap_err();
+        let wanted = match how {
+            Refusal::Error => Code::Internal,
+            _ => Code::Unavailable,
+        };
+        assert_eq!(status.code(), wanted, "{status}");
+        assert_eq!(refuser.seen(), 1);
+    }
+}
