@@ -111,8 +111,8 @@ fn guard(old: &[ServiceConfig], new: &[ServiceConfig], file: &str) -> Result<(),
 
 /// Puts back what cannot change while the balancer runs, and names the keys in
 /// which the file differs: sockets are bound once, which files TLS reads is
-/// settled with them (what is in those files is not), and DNS answers what it
-/// began with.
+/// settled with them (what is in those files is not), connections are told at
+/// their start how they will end, and DNS answers what it began with.
 fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     let mut keep = Keep::default();
     let (balancer, runs) = (&mut config.balancer, &running.balancer);
@@ -122,6 +122,7 @@ fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     }
     balancer.advertise.clone_from(&runs.advertise);
     keep.value("balancer.listen", &runs.listen, &mut balancer.listen);
+    keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
     keep.value("balancer.tls", &runs.tls, &mut balancer.tls);
     keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
     keep.value(

@@ -106,6 +106,7 @@ fn sockets_tls_paths_and_dns_wait_for_a_restart_while_the_rest_is_applied() {
         [
             "balancer.advertise",
             "balancer.listen",
+            "balancer.shutdown",
             "balancer.tls",
             "admin.listen",
             "dns.listen",
@@ -116,7 +117,6 @@ fn sockets_tls_paths_and_dns_wait_for_a_restart_while_the_rest_is_applied() {
     );
     let mut wanted = running();
     wanted.balancer.report_interval = Duration::from_secs(6);
-    wanted.balancer.shutdown = Duration::from_secs(7);
     wanted.services[0].backends[0].weight = Some(Weight::new(5.0).unwrap());
     assert_eq!(config, wanted);
 
