@@ -54,7 +54,7 @@ mod tests {
 
     fn entry(ip: Vec<u8>, port: i32) -> Server {
         Server {
-            ip_address: ip.into(),
+            ip_address: ip,
             port,
             ..Server::default()
         }

@@ -1,5 +1,7 @@
 //! The binary, as an operator runs it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -85,7 +87,7 @@ impl Serve {
     }
 
     /// Reads the log up to a line with `word`, and returns that line.
-    fn until(&mut self, word: &str) -> String {
+    fn until(&self, word: &str) -> String {
         let mut seen = Vec::new();
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             if line.contains(word) {
@@ -122,7 +124,7 @@ impl Drop for Serve {
 #[test]
 fn serve_says_where_it_listens_and_ends_with_0_on_sigterm() {
     let folder = Folder::with(VALID);
-    let mut serve = Serve::start(&folder.config());
+    let serve = Serve::start(&folder.config());
     let line = serve.until("listening");
     assert!(line.contains("127.0.0.1:"), "{line}");
     serve.signal(Signal::TERM);
@@ -160,7 +162,7 @@ fn serve_names_a_port_in_use() {
 #[test]
 fn a_bad_edit_is_logged_with_its_place_and_a_good_one_follows_on_sighup() {
     let folder = Folder::with(VALID);
-    let mut serve = Serve::start(&folder.config());
+    let serve = Serve::start(&folder.config());
     serve.until("listening");
     std::fs::write(folder.config(), VALID.replace("weight = 3", "weigth = 3")).unwrap();
     serve.signal(Signal::HUP);

@@ -4,6 +4,8 @@
 //! Nothing here waits by sleeping. [`eventually`] polls a condition that only
 //! the far side of a socket can fulfil, and is for that alone.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod backends;
 mod balancer;
 mod follower;

@@ -1,6 +1,8 @@
 //! The promises of lookaside, a module each. One binary, so that they link
 //! once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod lifecycle;
 mod lists;
 mod rust_client;

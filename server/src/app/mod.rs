@@ -182,7 +182,10 @@ impl App {
                 draining.clone(),
                 end.clone(),
             );
-            async { Ok::<_, Infallible>(reported.await) }
+            async move {
+                reported.await;
+                Ok::<_, Infallible>(())
+            }
         });
         spawn(&mut parts, "the balancer port", {
             let service = TowerToHyperService::new(Dispatch::new(balance_load, routes));

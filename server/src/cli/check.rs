@@ -12,7 +12,7 @@ pub(super) const BAD_INPUT: u8 = 2;
 
 /// Say whether a configuration file is right, and what is wrong with it
 #[derive(Debug, Clone, clap::Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -21,7 +21,7 @@ pub struct CheckArgs {
 /// Checks the file: what is there to stdout and 0, or every fault to stderr
 /// and 2.
 #[must_use]
-pub fn run(args: &CheckArgs) -> ExitCode {
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
     ExitCode::from(check(args, &mut io::stdout(), &mut io::stderr()))
 }
 

@@ -18,13 +18,13 @@ use super::BackendAddr;
 
 /// Token of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; Token::LEN]);
+pub struct Token([u8; Self::LEN]);
 
 /// Makes the first list of a stream differ from every list before it: C-core
 /// takes no notice of a list that equals the one it has, not even to leave
 /// fallback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Nonce([u8; Nonce::LEN]);
+pub struct Nonce([u8; Self::LEN]);
 
 impl Token {
     /// Bytes of a token.

@@ -22,7 +22,7 @@ const FAILED: u8 = 1;
 
 /// Change the weight of a backend in the configuration file
 #[derive(Debug, Clone, clap::Args)]
-pub struct WeightArgs {
+pub(super) struct WeightArgs {
     /// Name of the service, or an alias
     #[arg(value_parser = ServiceName::parse)]
     pub service: ServiceName,
@@ -38,7 +38,7 @@ pub struct WeightArgs {
 
 /// Which backends to drain, or to undrain, in the configuration file
 #[derive(Debug, Clone, clap::Args)]
-pub struct DrainArgs {
+pub(super) struct DrainArgs {
     /// Name of the service, or an alias
     #[arg(value_parser = ServiceName::parse)]
     pub service: ServiceName,
@@ -52,20 +52,20 @@ pub struct DrainArgs {
 
 /// `lookaside weight`. What changed goes to stdout.
 #[must_use]
-pub fn run_weight(args: &WeightArgs) -> ExitCode {
+pub(super) fn run_weight(args: &WeightArgs) -> ExitCode {
     finish(edit_weight(args), &mut io::stdout(), &mut io::stderr())
 }
 
 /// `lookaside drain`: no new calls; those begun go on. What changed goes to
 /// stdout. Either all of the backends are drained or none is.
 #[must_use]
-pub fn run_drain(args: &DrainArgs) -> ExitCode {
+pub(super) fn run_drain(args: &DrainArgs) -> ExitCode {
     finish(edit_drain(args, true), &mut io::stdout(), &mut io::stderr())
 }
 
 /// `lookaside undrain`, the other way round.
 #[must_use]
-pub fn run_undrain(args: &DrainArgs) -> ExitCode {
+pub(super) fn run_undrain(args: &DrainArgs) -> ExitCode {
     finish(
         edit_drain(args, false),
         &mut io::stdout(),

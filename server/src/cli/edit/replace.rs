@@ -20,7 +20,7 @@ pub(super) struct Replaced {
 /// If it cannot be written, or if it is not `old` any more.
 pub(super) fn replace(path: &Path, old: &str, new: &str) -> io::Result<Replaced> {
     let path = fs::canonicalize(path)?;
-    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    let folder = path.parent().unwrap_or(&path);
     let mut file = tempfile::Builder::new()
         .prefix(".lookaside-")
         .suffix(".tmp")
