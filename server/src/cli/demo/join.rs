@@ -19,8 +19,8 @@ pub(super) fn instructions(
                 ("grpc.service_config", '{{"loadBalancingConfig":[{{"grpclb":{{}}}}]}}')])
   Go      import _ "google.golang.org/grpc/balancer/grpclb"
             conn, err := grpc.NewClient("dns://{dns}/{service}:{port}", creds)
-  Java    io.grpc:grpc-grpclb on the classpath; the JDK cannot be told a DNS server, so run
-            examples/java with --balancer {balancer} --service {service}
+  Java    io.grpc:grpc-grpclb on the classpath; grpc-java cannot be told a DNS server, so in examples/java
+            mvn -q compile exec:java -Dexec.args="--balancer {balancer} {service}"
   Rust    let channel = lookaside_client::Channel::builder("dns://{dns}/{service}:{port}").connect().await?;
 Edit weights yourself:  lookaside weight {service} ADDRESS WEIGHT --config {config}
 Follow the lists:       lookaside watch {service} --balancer {balancer}

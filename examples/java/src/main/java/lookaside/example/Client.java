@@ -87,7 +87,8 @@ public final class Client {
       return ClientCalls.blockingUnaryCall(
               channel,
               SAY_HELLO,
-              CallOptions.DEFAULT.withDeadlineAfter(5, TimeUnit.SECONDS),
+              // The first call of a JVM is slow.
+              CallOptions.DEFAULT.withDeadlineAfter(20, TimeUnit.SECONDS),
               StringValue.of("java"))
           .getValue();
     } catch (StatusRuntimeException error) {
