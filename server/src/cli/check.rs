@@ -15,7 +15,7 @@ pub(super) const BAD_INPUT: u8 = 2;
 pub(super) struct CheckArgs {
     /// The file
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub(super) file: PathBuf,
 }
 
 /// Checks the file: what is there to stdout and 0, or every fault to stderr

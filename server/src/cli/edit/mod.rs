@@ -25,15 +25,15 @@ const FAILED: u8 = 1;
 pub(super) struct WeightArgs {
     /// Name of the service, or an alias
     #[arg(value_parser = ServiceName::parse)]
-    pub service: ServiceName,
+    pub(super) service: ServiceName,
     /// The backend, as 10.0.1.1:50051
-    pub backend: BackendAddr,
+    pub(super) backend: BackendAddr,
     /// Its share of calls relative to the other backends; 0 drains it
     #[arg(value_parser = weight, allow_negative_numbers = true)]
-    pub weight: Weight,
+    pub(super) weight: Weight,
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "lookaside.toml")]
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 /// Which backends to drain, or to undrain, in the configuration file
@@ -41,13 +41,13 @@ pub(super) struct WeightArgs {
 pub(super) struct DrainArgs {
     /// Name of the service, or an alias
     #[arg(value_parser = ServiceName::parse)]
-    pub service: ServiceName,
+    pub(super) service: ServiceName,
     /// The backends, as 10.0.1.1:50051
     #[arg(value_name = "BACKEND", required = true)]
-    pub backends: Vec<BackendAddr>,
+    pub(super) backends: Vec<BackendAddr>,
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "lookaside.toml")]
-    pub config: PathBuf,
+    pub(super) config: PathBuf,
 }
 
 /// `lookaside weight`. What changed goes to stdout.
