@@ -11,7 +11,7 @@ use super::answer::Answer;
 
 /// Largest reply over UDP, in bytes: what passes every path unfragmented
 /// (DNS flag day 2020).
-const MAX_UDP: u16 = 1232;
+pub const MAX_UDP: u16 = 1232;
 
 /// Largest reply over UDP to a client that says nothing of its size, in bytes
 /// (RFC 1035 §4.2.1).

@@ -31,7 +31,7 @@ mod streams;
 mod zone;
 
 pub use answer::{Answer, MAX_BACKENDS, View, answer};
-pub use message::{Reply, Transport, respond};
+pub use message::{MAX_UDP, Reply, Transport, respond};
 pub use metrics::DnsMetrics;
 pub use server::Dns;
 pub use zone::{BadTarget, Place, Zone, ZoneService, ZoneSettings};

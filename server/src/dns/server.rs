@@ -118,7 +118,7 @@ impl Front {
 }
 
 fn unbound(transport: &str, addr: SocketAddr, error: &io::Error) -> io::Error {
-    let message = format!("[dns] cannot listen on {addr} ({transport}): {error}");
+    let message = format!("cannot listen on {addr} ({transport}): {error}");
     io::Error::new(error.kind(), message)
 }
 
