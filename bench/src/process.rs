@@ -97,3 +97,19 @@ pub(crate) fn machine_cpu() -> Result<(Duration, Duration)> {
     let tick = |ticks: u64| Duration::from_millis(10 * ticks);
     Ok((tick(used), tick(total)))
 }
+
+/// How often a listening socket of this machine had no room in its queue for a
+/// client, since it started. The client asks again after a second.
+///
+/// # Errors
+/// If `/proc/net/netstat` cannot be read.
+pub(crate) fn listen_overflows() -> Result<u64> {
+    let path = "/proc/net/netstat";
+    let text = fs::read_to_string(path).context(path)?;
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = lines.next().zip(lines.next()).context(path)?;
+    let mut fields = names.split(' ').zip(values.split(' '));
+    let found = fields.find(|(name, _)| *name == "ListenOverflows");
+    let (_, value) = found.with_context(|| format!("{path} has no ListenOverflows"))?;
+    Ok(value.parse()?)
+}

@@ -4,9 +4,9 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::backends::SERVICE;
 use crate::child::{Child, words};
@@ -36,59 +36,74 @@ pub(crate) struct StormArgs {
     json: bool,
 }
 
+/// One of the two storms.
+struct Storm {
+    /// To the last list, from its beginning.
+    seconds: f64,
+    /// Clients that got no list.
+    lost: u64,
+    /// CPU of the server, by clients, µs.
+    cpu_us: f64,
+    /// Clients that the kernel turned away for a second.
+    overflows: u64,
+}
+
 /// Runs both storms and reports.
 pub(crate) fn run(args: &StormArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (used, all) = process::machine_cpu()?;
-    let storm = runtime.block_on(measure(args))?;
-    let (used, all) = {
-        let now = process::machine_cpu()?;
-        (now.0 - used, now.1 - all)
-    };
+    let before = process::machine_cpu()?;
+    let (first, second) = runtime.block_on(measure(args))?;
+    let after = process::machine_cpu()?;
+    let (used, all) = (after.0 - before.0, after.1 - before.1);
+    let busy = used.as_secs_f64() / all.as_secs_f64() * 100.0;
+
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{} streams, {} entries, clients as {}, server {}",
+        "{} streams, {} entries, clients as {}, server {}; CPUs {busy:.0} % busy, this included",
         args.streams,
         args.entries,
         args.profile.as_str(),
         args.kind.as_str()
     )?;
-    writeln!(out, "first connect to last list       {:.3} s", storm.first)?;
     writeln!(
         out,
-        "kill of the server to last list  {:.3} s ({:.3} s from the new one's listening)",
-        storm.after_restart, storm.from_listening
+        "                               last list s   lost   server µs/client   accept queue full"
     )?;
-    writeln!(out, "clients without a list           {}", storm.lost)?;
-    writeln!(
-        out,
-        "CPUs busy, servers and clients included: {:.0} %",
-        used.as_secs_f64() / all.as_secs_f64() * 100.0
-    )?;
+    for (name, storm) in [
+        ("all connect at once", &first),
+        ("server killed and started anew", &second),
+    ] {
+        writeln!(
+            out,
+            "{name:<30} {:>12.3} {:>6} {:>18.1} {:>19}",
+            storm.seconds, storm.lost, storm.cpu_us, storm.overflows
+        )?;
+    }
     if args.json {
-        let line = json!({
-            "streams": args.streams,
-            "first_s": (storm.first * 1000.0).round() / 1000.0,
-            "after_restart_s": (storm.after_restart * 1000.0).round() / 1000.0,
-            "lost": storm.lost,
-        });
-        writeln!(out, "{line}")?;
+        let line = Line {
+            streams: args.streams,
+            first_s: (first.seconds * 1000.0).round() / 1000.0,
+            after_restart_s: (second.seconds * 1000.0).round() / 1000.0,
+            lost: first.lost + second.lost,
+        };
+        writeln!(out, "{}", serde_json::to_string(&line)?)?;
     }
     Ok(out.flush()?)
 }
 
-struct Storm {
-    first: f64,
-    after_restart: f64,
-    from_listening: f64,
+#[derive(Debug, Serialize)]
+struct Line {
+    streams: usize,
+    first_s: f64,
+    after_restart_s: f64,
     lost: u64,
 }
 
-async fn measure(args: &StormArgs) -> Result<Storm> {
-    let (server, addr) = start_server(args, "127.0.0.1:0").await?;
+async fn measure(args: &StormArgs) -> Result<(Storm, Storm)> {
+    let (mut server, addr) = start_server(args, "127.0.0.1:0").await?;
     let clients = [
         format!("swarm --addr {addr} --service {SERVICE} --reconnect"),
         format!(
@@ -99,25 +114,20 @@ async fn measure(args: &StormArgs) -> Result<Storm> {
     ];
     let mut clients = Child::start(&words(&clients))?;
 
+    let overflows = process::listen_overflows()?;
     clients.tell(&format!("connect {}", args.streams)).await?;
-    let (first, lost) = last_list(&mut clients, args, None).await?;
+    let first = last_list(&mut clients, &mut server, args, None, overflows).await?;
     // Let what is left of the first storm settle.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
+    let overflows = process::listen_overflows()?;
     let killed = clock::now();
     server.kill().await?;
-    let (server, _) = start_server(args, &addr).await?;
-    let listening = clock::now();
-    let (after_restart, lost_again) = last_list(&mut clients, args, Some(killed)).await?;
+    let (mut server, _) = start_server(args, &addr).await?;
+    let second = last_list(&mut clients, &mut server, args, Some(killed), overflows).await?;
     server.kill().await?;
     clients.kill().await?;
-    let start = (listening - killed) as f64 / 1e9;
-    Ok(Storm {
-        first,
-        after_restart,
-        from_listening: after_restart - start,
-        lost: lost + lost_again,
-    })
+    Ok((first, second))
 }
 
 async fn start_server(args: &StormArgs, addr: &str) -> Result<(Child, String)> {
@@ -130,24 +140,37 @@ async fn start_server(args: &StormArgs, addr: &str) -> Result<(Child, String)> {
     Ok((server, addr))
 }
 
-/// Seconds until the last client has its list, from `since` or the first
-/// connect, and how many never got one.
+/// Waits for the last client's list. The storm began at `since`, or with the
+/// first connect.
 async fn last_list(
     clients: &mut Child,
+    server: &mut Child,
     args: &StormArgs,
     since: Option<u64>,
-) -> Result<(f64, u64)> {
+    overflows: u64,
+) -> Result<Storm> {
     let ready = clients.hear("ready", PATIENCE).await;
-    if let Ok(ready) = ready {
-        let &[first, last, _] = &ready[..] else {
-            anyhow::bail!("the clients said {ready:?}");
-        };
-        let seconds = (last - since.unwrap_or(first)) as f64 / 1e9;
-        return Ok((seconds, 0));
-    }
-    clients.tell("status").await?;
-    let status = clients.hear("status", PATIENCE).await?;
-    let with_list = status.first().context("a status without numbers")?;
-    let lost = (args.streams as u64).saturating_sub(*with_list);
-    Ok((PATIENCE.as_secs_f64(), lost))
+    let (seconds, lost) = match ready.as_deref() {
+        Ok(&[first, last, _]) => {
+            let seconds = (last - since.unwrap_or(first)) as f64 / 1e9;
+            (seconds, 0)
+        }
+        Ok(other) => bail!("the clients said {other:?}"),
+        Err(_) => {
+            clients.tell("status").await?;
+            let status = clients.hear("status", PATIENCE).await?;
+            let with_list = status.first().context("a status without numbers")?;
+            let lost = (args.streams as u64).saturating_sub(*with_list);
+            (PATIENCE.as_secs_f64(), lost)
+        }
+    };
+    server.tell("cpu").await?;
+    let cpu = server.hear("cpu", PATIENCE).await?;
+    let cpu = cpu.first().context("a CPU time without a number")?;
+    Ok(Storm {
+        seconds,
+        lost,
+        cpu_us: *cpu as f64 / 1e3 / args.streams as f64,
+        overflows: process::listen_overflows()? - overflows,
+    })
 }
