@@ -1,5 +1,6 @@
 //! The thread that accepts.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -15,6 +16,12 @@ use super::metrics::NetMetrics;
 /// Pause after a failure that the next attempt would meet again, as having no
 /// descriptors left; doubles up to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Accepted connections that are begun before the kernel's queue is looked at
+/// again. To begin one takes longer than a client takes to connect, so in a
+/// storm that queue overflows if it is not emptied first, and who was turned
+/// away comes back after seconds.
+const BATCH: usize = 16;
 
 /// A running accept thread. Dropping it stops the thread and closes the
 /// listening socket.
@@ -70,40 +77,58 @@ fn accept(
 ) -> io::Result<()> {
     let (first_pause, longest_pause) = BACKOFF;
     let mut pause = None;
+    let mut waiting = VecDeque::new();
+    loop {
+        let emptied = take_all(listener, &mut waiting);
+        if !waiting.is_empty() {
+            if pause.take().is_some() {
+                info!("accepting connections again");
+            }
+            let batch = waiting.len().min(BATCH);
+            for (socket, addr) in waiting.drain(..batch) {
+                accepted(socket, addr);
+            }
+            continue;
+        }
+        let Err(error) = emptied else {
+            waiting.shrink_to(BATCH);
+            let listening = PollFd::new(listener, PollFlags::IN);
+            if wait(stopped, Some(listening), None)? {
+                return Ok(());
+            }
+            continue;
+        };
+        metrics.accept_failed();
+        if pause.is_none() {
+            warn!(
+                %error,
+                "cannot accept connections, they wait in the kernel's queue; \
+                 if files have run out, raise `ulimit -n`"
+            );
+        }
+        let now = pause.map_or(first_pause, |last: Duration| last * 2);
+        let now = now.min(longest_pause);
+        pause = Some(now);
+        if wait(stopped, None, Some(now))? {
+            return Ok(());
+        }
+    }
+}
+
+/// Moves everything from the kernel's queue to ours, which does not overflow:
+/// it ends where the files do.
+fn take_all(
+    listener: &TcpListener,
+    waiting: &mut VecDeque<(TcpStream, SocketAddr)>,
+) -> io::Result<()> {
     loop {
         match listener.accept() {
-            Ok((socket, addr)) => {
-                if pause.take().is_some() {
-                    info!("accepting connections again");
-                }
-                accepted(socket, addr);
-                continue;
-            }
+            Ok(accepted) => waiting.push_back(accepted),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => {
-                    let listening = PollFd::new(listener, PollFlags::IN);
-                    if wait(stopped, Some(listening), None)? {
-                        return Ok(());
-                    }
-                }
+                io::ErrorKind::WouldBlock => return Ok(()),
                 // The connection was gone before it was accepted.
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                _ => {
-                    metrics.accept_failed();
-                    if pause.is_none() {
-                        warn!(
-                            %error,
-                            "cannot accept connections, they wait in the kernel's queue; \
-                             if files have run out, raise `ulimit -n`"
-                        );
-                    }
-                    let now = pause.map_or(first_pause, |last: Duration| last * 2);
-                    let now = now.min(longest_pause);
-                    pause = Some(now);
-                    if wait(stopped, None, Some(now))? {
-                        return Ok(());
-                    }
-                }
+                _ => return Err(error),
             },
         }
     }
