@@ -1,15 +1,21 @@
 //! One client: a socket, and how far its conversation has come.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::SwarmArgs;
 use super::opening;
 use super::wire::{self, Wire};
+
+/// A quarter of the ports that one address has for clients on Linux.
+const CLIENTS_PER_ADDRESS: usize = 7000;
 
 #[derive(Debug, Default)]
 pub(super) struct Client {
@@ -42,7 +48,7 @@ impl Client {
         index: usize,
         registry: &Registry,
     ) -> Result<()> {
-        let mut stream = TcpStream::connect(args.addr).context("cannot open a socket")?;
+        let mut stream = open(args, index).context("cannot open a socket")?;
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut stream, Token(index), both)?;
         *self = Self {
@@ -150,6 +156,24 @@ impl Client {
                 return Ok(News::Open);
             }
         }
+    }
+}
+
+/// A connection on its way. Clients of a loopback server take the addresses of
+/// 127.0.0.0/8 in turn: the kernel looks for a free port the longer, the fewer
+/// are free.
+fn open(args: &SwarmArgs, index: usize) -> io::Result<TcpStream> {
+    let address = u8::try_from(index / CLIENTS_PER_ADDRESS).unwrap_or(u8::MAX);
+    if address == 0 || !args.addr.ip().is_loopback() || !args.addr.is_ipv4() {
+        return TcpStream::connect(args.addr);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    let ip = Ipv4Addr::new(127, 0, 0, 1 + address);
+    socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    match socket.connect(&args.addr.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
