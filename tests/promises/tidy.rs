@@ -27,12 +27,19 @@ const CLIENT_FLOORS: &[&[&str]] = &[
     &["policy"],
     &["grpclb"],
     &["control"],
+    &["replay"],
     &["call"],
     &["channel", "builder"],
 ];
 
-/// A channel is built by its builder, and says how to get one.
-const CLIENT_SIDEWAYS: &[(&str, &str)] = &[("channel", "builder"), ("builder", "channel")];
+/// A channel is built by its builder, and says how to get one; a target says
+/// what is wrong with it, and may be an endpoint.
+const CLIENT_SIDEWAYS: &[(&str, &str)] = &[
+    ("channel", "builder"),
+    ("builder", "channel"),
+    ("target", "endpoint"),
+    ("target", "error"),
+];
 
 /// Production lines a file may have without saying why in its first line.
 const LONG: usize = 400;

@@ -1,3 +1,5 @@
+//! The commands on files of their own.
+
 use std::fs;
 
 use clap::{Args, Command};

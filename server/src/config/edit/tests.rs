@@ -1,3 +1,5 @@
+//! Edits that change what they should and nothing else.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Files that changed, cut short ones among them.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

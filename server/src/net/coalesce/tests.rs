@@ -1,3 +1,5 @@
+//! A socket that takes few bytes at a time.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 

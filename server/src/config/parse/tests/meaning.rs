@@ -1,0 +1,221 @@
+//! Types, names, addresses and weights.
+
+use super::*;
+
+#[test]
+fn wrong_types_are_refused_with_an_example() {
+    for (text, wanted) in [
+        ("balancer = 1", "[balancer]"),
+        ("[balancer]\nlisten = 9000", "\"0.0.0.0:9000\""),
+        (
+            "[balancer]\nadvertise = \"10.0.0.5:9000\"",
+            "[\"10.0.0.5:9000\"]",
+        ),
+        ("[balancer]\ntls = true", "[balancer.tls]"),
+        ("[balancer]\nshutdown = 10", "\"10s\""),
+        ("[admin]\nlisten = true", "\"0.0.0.0:9000\""),
+        ("dns = true", "[dns]"),
+        ("service = 1", "[[service]]"),
+        ("[service]\nname = \"a\"", "[[service]]"),
+        ("service = [1]", "[[service]]"),
+        ("[[service]]\nname = 1", "\"greeter.example.com\""),
+        (
+            "[[service]]\nname = \"a\"\naliases = \"b\"",
+            "[\"greeter\"]",
+        ),
+        ("[[service]]\nname = \"a\"\npolicy = 1", "\"static\""),
+        (
+            "[[service]]\nname = \"a\"\ndrop = 0.5",
+            "{ maintenance = 0.05 }",
+        ),
+        ("[[service]]\nname = \"a\"\ndrop.b = \"5%\"", "0.05"),
+        ("[[service]]\nname = \"a\"\nfallback_port = \"80\"", "50051"),
+        ("[[service]]\nname = \"a\"\nfallback_port = 80.5", "50051"),
+        (
+            "[[service]]\nname = \"a\"\nbackends = \"1.2.3.4:5\"",
+            "[{ address = \"10.0.1.1:50051\", weight = 3 }]",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nbackends = [\"1.2.3.4:5\"]",
+            "{ address = \"10.0.1.1:50051\", weight = 3 }",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nbackends = [{ address = 1 }]",
+            "\"10.0.1.1:50051\"",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nbackends = [{ address = \"1.2.3.4:5\", drain = \"yes\" }]",
+            "true",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nbackends = [{ address = \"1.2.3.4:5\", zone = 1 }]",
+            "\"eu-west-1a\"",
+        ),
+        (
+            "[[service]]\nname = \"a\"\nbackends = [{ address = \"1.2.3.4:5\", weight = 2026-01-01 }]",
+            "3",
+        ),
+    ] {
+        let fault = fault(text);
+        assert!(
+            fault.ends_with(&format!(" belongs here, as {wanted}")),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_later_is_refused_as_such() {
+    for line in [
+        "health = { kind = \"grpc\", interval = \"1s\", timeout = \"500ms\" }",
+        "subset = 100",
+        "register = { token_file = \"t\" }",
+        "shadow = \"feedback\"",
+        "cidrs = []",
+        "hold = \"30s\"",
+        "[[service.match]]\nlabels = { version = \"v2\" }\nweight = 0.5",
+        "[[service.discovery]]\nkind = \"dns\"",
+        "policy = \"weighted_round_robin\"",
+        "policy = \"feedback\"",
+        "backends = [{ address = \"1.2.3.4:5\", labels = {} }]",
+    ] {
+        let fault = fault_in_service(line);
+        assert!(
+            fault.contains("not yet supported by this version"),
+            "{fault}"
+        );
+    }
+    let fault = fault_in_service("policy = \"random\"");
+    assert_eq!(
+        fault,
+        "service[0].policy: there is no policy `random`; there is `static`, and `feedback` and \
+         `weighted_round_robin` are not yet supported"
+    );
+}
+
+#[test]
+fn a_name_means_one_service() {
+    let service = |name: &str, aliases: &str| {
+        format!("[[service]]\nname = \"{name}\"\naliases = [{aliases}]\n")
+    };
+    for (text, wanted) in [
+        (
+            service("a", "") + &service("A.", ""),
+            "service[1].name: `a` is already service[0].name;",
+        ),
+        (
+            service("a", "\"b\"") + &service("b", ""),
+            "service[1].name: `b` is already service[0].aliases[0];",
+        ),
+        (
+            service("b", "") + &service("a", "\"B\""),
+            "service[1].aliases[0]: `b` is already service[0].name;",
+        ),
+        (
+            service("a", "\"b\"") + &service("c", "\"b.\""),
+            "service[1].aliases[0]: `b` is already service[0].aliases[0];",
+        ),
+        (
+            service("a", "\"a\""),
+            "service[0].aliases[0]: `a` is already service[0].name;",
+        ),
+        (
+            service("a", "\"b\", \"b\""),
+            "service[0].aliases[1]: `b` is already service[0].aliases[0];",
+        ),
+    ] {
+        let fault = fault(&text);
+        assert!(fault.contains(wanted), "{fault}");
+    }
+    // With a port, and without: two services.
+    parse(&(service("a", "") + &service("a:443", "")), "f").unwrap();
+}
+
+#[test]
+fn names_are_neither_empty_nor_long_nor_strange() {
+    let long = "a".repeat(ServiceName::MAX_LEN + 1);
+    for name in ["", ".", "a b", "ü", long.as_str()] {
+        let fault = fault(&format!("[[service]]\nname = \"{name}\"\n"));
+        assert!(
+            fault.starts_with("2:8: service[0].name: the service name "),
+            "{fault}"
+        );
+        let fault = fault_in_service(&format!("aliases = [\"{name}\"]"));
+        assert!(
+            fault.starts_with("service[0].aliases[0]: the service name "),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn an_address_is_ip_and_port_and_once_in_a_service() {
+    for address in [
+        "host:80",
+        "10.0.0.1",
+        "10.0.0.1:0",
+        "10.0.0.1:70000",
+        "0.0.0.0:80",
+        "",
+        ":80",
+    ] {
+        let fault = fault_in_service(&format!("backends = [{{ address = \"{address}\" }}]"));
+        assert!(
+            fault.starts_with("service[0].backends[0].address: "),
+            "{fault}"
+        );
+    }
+    let fault = fault_in_service(
+        "backends = [{ address = \"10.0.0.1:80\" }, { address = \"[::ffff:10.0.0.1]:80\" }]",
+    );
+    assert_eq!(
+        fault,
+        "service[0].backends[1].address: 10.0.0.1:80 is already the address of \
+         service[0].backends[0]"
+    );
+    let twice = "[[service]]\nname = \"a\"\nbackends = [{ address = \"10.0.0.1:80\" }]\n";
+    let twice = format!("{twice}{}", twice.replace("\"a\"", "\"b\""));
+    parse(&twice, "f").unwrap();
+}
+
+#[test]
+fn a_weight_is_a_number_from_zero_to_a_million() {
+    let line =
+        |weight: &str| format!("backends = [{{ address = \"10.0.0.1:80\", weight = {weight} }}]");
+    for weight in [
+        "-1",
+        "-0.5",
+        "nan",
+        "-nan",
+        "inf",
+        "-inf",
+        "1000000.5",
+        "1e7",
+        "1e400",
+        "99999999999999999999999999",
+        "0xffffffffffffffffff",
+    ] {
+        let fault = fault_in_service(&line(weight));
+        assert!(
+            fault.starts_with("service[0].backends[0].weight: weight "),
+            "{fault}"
+        );
+        assert!(fault.contains("is out of range"), "{fault}");
+    }
+    for (weight, value) in [
+        ("0", 0.0),
+        ("-0", 0.0),
+        ("-0.0", 0.0),
+        ("1", 1.0),
+        ("1_000", 1000.0),
+        ("0x10", 16.0),
+        ("1e-9", 1e-9),
+        ("2.5", 2.5),
+        ("1e6", 1e6),
+        ("+3", 3.0),
+    ] {
+        let config = parse(&format!("[[service]]\nname = \"a\"\n{}", line(weight)), "f").unwrap();
+        let read = config.services[0].backends[0].weight.unwrap();
+        assert_eq!(read.value(), value, "{weight}");
+    }
+}
