@@ -9,7 +9,7 @@ use crate::channel::Channel;
 use crate::control::{Control, MakePolicy};
 use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
-use crate::policy::{ConnectivityState, Pick, PickFirst, Policy, RoundRobin};
+use crate::policy::{ConnectivityState, PickFirst, Policy, RoundRobin};
 use crate::resolve::{self, BalancerAt, Resolve};
 use crate::subchannel::{ConnectOptions, Pool};
 use crate::target::{Target, parse_host_port};
@@ -237,10 +237,12 @@ impl std::fmt::Debug for Builder {
 }
 
 fn reason(channel: &Channel) -> String {
-    match channel.published().output().picker.pick() {
-        Pick::Fail(status) | Pick::Drop(status) => status.message().to_owned(),
-        Pick::Complete(_) | Pick::Queue => "no connection".to_owned(),
-    }
+    let output = channel.published().output();
+    output
+        .picker
+        .failure()
+        .unwrap_or("no connection")
+        .to_owned()
 }
 
 fn split_balancer(balancer: &str) -> Result<(String, u16), TargetError> {

@@ -119,11 +119,24 @@ impl Control {
                 reresolve.request();
             }
             let output = balancing.output();
+            self.log(&output, published.output().state);
             let settled = complete && balancing.is_settled();
             published.publish(output, settled);
             // Behind the output: who sees the count meets the list.
             let lists = balancing.lists_followed();
             published.lists.store(lists, Ordering::Release);
+        }
+    }
+
+    /// Once per change, not once per RPC that fails.
+    fn log(&self, output: &Output, before: ConnectivityState) {
+        if output.state == before {
+            return;
+        }
+        let state = output.state;
+        match output.picker.failure() {
+            Some(reason) => tracing::warn!(name = self.target, ?state, reason, "channel"),
+            None => tracing::debug!(name = self.target, ?state, "channel"),
         }
     }
 

@@ -184,6 +184,8 @@ impl Grpclb {
             }
             Happened::StartupEnds => {
                 self.startup_ends = None;
+                let silent = || "the balancer has not sent a list".to_owned();
+                self.lost.get_or_insert_with(silent);
                 tracing::info!("no list from the balancer yet; using the fallback addresses");
                 self.enter_fallback(pool);
             }

@@ -62,6 +62,12 @@ pub struct Output {
 pub trait Picker: Send + Sync + fmt::Debug {
     /// Where the next RPC goes.
     fn pick(&self) -> Pick<'_>;
+
+    /// Why RPCs fail, if this picker fails all that do not wait for ready. For logs
+    /// and error texts.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A picker's answer, in gRPC's four kinds.
@@ -140,6 +146,10 @@ impl FailPicker {
 impl Picker for FailPicker {
     fn pick(&self) -> Pick<'_> {
         Pick::Fail(&self.0)
+    }
+
+    fn failure(&self) -> Option<&str> {
+        Some(self.0.message())
     }
 }
 

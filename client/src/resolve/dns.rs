@@ -276,17 +276,33 @@ impl Looks {
                 (addresses.await, balancers)
             }
             Either::Right((addresses, balancers)) => {
-                if addresses.is_ok() {
-                    send(join(addresses.clone(), Balancers::Unknown)).await?;
+                if let Ok(endpoints) = &addresses {
+                    send(Ok(Resolution {
+                        endpoints: endpoints.clone(),
+                        balancers: Balancers::Unknown,
+                    }))
+                    .await?;
                 }
                 (addresses, balancers.await)
             }
         };
         let complete = addresses.is_ok() && balancers != Balancers::Unknown;
-        if let Ok(addresses) = &addresses {
-            known.clone_from(addresses);
+        match addresses {
+            Ok(endpoints) => *known = endpoints,
+            // With a balancer they are only the fallback, and the old ones will do.
+            Err(error) if matches!(balancers, Balancers::Known(_)) => {
+                tracing::debug!(%error, "no new fallback addresses");
+            }
+            Err(error) => {
+                send(Err(error)).await?;
+                return Ok(false);
+            }
         }
-        send(join(addresses, balancers)).await?;
+        send(Ok(Resolution {
+            endpoints: known.clone(),
+            balancers,
+        }))
+        .await?;
         Ok(complete)
     }
 
@@ -307,26 +323,5 @@ impl Looks {
                 Balancers::Unknown
             }
         }
-    }
-}
-
-/// Addresses may fail where balancers are known: they are only the fallback.
-fn join(
-    addresses: Result<Vec<Endpoint>, ResolveError>,
-    balancers: Balancers,
-) -> Result<Resolution, ResolveError> {
-    match (addresses, &balancers) {
-        (Ok(endpoints), _) => Ok(Resolution {
-            endpoints,
-            balancers,
-        }),
-        (Err(error), Balancers::Known(_)) => {
-            tracing::debug!(%error, "no fallback addresses");
-            Ok(Resolution {
-                endpoints: vec![],
-                balancers,
-            })
-        }
-        (Err(error), _) => Err(error),
     }
 }

@@ -93,6 +93,15 @@ impl From<Vec<Endpoint>> for Resolution {
     }
 }
 
+impl Resolution {
+    /// The same with these balancers, in the order to try them.
+    #[must_use]
+    pub fn with_balancers(mut self, balancers: Vec<BalancerAddress>) -> Self {
+        self.balancers = Balancers::Known(balancers);
+        self
+    }
+}
+
 /// The resolver for a target.
 ///
 /// # Errors

@@ -1,6 +1,9 @@
 //! The life of the stream to the balancer.
 
+use std::net::SocketAddr;
+
 use lookaside_client::Channel;
+use lookaside_client::resolve::{BalancerAddress, FixedResolver, Resolution};
 use tonic::Status;
 
 use crate::harness::{Backend, Balancer, entry, hello, hellos, nobody, share};
@@ -91,7 +94,7 @@ async fn the_second_balancer_takes_over_from_the_first() {
     let mut balancer = Balancer::start().await;
     let a = Backend::start("a").await;
     let dead = nobody().await;
-    let resolver = lookaside_client::resolve::FixedResolver::new(two(dead, balancer.addr));
+    let resolver = FixedResolver::new(two(dead, balancer.addr));
     let channel = Channel::builder("dns:///greeter:50051")
         .resolver(resolver)
         .connect_lazy()
@@ -113,19 +116,10 @@ async fn messages_that_make_no_sense_are_ignored() {
     hello(&channel).await.unwrap();
 }
 
-fn two(
-    first: std::net::SocketAddr,
-    second: std::net::SocketAddr,
-) -> lookaside_client::resolve::Resolution {
-    use lookaside_client::resolve::{BalancerAddress, Balancers, Resolution};
-    let mut resolution = Resolution::default();
-    resolution.balancers = Balancers::Known(
-        [first, second]
-            .map(|addr| BalancerAddress {
-                addr,
-                authority: "lb.test".to_owned(),
-            })
-            .into(),
-    );
-    resolution
+fn two(first: SocketAddr, second: SocketAddr) -> Resolution {
+    let balancers = [first, second].map(|addr| BalancerAddress {
+        addr,
+        authority: "lb.test".to_owned(),
+    });
+    Resolution::default().with_balancers(balancers.into())
 }
