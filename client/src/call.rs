@@ -17,8 +17,7 @@ use tonic::{Code, Status};
 
 use crate::control::{Progress, Published};
 use crate::policy::{CallEnd, CallTracker, Pick};
-use crate::replay::Kept;
-use crate::subchannel::{Connection, NotSent, describe};
+use crate::subchannel::{Connection, Kept, NotSent, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
 /// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
@@ -62,7 +61,7 @@ async fn send(
     let mut outputs = Outputs::new(published);
     let mut given_back = false;
     let mut refused = false;
-    let (mut request, mut kept) = Kept::new(request);
+    let (mut request, mut kept) = Kept::new(request).await?;
     loop {
         let chosen = match choose(published, wait_for_ready) {
             Ok(chosen) => chosen,

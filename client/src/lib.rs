@@ -43,7 +43,6 @@ mod builder;
 mod call;
 mod channel;
 mod control;
-mod replay;
 
 pub use self::builder::Builder;
 pub use self::call::WaitForReady;

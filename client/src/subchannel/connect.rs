@@ -11,9 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-use tonic::body::Body;
 
-use super::Connection;
+use super::{Connection, RequestBody};
 use crate::endpoint::Address;
 
 /// How connections are opened and kept.
@@ -87,7 +86,7 @@ async fn handshake(
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(options.keepalive_while_idle);
     let (sender, driver) = builder
-        .handshake::<_, Body>(io)
+        .handshake::<_, RequestBody>(io)
         .await
         .map_err(|error| describe(&error))?;
     let mut driver: Driver = Box::pin(driver);

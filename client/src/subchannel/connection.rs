@@ -9,10 +9,12 @@ use hyper::client::conn::http2::SendRequest;
 use tonic::body::Body;
 use tower::Service;
 
+use super::RequestBody;
+
 /// Sends RPCs over one connection. Clones send over the same one.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    sender: SendRequest<Body>,
+    sender: SendRequest<RequestBody>,
     /// One per connection of the process.
     id: u64,
 }
@@ -23,11 +25,11 @@ pub struct NotSent {
     /// What hyper says.
     pub error: hyper::Error,
     /// The request, if not a byte of it left: it can be sent elsewhere.
-    pub request: Option<Box<Request<Body>>>,
+    pub request: Option<Box<Request<RequestBody>>>,
 }
 
 impl Connection {
-    pub(super) fn new(sender: SendRequest<Body>) -> Self {
+    pub(super) fn new(sender: SendRequest<RequestBody>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         Self {
             sender,
@@ -40,7 +42,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`NotSent`] if the connection ended first.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, NotSent> {
+    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, NotSent> {
         // The clone is what hyper wants of callers that share a connection.
         let sent = self.sender.clone().try_send_request(request).await;
         sent.map_err(|mut error| NotSent {
@@ -77,6 +79,6 @@ impl Service<Request<Body>> for Connection {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.sender.send_request(request))
+        Box::pin(self.sender.send_request(request.map(RequestBody::from)))
     }
 }

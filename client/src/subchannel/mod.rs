@@ -18,6 +18,7 @@
 mod connect;
 mod connection;
 mod pool;
+mod request;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub use self::connect::ConnectOptions;
 pub(crate) use self::connect::{Driver, connect, describe};
 pub use self::connection::{Connection, NotSent};
 pub use self::pool::Pool;
+pub(crate) use self::request::Kept;
+pub use self::request::RequestBody;
 use crate::endpoint::Address;
 
 /// A hold on the subchannel to an address. The subchannel lives as long as
