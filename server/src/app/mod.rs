@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
-use hyper_util::service::TowerToHyperService;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -188,7 +187,7 @@ impl App {
             }
         });
         spawn(&mut parts, "the balancer port", {
-            let service = TowerToHyperService::new(Dispatch::new(balance_load, routes));
+            let service = Dispatch::new(balance_load, routes);
             let options = Options {
                 tls: self.tls,
                 limits: Limits::default(),

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::admission::Seat;
 use super::body::{BalanceLoadBody, Body};
@@ -32,7 +32,11 @@ impl BalanceLoad {
                 response
             }
             Err(refusal) => {
-                debug!(%refusal, "refused a BalanceLoad stream");
+                if refusal.concerns_operator() && self.0.refusal_log.now() {
+                    warn!(%refusal, "refused a BalanceLoad stream; more may follow unlogged");
+                } else {
+                    debug!(%refusal, "refused a BalanceLoad stream");
+                }
                 self.0.metrics.refused(&refusal);
                 refusal.into_response()
             }

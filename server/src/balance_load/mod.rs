@@ -46,6 +46,7 @@ use lookaside_proto::{duration, frame};
 
 use crate::fleet::Fleet;
 use admission::Admission;
+use refusal::RefusalLog;
 
 /// The shortest interval of client statistics that is asked for: C-core does
 /// not report more often, whatever it is told.
@@ -61,6 +62,7 @@ struct Shared {
     fleet: Arc<Fleet>,
     admission: Admission,
     metrics: BalanceLoadMetrics,
+    refusal_log: RefusalLog,
     /// `initial_response`, framed.
     initial_response: ArcSwap<Bytes>,
     /// `fallback_response`, framed.
@@ -84,6 +86,7 @@ impl BalanceLoad {
             fleet,
             admission: Admission::new(limits),
             metrics,
+            refusal_log: RefusalLog::default(),
             initial_response: ArcSwap::from_pointee(initial_response(report_interval)),
             fallback_response: response(LoadBalanceResponseType::FallbackResponse(
                 FallbackResponse {},

@@ -1,10 +1,12 @@
 //! What is said to a client that gets no stream.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ALLOW, HeaderValue};
 use http::{Response, StatusCode};
 use lookaside_proto::frame::FrameError;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::body::Body;
@@ -56,7 +58,19 @@ pub(super) enum Refusal {
     ShuttingDown,
 }
 
+/// Keeps the log readable when a thousand clients ask for the wrong thing.
+#[derive(Debug, Default)]
+pub(super) struct RefusalLog(Mutex<Option<Instant>>);
+
 impl Refusal {
+    /// Whether the operator may have to do something, and not only the client.
+    pub(super) fn concerns_operator(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown(_) | Self::NotReady(_) | Self::Overloaded | Self::PeerOverLimit(_)
+        )
+    }
+
     /// Its label in the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
@@ -110,6 +124,18 @@ impl Refusal {
             Self::Overloaded | Self::NotReady(_) | Self::ShuttingDown => Code::Unavailable,
         };
         Status::new(code, self.to_string())
+    }
+}
+
+impl RefusalLog {
+    /// Whether one may be logged now: once in ten seconds.
+    pub(super) fn now(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = last.is_some_and(|last| last.elapsed() < Duration::from_secs(10));
+        if !quiet {
+            *last = Some(Instant::now());
+        }
+        !quiet
     }
 }
 

@@ -141,3 +141,106 @@ fn decode(bytes: Bytes) -> Result<Message, Malformed> {
         None => Err(Malformed::Empty),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use lookaside_proto::frame;
+    use lookaside_proto::lb_v1::InitialLoadBalanceRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn initial(name: &str) -> Vec<u8> {
+        let name = name.to_owned();
+        LoadBalanceRequest {
+            load_balance_request_type: Some(LoadBalanceRequestType::InitialRequest(
+                InitialLoadBalanceRequest { name },
+            )),
+        }
+        .encode_to_vec()
+    }
+
+    fn compress(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => plain.to_vec(),
+            Encoding::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Encoding::Deflate => {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    fn encodings() -> impl Strategy<Value = Encoding> {
+        prop_oneof![
+            Just(Encoding::Identity),
+            Just(Encoding::Gzip),
+            Just(Encoding::Deflate)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn requests_survive_any_encoding_and_cut(
+            names in proptest::collection::vec("[a-z]{0,40}", 1..5),
+            encoding in encodings(),
+            cut in 1usize..20,
+        ) {
+            let mut wire = Vec::new();
+            for name in &names {
+                let message = compress(encoding, &initial(name));
+                let [_, a, b, c, d] = frame::header(u32::try_from(message.len()).unwrap());
+                let flag = u8::from(encoding != Encoding::Identity);
+                wire.extend([flag, a, b, c, d]);
+                wire.extend(message);
+            }
+            let mut reader = RequestReader::new(encoding);
+            let mut read = Vec::new();
+            for data in wire.chunks(cut) {
+                reader.push(data);
+                while let Some(message) = reader.next_message().unwrap() {
+                    read.push(message);
+                }
+            }
+            let sent: Vec<Message> = names.into_iter().map(Message::Initial).collect();
+            prop_assert_eq!(read, sent);
+        }
+
+        #[test]
+        fn no_bytes_panic(
+            flag in 0u8..3,
+            message: Vec<u8>,
+            rest: Vec<u8>,
+            encoding in encodings(),
+        ) {
+            let mut reader = RequestReader::new(encoding);
+            let [_, a, b, c, d] = frame::header(u32::try_from(message.len()).unwrap());
+            reader.push([flag, a, b, c, d].as_slice());
+            reader.push(message.as_slice());
+            reader.push(rest.as_slice());
+            while let Ok(Some(_)) = reader.next_message() {}
+        }
+    }
+
+    #[test]
+    fn a_message_just_short_enough_is_read_whole() {
+        // Tag and length take four bytes each, of the request and of the name.
+        let fits = initial(&"a".repeat(MAX_REQUEST - 8));
+        assert_eq!(fits.len(), MAX_REQUEST);
+        for (more, ok) in [(0, true), (1, false)] {
+            let plain = initial(&"a".repeat(MAX_REQUEST - 8 + more));
+            let bytes = compress(Encoding::Gzip, &plain);
+            let read = Encoding::Gzip.decompress(&bytes);
+            assert_eq!(read.is_ok(), ok, "{read:?}");
+        }
+    }
+}

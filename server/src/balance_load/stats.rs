@@ -63,3 +63,80 @@ impl<'a> Counts<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lookaside_proto::lb_v1::ClientStatsPerToken;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::DropCategory;
+
+    fn drops(categories: &[&str]) -> Vec<DropShare> {
+        let category = |name: &&str| DropCategory::new(name).unwrap();
+        let share = |name| DropShare::new(category(name), 0.1).unwrap();
+        categories.iter().map(share).collect()
+    }
+
+    fn dropped(token: &str, num_calls: i64) -> ClientStatsPerToken {
+        ClientStatsPerToken {
+            load_balance_token: token.to_owned(),
+            num_calls,
+        }
+    }
+
+    #[test]
+    fn drops_are_counted_by_the_categories_of_the_service_alone() {
+        let drops = drops(&["maintenance", "overload"]);
+        let stats = ClientStats {
+            calls_finished_with_drop: vec![
+                dropped("overload", 1),
+                dropped("maintenance", 2),
+                dropped("overload~8-bytes.", 3),
+                dropped("Overload", 4),
+                dropped("", 5),
+                dropped("overload ~", 6),
+            ],
+            ..ClientStats::default()
+        };
+        let counts = Counts::read(&stats, &drops);
+        assert_eq!(
+            counts.dropped,
+            [(Some("overload"), 4), (Some("maintenance"), 2), (None, 15)]
+        );
+        assert!(!counts.implausible);
+    }
+
+    proptest! {
+        #[test]
+        fn no_count_is_beyond_belief(
+            started: i64,
+            finished: i64,
+            failed_to_send: i64,
+            known_received: i64,
+            calls: Vec<i64>,
+        ) {
+            let stats = ClientStats {
+                timestamp: None,
+                num_calls_started: started,
+                num_calls_finished: finished,
+                num_calls_finished_with_client_failed_to_send: failed_to_send,
+                num_calls_finished_known_received: known_received,
+                calls_finished_with_drop: calls.iter().map(|n| dropped("x", *n)).collect(),
+            };
+            let counts = Counts::read(&stats, &[]);
+            let dropped = counts.dropped.iter().map(|(_, calls)| *calls);
+            let counted = [
+                counts.started,
+                counts.finished,
+                counts.failed_to_send,
+                counts.known_received,
+            ];
+            prop_assert!(dropped.chain(counted).all(|calls| calls <= MAX_CALLS));
+            let sent = [started, finished, failed_to_send, known_received];
+            let believable = |n: &i64| (0..=MAX_CALLS.cast_signed()).contains(n);
+            let all = sent.iter().chain(&calls).all(believable);
+            prop_assert_eq!(counts.implausible, !all);
+        }
+    }
+}

@@ -70,8 +70,9 @@ pub struct Shutdown {
 /// Accepts connections and serves them HTTP/2, until `options.shutdown`.
 ///
 /// Each request has an [`Arc<Peer>`](Peer) among its extensions. The service
-/// is called without being asked whether it is ready; wrap a tower service in
-/// `hyper_util::service::TowerToHyperService`.
+/// is called without being asked whether it is ready. (A tower service that
+/// must be asked goes into `hyper_util::service::TowerToHyperService`, which
+/// makes each stream's task larger by a request.)
 ///
 /// Dropping the future closes every connection at once.
 ///
