@@ -9,13 +9,17 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::metrics::NetMetrics;
 
 /// Pause after a failure that the next attempt would meet again, as having no
 /// descriptors left; doubles up to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// Failures are logged once in so long.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// Accepted connections that are begun before the kernel's queue is looked at
 /// again. To begin one takes longer than a client takes to connect, so in a
@@ -76,17 +80,20 @@ fn accept(
     mut accepted: impl FnMut(TcpStream, SocketAddr),
 ) -> io::Result<()> {
     let (first_pause, longest_pause) = BACKOFF;
-    let mut pause = None;
+    let mut pause: Option<Duration> = None;
+    let mut logged: Option<Instant> = None;
     let mut waiting = VecDeque::new();
     loop {
         let emptied = take_all(listener, &mut waiting);
         if !waiting.is_empty() {
-            if pause.take().is_some() {
-                info!("accepting connections again");
-            }
+            pause = None;
             let batch = waiting.len().min(BATCH);
             for (socket, addr) in waiting.drain(..batch) {
                 accepted(socket, addr);
+            }
+            // A storm must not keep the port from closing.
+            if wait(stopped, None, Some(Duration::ZERO))? {
+                return Ok(());
             }
             continue;
         }
@@ -99,14 +106,17 @@ fn accept(
             continue;
         };
         metrics.accept_failed();
-        if pause.is_none() {
+        // Not by bursts: while files are short, one that is freed is taken and
+        // the next is missing.
+        if logged.is_none_or(|last| last.elapsed() > LOG_PAUSE) {
+            logged = Some(Instant::now());
             warn!(
                 %error,
                 "cannot accept connections, they wait in the kernel's queue; \
                  if files have run out, raise `ulimit -n`"
             );
         }
-        let now = pause.map_or(first_pause, |last: Duration| last * 2);
+        let now = pause.map_or(first_pause, |last| last * 2);
         let now = now.min(longest_pause);
         pause = Some(now);
         if wait(stopped, None, Some(now))? {
