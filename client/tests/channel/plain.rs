@@ -142,3 +142,21 @@ async fn a_unix_socket_is_a_target() {
     server.abort();
     std::fs::remove_file(path).unwrap();
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_abstract_socket_is_a_target() {
+    use tokio_stream::wrappers::UnixListenerStream;
+
+    let name = format!("lookaside-{}", std::process::id());
+    let listener = tokio::net::UnixListener::bind(format!("\0{name}")).unwrap();
+    let server = tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(Backend::service("abstract"))
+            .serve_with_incoming(UnixListenerStream::new(listener)),
+    );
+    let target = format!("unix-abstract:{name}");
+    let channel = Channel::builder(target).connect().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "abstract");
+    server.abort();
+}
