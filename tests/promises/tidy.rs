@@ -27,7 +27,6 @@ const CLIENT_FLOORS: &[&[&str]] = &[
     &["policy"],
     &["grpclb"],
     &["control"],
-    &["replay"],
     &["call"],
     &["channel", "builder"],
 ];
