@@ -115,17 +115,23 @@ async fn clients_start_at_different_entries_and_elsewhere_after_each_push() {
         starts.insert(first(&client.list().await));
         clients.push(client);
     }
-    assert!(starts.len() >= 6, "{starts:?}");
+    // Golden-ratio steps hit five of eight entries at least, wherever they begin.
+    assert!(starts.len() >= 5, "{starts:?}");
 
-    let mut of_one = BTreeSet::new();
+    // Weights that hardly differ make a list of the same entries, so only the
+    // start can move: by 0.75 of the eight.
+    let mut before = None;
     for round in 0..6 {
-        let other = if round % 2 == 0 { 9.0 } else { 1.0 };
+        let weight = if round % 2 == 0 { 1.01 } else { 1.0 };
         let mut changed = eight.clone();
-        changed[7].1 = other;
+        changed[7].1 = weight;
         balancer.set(GREETER, &changed);
-        of_one.insert(first(&clients[0].list().await));
+        let list = clients[0].list().await;
+        assert_eq!(list.servers.len(), 8);
+        let start = Some(first(&list));
+        assert_ne!(start, before);
+        before = start;
     }
-    assert!(of_one.len() >= 3, "{of_one:?}");
 }
 
 #[tokio::test]
