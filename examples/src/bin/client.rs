@@ -28,7 +28,7 @@ use lookaside_proto::helloworld::greeter_client::GreeterClient;
 /// Calls a Greeter and prints which backends answered.
 #[derive(Parser)]
 struct Args {
-    /// What to call: dns:///host[:port], dns://server:port/host[:port] or
+    /// What to call: dns:///host:port, dns://server:port/host:port or
     /// static:ip:port,…
     #[arg(long)]
     target: String,
