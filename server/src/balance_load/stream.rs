@@ -171,8 +171,10 @@ impl Stream {
         let service = self.metrics.service();
         match &group.listing {
             Listing::Servers(lists) => {
-                let variant = lists.variant(self.subscription.ordinal());
-                let rotation = self.rotation(group.version, variant.len());
+                let ordinal = self.subscription.ordinal();
+                let variant = lists.variant(ordinal);
+                let phase = self.seat.shared.phase;
+                let rotation = rotation(phase, ordinal, group.version, variant.len());
                 let frame = if first {
                     variant.first_frame(rotation, Nonce::from_bits(fastrand::u64(..)))
                 } else {
@@ -187,19 +189,16 @@ impl Stream {
             }
         }
     }
+}
 
-    /// Where this stream's list starts, of `len` entries: for the clients of
-    /// one version evenly spread, and elsewhere for each version.
-    fn rotation(&self, version: u64, len: usize) -> u64 {
-        let phase = self
-            .seat
-            .shared
-            .phase
-            .wrapping_add(self.subscription.ordinal().wrapping_mul(ORDINAL_STEP))
-            .wrapping_add(version.wrapping_mul(VERSION_STEP));
-        // The phase as a fraction of the list.
-        ((u128::from(phase) * len as u128) >> 64) as u64
-    }
+/// Where a stream's list starts, of `len` entries: the streams of a service,
+/// by their ordinals, evenly spread, and all elsewhere in the next version.
+fn rotation(phase: u64, ordinal: u64, version: u64, len: usize) -> u64 {
+    let phase = phase
+        .wrapping_add(ordinal.wrapping_mul(ORDINAL_STEP))
+        .wrapping_add(version.wrapping_mul(VERSION_STEP));
+    // The phase is a fraction of the list.
+    ((u128::from(phase) * len as u128) >> 64) as u64
 }
 
 fn trailers(status: &Status) -> Frame<Data> {
@@ -207,4 +206,39 @@ fn trailers(status: &Status) -> Frame<Data> {
     // Fails only for messages that are no header values, and those are escaped.
     let _ = status.add_header(&mut trailers);
     Frame::trailers(trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn streams_start_evenly_over_their_list(
+            phase: u64,
+            version in 0u64..1_000_000,
+            streams in 1u64..2000,
+            len in 1usize..50,
+        ) {
+            let mut starts = vec![0u64; len];
+            for ordinal in 0..streams {
+                starts[rotation(phase, ordinal, version, len) as usize] += 1;
+            }
+            let even = streams as f64 / len as f64;
+            let most = starts.iter().max().map_or(0.0, |most| *most as f64);
+            // The golden ratio's discrepancy, which no sequence beats by much.
+            let off = 2.0 + (streams as f64).log2() / 2.0;
+            prop_assert!(most <= even + off, "{most} of {streams} at one of {len}");
+        }
+
+        #[test]
+        fn a_stream_starts_elsewhere_in_each_version(phase: u64, ordinal in 0u64..1_000_000) {
+            let starts: Vec<u64> = (1..=8).map(|v| rotation(phase, ordinal, v, 1000)).collect();
+            for (index, start) in starts.iter().enumerate() {
+                prop_assert!(!starts[..index].contains(start));
+            }
+        }
+    }
 }

@@ -48,6 +48,32 @@ async fn a_client_that_leaves_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_no_list_for_a_minute_loses_its_connection() {
+    let hour = Duration::from_secs(3600);
+    let mut setting = Setting::default();
+    setting.limits.keepalive_interval = hour;
+    let balancer = Balancer::with(setting);
+    balancer.configure(&[(GREETER, &[])]);
+    balancer.set(GREETER, &[(1, 200.0), (2, 1.0)]);
+    let mut raw = Raw::with_window(&balancer, 300).await;
+    let mut stuck = raw.follow(GREETER).await;
+    let mut other = balancer.follow(GREETER).await;
+    other.list().await;
+    balancer.set(GREETER, &[(3, 1.0)]);
+    assert_eq!(counts(&other.list().await), [(3, 1)]);
+    // From here on the clock runs as fast as nothing happens.
+    tokio::time::pause();
+    let lost = tokio::time::timeout(hour, raw.connection).await;
+    let _ = lost.expect("before the keepalive looks").unwrap();
+    balancer.until(|b| b.metric("connections") == 1).await;
+    let closed = "connections_closed_total{reason=\"cancelled\"}";
+    assert_eq!(balancer.metric(closed), 1);
+    balancer.set(GREETER, &[(4, 1.0)]);
+    assert_eq!(counts(&other.list().await), [(4, 1)]);
+    stuck.request.send_reset(h2::Reason::CANCEL);
+}
+
+#[tokio::test]
 async fn a_shutdown_ends_streams_and_then_the_port() {
     let balancer = Balancer::serving(&[(1, 1.0)]);
     let mut client = balancer.follow(GREETER).await;
