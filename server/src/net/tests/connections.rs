@@ -94,7 +94,8 @@ async fn connections_over_the_limit_are_closed_until_one_ends() {
     let mut first = Client::over(port.connect().await).await;
     first.get("/").await.unwrap();
     closed(port.connect().await).await;
-    assert_eq!(port.metric("connections_refused_total{reason=\"peer\"}"), 1);
+    let refused = "connections_refused_total{reason=\"peer\"}";
+    port.until(|p| p.metric(refused) == 1).await;
     first.get("/").await.unwrap();
     drop(first.h2);
     timeout(SOON, first.connection)
