@@ -10,18 +10,18 @@ use crate::net::TlsError;
 pub enum AppError {
     /// The configuration cannot be read, or is invalid.
     #[error("the configuration cannot be used\n{0}")]
-    Config(#[from] ConfigErrors),
+    Config(ConfigErrors),
     /// A port cannot be bound.
-    #[error("{key}: {source}")]
+    #[error("{key}: {error}")]
     Bind {
         /// The key that names the address.
         key: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The certificate or key cannot be used.
     #[error("[balancer.tls]: {0}")]
-    Tls(#[from] TlsError),
+    Tls(TlsError),
     /// A part that should run as long as the process ended.
     #[error("{part} ended: {reason}")]
     Ended {
@@ -30,6 +30,20 @@ pub enum AppError {
         /// Why.
         reason: String,
     },
+}
+
+// Not `#[from]`: the texts above already hold the cause, and it would be
+// printed twice.
+impl From<ConfigErrors> for AppError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors)
+    }
+}
+
+impl From<TlsError> for AppError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
 }
 
 impl AppError {

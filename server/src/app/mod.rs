@@ -71,7 +71,7 @@ impl App {
     pub async fn bind(config: &Path, options: AppOptions) -> Result<Self, AppError> {
         let config_file = ConfigFile::load(config)?.allow_empty(options.allow_empty);
         let config = config_file.config();
-        let bind = |key: &'static str| move |source| AppError::Bind { key, source };
+        let bind = |key: &'static str| move |error| AppError::Bind { key, error };
         let tls = config.balancer.tls.clone();
         let tls = tls.map(|tls| TlsFiles::load(tls.cert, tls.key, tls.client_ca));
         let tls = tls.transpose()?.map(Arc::new);

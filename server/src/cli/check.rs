@@ -32,6 +32,9 @@ fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         Ok(config) => {
             let file = args.file.display();
             let _ = writeln!(out, "{file}: ok: {}", summary(&config));
+            for warning in warnings(&config) {
+                let _ = writeln!(err, "{file}: warning: {warning}");
+            }
             0
         }
         Err(errors) => {
@@ -44,6 +47,20 @@ fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
 fn read(args: &CheckArgs) -> Result<Config, ConfigErrors> {
     let text = read_config(&args.file)?;
     parse(&text, &args.file.display().to_string())
+}
+
+/// What is valid, and still not what a running balancer would take over from a
+/// fuller file.
+fn warnings(config: &Config) -> Vec<String> {
+    if config.services.is_empty() {
+        let none = "no service; a running balancer refuses to lose all it has";
+        return vec![none.to_owned()];
+    }
+    let empty = config.services.iter().filter(|s| s.backends.is_empty());
+    let refuses = "a running balancer refuses to lose all that a service has";
+    empty
+        .map(|s| format!("service `{}` has no backend; {refuses}", s.name))
+        .collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -84,15 +101,30 @@ mod tests {
             checked(Some(&text)),
             ok("a.toml: ok: 1 service, 1 backend\n")
         );
-        let text = text + &service(2);
+        let text = text + &service(2) + &backend.replace("0.1", "0.2");
         assert_eq!(
             checked(Some(&text)),
-            ok("a.toml: ok: 2 services, 1 backend\n")
+            ok("a.toml: ok: 2 services, 2 backends\n")
         );
+    }
+
+    #[test]
+    fn what_a_running_balancer_would_refuse_is_warned_of() {
+        let (code, out, err) = checked(Some("[[service]]\nname = \"s1\"\n"));
         assert_eq!(
-            checked(Some("")),
-            ok("a.toml: ok: 0 services, 0 backends\n")
+            (code, out.as_str()),
+            (0, "a.toml: ok: 1 service, 0 backends\n")
         );
+        assert!(
+            err.starts_with("a.toml: warning: service `s1` has no backend"),
+            "{err}"
+        );
+        let (code, out, err) = checked(Some(""));
+        assert_eq!(
+            (code, out.as_str()),
+            (0, "a.toml: ok: 0 services, 0 backends\n")
+        );
+        assert!(err.starts_with("a.toml: warning: no service"), "{err}");
     }
 
     #[test]

@@ -31,7 +31,11 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     match raise_nofile() {
-        Ok(limit) => info!(before = ?limit.before, now = ?limit.now, "open files (ulimit -n)"),
+        Ok(limit) => {
+            let show = |n: Option<u64>| n.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+            let (before, now) = (show(limit.before), show(limit.now));
+            info!(%before, %now, "open files (ulimit -n)");
+        }
         Err(error) => warn!(%error, "cannot raise the number of open files (ulimit -n)"),
     }
     super::runtime()?.block_on(serve(args))

@@ -16,7 +16,7 @@ pub struct BackendAddr(SocketAddr);
 pub enum BadBackendAddr {
     /// Not of the form `ip:port`.
     #[error(
-        "`{0}` is no address; write ip:port, as 10.0.1.1:50051 or [2001:db8::1]:50051 (a host name needs a discovery source)"
+        "`{0}` is no address; write ip:port, as 10.0.1.1:50051 or [2001:db8::1]:50051 (host names are not looked up)"
     )]
     Syntax(String),
     /// The port is 0.

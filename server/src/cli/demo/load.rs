@@ -68,6 +68,13 @@ impl Load {
         self.lists_at_change.store(lists, Ordering::Relaxed);
     }
 
+    /// Forgets the calls under the changed list: there is a newer one.
+    pub(super) fn recount(&self) {
+        for calls in &self.changed {
+            calls.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// When the first call under the changed list was answered.
     pub(super) fn first_changed(&self) -> Option<Instant> {
         self.first_changed.get().copied()

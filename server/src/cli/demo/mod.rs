@@ -27,7 +27,9 @@ use self::table::{Row, Table};
 use super::Failure;
 use crate::app::{Addresses, App, AppOptions};
 use crate::config::set_weight;
+use crate::fleet::Service;
 use crate::model::{BackendAddr, ServiceName, Weight};
+use crate::plan::Member;
 
 const SERVICE: &str = "greeter.lookaside.test";
 
@@ -71,9 +73,13 @@ struct Demo {
     folder: tempfile::TempDir,
     addresses: Addresses,
     backends: Vec<SocketAddr>,
+    /// As the file has them now, 0 for drained.
     weights: Vec<f64>,
+    service: Arc<Service>,
     channel: Channel,
     load: Arc<Load>,
+    calls: JoinSet<()>,
+    stop_calls: CancellationToken,
     stop: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
 }
@@ -98,6 +104,8 @@ impl Demo {
         let app = App::bind(&config, AppOptions::default()).await?;
         let addresses = app.addresses();
         app.fleet().ready().await;
+        let service = app.fleet().get(SERVICE);
+        let service = service.context("the demo's configuration has its service")?;
         let stopped = stop.clone();
         tasks.spawn(async move { Ok(app.run(stopped).await?) });
 
@@ -108,20 +116,21 @@ impl Demo {
             .connect()
             .await?;
         let load = Load::new(backends.clone());
+        let stop_calls = CancellationToken::new();
+        let mut calls = JoinSet::new();
         for _ in 0..CONCURRENCY {
-            let calls = Arc::clone(&load).run(channel.clone(), stop.clone());
-            tasks.spawn(async move {
-                calls.await;
-                Ok(())
-            });
+            calls.spawn(Arc::clone(&load).run(channel.clone(), stop_calls.clone()));
         }
         Ok(Self {
             folder,
             addresses,
             backends,
             weights: WEIGHTS.to_vec(),
+            service,
             channel,
             load,
+            calls,
+            stop_calls,
             stop,
             tasks,
         })
@@ -161,10 +170,12 @@ impl Demo {
                     ended.context("a task of the demo failed")??;
                     bail!("a part of the demo ended by itself");
                 }
-                () = sleep_until(change_at), if renamed.is_none() => {
+                // Whoever edits the file takes it over.
+                () = sleep_until(change_at), if renamed.is_none() && !self.is_edited() => {
                     renamed = Some(self.change_weight(&mut table)?);
                 }
                 now = ticks.tick() => {
+                    self.follow_edits();
                     let answered = self.load.answered();
                     table.draw(
                         &self.rows(&before.1, &answered),
@@ -175,6 +186,7 @@ impl Demo {
                 }
             }
         }
+        self.follow_edits();
         let reload = self.load.first_changed().zip(renamed);
         let reload = reload.map(|(first, renamed)| first.duration_since(renamed));
         self.report(reload, args.json)
@@ -208,13 +220,44 @@ impl Demo {
         self.load.expect_change(self.channel.lists_followed());
         std::fs::rename(&new, &path)?;
         let renamed = Instant::now();
-        self.weights[0] = NEW_WEIGHT;
         table.note(&format!(
             "--- weight of {backend}: {} -> {NEW_WEIGHT}, in {}",
             WEIGHTS[0],
             path.display()
         ))?;
         Ok(renamed)
+    }
+
+    /// The weights that clients are sent now.
+    fn weights_in_force(&self) -> Vec<f64> {
+        let snapshot = self.service.snapshot();
+        let members = snapshot.as_ref().map(|snapshot| &snapshot.plan.members[..]);
+        let members = members.unwrap_or_default();
+        let weight = |addr: &SocketAddr| {
+            let member = members.iter().find(|m| m.addr.socket_addr() == *addr);
+            member.map_or(0.0, Member::weight)
+        };
+        self.backends.iter().map(weight).collect()
+    }
+
+    /// Whether somebody else edited the file.
+    fn is_edited(&self) -> bool {
+        let weights = self.weights_in_force();
+        weights != WEIGHTS && weights != changed_weights()
+    }
+
+    /// Shows the file's weights, and counts anew what somebody else's edit
+    /// makes wrong.
+    fn follow_edits(&mut self) {
+        let weights = self.weights_in_force();
+        if weights == self.weights {
+            return;
+        }
+        self.weights = weights;
+        if self.is_edited() {
+            self.load.expect_change(0);
+            self.load.recount();
+        }
     }
 
     fn rows(&self, before: &[u64], now: &[u64]) -> Vec<Row> {
@@ -224,10 +267,12 @@ impl Demo {
             .map(|(now, then)| now - then)
             .collect();
         let seen = shares(&calls);
+        // All drained is 0 of what clients are sent, not 0 of 0.
+        let sum = self.weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let rows = self.backends.iter().enumerate().map(|(i, addr)| Row {
             addr: *addr,
             weight: self.weights[i],
-            wanted: self.weights[i] / self.weights.iter().sum::<f64>(),
+            wanted: self.weights[i] / sum,
             seen: seen[i],
         });
         rows.collect()
@@ -236,10 +281,12 @@ impl Demo {
     fn report(&self, reload: Option<Duration>, as_json: bool) -> anyhow::Result<()> {
         let rpcs: u64 = self.load.answered().iter().sum::<u64>() + self.load.failed();
         let failed = self.load.failed();
-        // An end before the change leaves nothing but the calls before it.
-        let (calls, when) = match reload {
-            Some(_) => (self.load.changed(), "after the change"),
-            None => (self.load.answered(), "in all"),
+        // An end before any change leaves nothing but the calls before it.
+        let changed = self.load.changed();
+        let (calls, when) = if changed.iter().sum::<u64>() > 0 {
+            (changed, "after the last change")
+        } else {
+            (self.load.answered(), "in all")
         };
         let rows = self.rows(&vec![0; calls.len()], &calls);
         let mut summary = format!("\n{rpcs} RPCs, {failed} failed; shares {when}:\n");
@@ -289,9 +336,19 @@ impl Demo {
     }
 
     async fn end(mut self) {
+        // The clients first: they would complain of what ends under them.
+        self.stop_calls.cancel();
+        while self.calls.join_next().await.is_some() {}
+        drop(self.channel);
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// The weights after the demo's own change.
+fn changed_weights() -> [f64; 3] {
+    let [_, second, third] = WEIGHTS;
+    [NEW_WEIGHT, second, third]
 }
 
 fn configuration(backends: &[SocketAddr]) -> Result<String, std::fmt::Error> {

@@ -66,6 +66,8 @@ impl Table {
             // Up to where the last table began; each line then clears itself.
             write!(out, "\x1b[{}A", self.drawn)?;
         }
+        // A narrow terminal cuts lines off: a wrapped one would be two to redraw.
+        write!(out, "\x1b[?7l")?;
         writeln!(
             out,
             "\x1b[2K  {:<22} {:>6} {:>8} {:>8}",
@@ -82,7 +84,7 @@ impl Table {
                 row.seen * 100.0
             )?;
         }
-        writeln!(out, "\x1b[2K  {rps:.0} rps, {failed} failed")?;
+        writeln!(out, "\x1b[2K  {rps:.0} rps, {failed} failed\x1b[?7h")?;
         self.drawn = rows.len() + 2;
         Ok(())
     }

@@ -166,7 +166,9 @@ impl Edited {
         let drained =
             |b: &BackendConfig| b.drain == Some(true) || b.weight.is_some_and(Weight::is_drained);
         if backends.all(drained) {
-            format!("{service} has no backend left that gets calls: its clients will fall back\n")
+            format!(
+                "{service} has no backend left that gets calls: those of clients without fallback addresses fail\n"
+            )
         } else {
             String::new()
         }

@@ -90,7 +90,7 @@ fn draining_and_undraining_are_said_and_undone() {
         folder.run("drain greeter 10.0.0.1:80 10.0.0.2:80"),
         Ok("greeter 10.0.0.1:80: drained already\n\
             greeter 10.0.0.2:80: drained\n\
-            greeter has no backend left that gets calls: its clients will fall back\n"
+            greeter has no backend left that gets calls: those of clients without fallback addresses fail\n"
             .to_owned())
     );
     assert_eq!(

@@ -105,6 +105,7 @@ impl Tally {
             plural(self.entries, "entry", "entries"),
             plural(self.backends.len(), "backend", "backends")
         )?;
+        writeln!(out, "  {:<28} {:>7} {:>9}", "", "entries", "share")?;
         let drops = self
             .drops
             .iter()
@@ -113,7 +114,7 @@ impl Tally {
         for (what, count) in backends.chain(drops) {
             writeln!(
                 out,
-                "  {what:<28} {count:>5}  {:>6.2} %",
+                "  {what:<28} {count:>7} {:>7.2} %",
                 self.share(*count) * 100.0
             )?;
         }

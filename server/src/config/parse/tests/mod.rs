@@ -229,7 +229,7 @@ report_interval = 5
             "4:14: service[0].drop.x: drop share 2 is out of range; write a number above 0 and at \
              most 1 (0.05 is 5 % of all calls)",
             "5:25: service[0].backends[0].address: `h:1` is no address; write ip:port, as \
-             10.0.1.1:50051 or [2001:db8::1]:50051 (a host name needs a discovery source)",
+             10.0.1.1:50051 or [2001:db8::1]:50051 (host names are not looked up)",
             "5:34: service[0].backends[1]: `address` is missing; write address = \"10.0.1.1:50051\"",
             "5:45: service[0].backends[1].weight: this is a string, but a number belongs here, as 3",
             "5:52: service[0].backends[2]: this is a whole number, but a table belongs here, as \
