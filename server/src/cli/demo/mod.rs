@@ -208,7 +208,7 @@ impl Demo {
     }
 
     /// Edits the file as an operator would; returns when it was in place.
-    fn change_weight(&mut self, table: &mut Table) -> anyhow::Result<Instant> {
+    fn change_weight(&self, table: &mut Table) -> anyhow::Result<Instant> {
         let path = self.config();
         let text = std::fs::read_to_string(&path)?;
         let service = ServiceName::parse(SERVICE)?;
