@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::backends::SERVICE;
 use crate::child::{Child, words};
@@ -32,6 +32,9 @@ const CONNECT_AT_ONCE: usize = 400;
 
 /// Until memory is looked at: more than the allocator keeps free pages.
 const SETTLE: Duration = Duration::from_millis(2500);
+
+/// Until an empty server is looked at.
+const STARTING: Duration = Duration::from_millis(500);
 
 /// Between two pushes; more than the balancer paces them by.
 const PUSH_GAP: Duration = Duration::from_millis(300);
@@ -154,6 +157,8 @@ impl<'a> Pair<'a> {
             ),
         ];
         let clients = Child::start(&words(&clients))?;
+        // A server that listens may still be starting its threads.
+        sleep(STARTING).await;
         Ok(Self {
             args,
             empty_kb: process::memory(server.pid())?.anonymous,
@@ -229,13 +234,19 @@ impl<'a> Pair<'a> {
     async fn reconnect_all(&mut self) -> Result<()> {
         self.clients.tell("close").await?;
         self.clients.hear("closed", PATIENCE).await?;
-        let gone = timeout(PATIENCE, async {
-            while process::open_files(self.server.pid())? > self.empty_files {
-                sleep(Duration::from_millis(50)).await;
+        let since = Instant::now();
+        loop {
+            let files = process::open_files(self.server.pid())?;
+            if files <= self.empty_files {
+                break;
             }
-            Ok::<_, anyhow::Error>(())
-        });
-        gone.await.context("the server keeps connections")??;
+            let more = files - self.empty_files;
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "all clients left, but the server has {more} files more than when it was empty"
+            );
+            sleep(Duration::from_millis(50)).await;
+        }
         // Beyond TIME_WAIT's second on loopback, for the ports.
         sleep(Duration::from_millis(1200)).await;
         self.connect(self.args.streams).await
