@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
@@ -50,6 +50,7 @@ struct Storm {
 
 /// Runs both storms and reports.
 pub(crate) fn run(args: &StormArgs) -> Result<()> {
+    ensure!(args.streams > 0 && args.entries > 0, "nothing to measure");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
