@@ -134,12 +134,6 @@ impl Fleet {
         *self.configured.borrow()
     }
 
-    /// Whether every service has something to send.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.is_configured() && self.services.iter().all(|s| s.snapshot().is_some())
-    }
-
     /// Waits until every service that is there has something to send.
     pub async fn ready(&self) {
         self.until_configured().await;
