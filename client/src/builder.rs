@@ -1,5 +1,6 @@
 //! From a target to a channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -11,7 +12,7 @@ use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
 use crate::policy::{ConnectivityState, PickFirst, Policy, RoundRobin};
 use crate::resolve::{self, BalancerAt, Resolve};
-use crate::subchannel::{ConnectOptions, Pool};
+use crate::subchannel::{Connect, ConnectOptions, Pool};
 use crate::target::{Target, parse_host_port};
 
 /// How long the first list may take before the fallback addresses are used, as
@@ -125,6 +126,13 @@ impl Builder {
         self
     }
 
+    /// Opens connections by `connector`, to backends and to the balancer, instead
+    /// of by the system's sockets.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.options.connector = Arc::new(connector);
+        self
+    }
+
     /// Starts the channel and returns at once. RPCs wait until there is a
     /// connection, and fail while none can be had.
     ///
@@ -184,6 +192,7 @@ impl Builder {
                     keepalive_interval: Some(Duration::from_secs(20)),
                     keepalive_timeout: Duration::from_secs(10),
                     keepalive_while_idle: true,
+                    connector: Arc::clone(&self.options.connector),
                 },
             },
             pool: Pool::new(self.options, rng.fork()),

@@ -161,6 +161,7 @@ impl Control {
         let Resolution {
             endpoints,
             balancers,
+            ..
         } = resolution;
         let pool = &mut self.pool;
         match (balancing, balancers) {

@@ -30,6 +30,7 @@
 pub mod backoff;
 pub mod endpoint;
 mod error;
+pub mod service_config;
 mod target;
 
 pub mod resolve;

@@ -22,7 +22,15 @@ const SERVER_SIDEWAYS: &[(&str, &str)] = &[("plan", "weights"), ("plan", "server
 
 /// Floors of the client, from the ground up.
 const CLIENT_FLOORS: &[&[&str]] = &[
-    &["target", "endpoint", "backoff", "tls", "error"],
+    &[
+        "target",
+        "endpoint",
+        "backoff",
+        "tls",
+        "service_config",
+        "metrics",
+        "error",
+    ],
     &["subchannel", "resolve"],
     &["policy"],
     &["grpclb"],

@@ -118,6 +118,7 @@ impl Look {
         Ok(Resolution {
             endpoints: self.endpoints.clone(),
             balancers: Balancers::Known(ips.into_iter().map(balancer).collect()),
+            service_config: None,
         })
     }
 }

@@ -270,6 +270,7 @@ impl Looks {
                     send(Ok(Resolution {
                         endpoints: known.clone(),
                         balancers: balancers.clone(),
+                        service_config: None,
                     }))
                     .await?;
                 }
@@ -280,6 +281,7 @@ impl Looks {
                     send(Ok(Resolution {
                         endpoints: endpoints.clone(),
                         balancers: Balancers::Unknown,
+                        service_config: None,
                     }))
                     .await?;
                 }
@@ -301,6 +303,7 @@ impl Looks {
         send(Ok(Resolution {
             endpoints: known.clone(),
             balancers,
+            service_config: None,
         }))
         .await?;
         Ok(complete)

@@ -23,6 +23,7 @@ pub use self::dns::{Dns, DnsResolver, SrvTarget};
 pub use self::fixed::FixedResolver;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ResolveError};
+use crate::service_config::ServiceConfig;
 use crate::target::Target;
 
 /// Turns the name of a service into addresses, now and whenever they change.
@@ -44,6 +45,9 @@ pub struct Resolution {
     pub endpoints: Vec<Endpoint>,
     /// Its balancers.
     pub balancers: Balancers,
+    /// How its owner wants RPCs to be balanced, if the resolver knows: it comes
+    /// before what the application chose.
+    pub service_config: Option<ServiceConfig>,
 }
 
 /// What is known of a service's balancers.
@@ -89,11 +93,19 @@ impl From<Vec<Endpoint>> for Resolution {
         Self {
             endpoints,
             balancers: Balancers::Absent,
+            service_config: None,
         }
     }
 }
 
 impl Resolution {
+    /// The same with this service config.
+    #[must_use]
+    pub fn with_service_config(mut self, config: ServiceConfig) -> Self {
+        self.service_config = Some(config);
+        self
+    }
+
     /// The same with these balancers, in the order to try them.
     #[must_use]
     pub fn with_balancers(mut self, balancers: Vec<BalancerAddress>) -> Self {
@@ -109,11 +121,8 @@ impl Resolution {
 pub fn for_target(target: &Target) -> Result<Box<dyn Resolve>, Error> {
     match target {
         Target::Static(addresses) => {
-            let endpoints = addresses.iter().cloned().map(Endpoint::new).collect();
-            Ok(Box::new(FixedResolver::new(Resolution {
-                endpoints,
-                balancers: Balancers::Absent,
-            })))
+            let endpoints: Vec<_> = addresses.iter().cloned().map(Endpoint::new).collect();
+            Ok(Box::new(FixedResolver::new(endpoints.into())))
         }
         Target::Dns {
             server, host, port, ..

@@ -3,15 +3,16 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::transport::{Connect, System, Transport};
 use super::{Connection, RequestBody};
 use crate::endpoint::Address;
 
@@ -28,6 +29,8 @@ pub struct ConnectOptions {
     pub keepalive_timeout: Duration,
     /// Whether to ping while no RPC is under way.
     pub keepalive_while_idle: bool,
+    /// Opens what HTTP/2 runs on.
+    pub connector: Arc<dyn Connect>,
 }
 
 impl Default for ConnectOptions {
@@ -37,6 +40,7 @@ impl Default for ConnectOptions {
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
+            connector: Arc::new(System),
         }
     }
 }
@@ -55,7 +59,8 @@ pub(crate) async fn connect(
     tasks: &TaskTracker,
 ) -> Result<(Connection, Driver), String> {
     let attempt = async {
-        let socket = open(address).await.map_err(|error| error.to_string())?;
+        let opened = options.connector.connect(address).await;
+        let socket = opened.map_err(|error| error.to_string())?;
         handshake(socket, options, tasks).await
     };
     match tokio::time::timeout(options.timeout, attempt).await {
@@ -68,7 +73,7 @@ pub(crate) async fn connect(
 }
 
 async fn handshake(
-    socket: Box<dyn Socket>,
+    socket: Box<dyn Transport>,
     options: &ConnectOptions,
     tasks: &TaskTracker,
 ) -> Result<(Connection, Driver), String> {
@@ -114,35 +119,6 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn open(address: &Address) -> io::Result<Box<dyn Socket>> {
-    match address {
-        Address::Tcp(addr) => {
-            let stream = TcpStream::connect(addr).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
-        }
-        #[cfg(unix)]
-        Address::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
-        #[cfg(target_os = "linux")]
-        Address::UnixAbstract(name) => {
-            // Tokio takes a name that begins with NUL for an abstract one.
-            let path = format!("\0{name}");
-            Ok(Box::new(tokio::net::UnixStream::connect(path).await?))
-        }
-        #[allow(
-            unreachable_patterns,
-            reason = "reachable where there are no such sockets"
-        )]
-        _ => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this system has no such sockets",
-        )),
-    }
-}
-
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
-
 /// Spawns hyper's tasks where they are counted.
 #[derive(Clone)]
 struct TrackedExecutor(TaskTracker);
@@ -159,7 +135,7 @@ where
 /// Says when the first frame has begun to arrive, if it is SETTINGS, as it must
 /// be. hyper would tell only that a connection ended.
 struct SettingsWatch {
-    socket: Box<dyn Socket>,
+    socket: Box<dyn Transport>,
     header: [u8; 4],
     read: usize,
     seen: Option<oneshot::Sender<()>>,

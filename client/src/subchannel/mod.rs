@@ -19,6 +19,7 @@ mod connect;
 mod connection;
 mod pool;
 mod request;
+mod transport;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use self::connection::{Connection, NotSent};
 pub use self::pool::Pool;
 pub(crate) use self::request::Kept;
 pub use self::request::RequestBody;
+pub use self::transport::{Connect, System, Transport};
 use crate::endpoint::Address;
 
 /// A hold on the subchannel to an address. The subchannel lives as long as
