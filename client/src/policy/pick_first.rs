@@ -1,6 +1,8 @@
 //! `pick_first`, gRPC's default: the first address that answers gets every RPC,
 //! until its connection ends.
 
+use http::HeaderValue;
+
 use super::{Output, Pick, Picked, Picker, Policy};
 use crate::endpoint::Endpoint;
 use crate::subchannel::{Connection, Pool, Subchannel, SubchannelState};
@@ -9,6 +11,8 @@ use crate::subchannel::{Connection, Pool, Subchannel, SubchannelState};
 #[derive(Debug)]
 pub struct PickFirst {
     subchannels: Vec<Subchannel>,
+    /// What RPCs to each subchannel carry as `lb-token`: its first entry's.
+    tokens: Vec<Option<HeaderValue>>,
     /// The connection in use, and to whom.
     chosen: Option<(Subchannel, Connection)>,
     output: Output,
@@ -20,6 +24,7 @@ impl PickFirst {
     pub fn new() -> Self {
         Self {
             subchannels: vec![],
+            tokens: vec![],
             chosen: None,
             output: Output::connecting(),
         }
@@ -34,11 +39,14 @@ impl PickFirst {
             self.chosen = None;
         }
         let mut last_error = None;
-        for subchannel in &self.subchannels {
+        for (subchannel, token) in self.subchannels.iter().zip(&self.tokens) {
             pool.connect(subchannel);
             match pool.state(subchannel) {
                 SubchannelState::Ready(connection) => {
-                    self.output = Output::ready(Chosen(connection.clone()));
+                    self.output = Output::ready(Chosen {
+                        connection: connection.clone(),
+                        lb_token: token.clone(),
+                    });
                     self.chosen = Some((subchannel.clone(), connection));
                     return true;
                 }
@@ -67,19 +75,29 @@ impl Default for PickFirst {
 impl Policy for PickFirst {
     fn update(&mut self, endpoints: Vec<Endpoint>, pool: &mut Pool) {
         let mut subchannels: Vec<Subchannel> = vec![];
+        let mut tokens = vec![];
         for endpoint in endpoints {
             let subchannel = pool.acquire(&endpoint.address);
             if !subchannels.contains(&subchannel) {
                 subchannels.push(subchannel);
+                tokens.push(endpoint.lb_token);
             }
         }
-        // An address that is still listed keeps its connection.
-        if let Some((subchannel, _)) = &self.chosen
-            && !subchannels.contains(subchannel)
-        {
-            self.chosen = None;
+        // An address that is still listed keeps its connection, with the token
+        // that it has now.
+        if let Some((subchannel, connection)) = &self.chosen {
+            match subchannels.iter().position(|s| s == subchannel) {
+                Some(place) => {
+                    self.output = Output::ready(Chosen {
+                        connection: connection.clone(),
+                        lb_token: tokens[place].clone(),
+                    });
+                }
+                None => self.chosen = None,
+            }
         }
         self.subchannels = subchannels;
+        self.tokens = tokens;
         self.evaluate(pool);
     }
 
@@ -93,10 +111,16 @@ impl Policy for PickFirst {
 }
 
 #[derive(Debug)]
-struct Chosen(Connection);
+struct Chosen {
+    connection: Connection,
+    lb_token: Option<HeaderValue>,
+}
 
 impl Picker for Chosen {
     fn pick(&self) -> Pick<'_> {
-        Pick::Complete(Picked::from(&self.0))
+        Pick::Complete(Picked {
+            lb_token: self.lb_token.as_ref(),
+            ..Picked::from(&self.connection)
+        })
     }
 }
