@@ -16,7 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::control::{Progress, Published};
-use crate::policy::{CallEnd, CallTracker, Pick};
+use crate::policy::{CallEnd, CallTracker, Pick, PickArgs};
 use crate::subchannel::{Connection, Kept, NotSent, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
@@ -63,7 +63,7 @@ async fn send(
     let mut refused = false;
     let (mut request, mut kept) = Kept::new(request).await?;
     loop {
-        let chosen = match choose(published, wait_for_ready) {
+        let chosen = match choose(published, &request, wait_for_ready) {
             Ok(chosen) => chosen,
             Err(status) => {
                 // A caller that tries again and again must not keep the control
@@ -145,8 +145,13 @@ struct Chosen {
 }
 
 /// One pick; `None` means to wait for the next picker.
-fn choose(published: &Published, wait_for_ready: bool) -> Result<Option<Chosen>, Status> {
-    match published.output().picker.pick() {
+fn choose<B>(
+    published: &Published,
+    request: &Request<B>,
+    wait_for_ready: bool,
+) -> Result<Option<Chosen>, Status> {
+    let args = PickArgs::new(request.uri(), request.headers());
+    match published.output().picker.pick(&args) {
         Pick::Complete(picked) => Ok(Some(Chosen {
             connection: picked.connection.clone(),
             lb_token: picked.lb_token.cloned(),

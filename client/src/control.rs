@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::ResolveError;
 use crate::grpclb::{Event, Grpclb, GrpclbConfig};
@@ -108,6 +109,7 @@ impl Control {
                     balancing = self.resolved(balancing, resolution);
                 }
                 () = self.pool.changed() => balancing.refresh(&mut self.pool),
+                () = at(balancing.next_due()) => balancing.refresh(&mut self.pool),
                 event = balancing.event() => {
                     if event.is_loss() {
                         reresolve.request();
@@ -233,6 +235,18 @@ impl Balancing {
         self.forget_before();
     }
 
+    /// When to refresh, if nothing happens until then.
+    fn next_due(&self) -> Option<Instant> {
+        match self {
+            Self::Nothing | Self::Failed(_) => None,
+            Self::Plain(policy) => policy.next_due(),
+            Self::Grpclb(grpclb, before) => {
+                let before = before.as_ref().and_then(|policy| policy.next_due());
+                before.into_iter().chain(grpclb.next_due()).min()
+            }
+        }
+    }
+
     async fn event(&mut self) -> Event {
         match self {
             Self::Grpclb(grpclb, _) => grpclb.event().await,
@@ -296,6 +310,14 @@ impl Drop for Ending {
             ..Output::failure("the channel has been shut down")
         };
         self.0.publish(output, true);
+    }
+}
+
+/// Waits until `due`; for ever, if nothing is.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -238,6 +238,12 @@ impl Grpclb {
         self.output.clone()
     }
 
+    /// When to refresh, if no subchannel changes until then.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let children = self.serving.iter().chain(&self.pending);
+        children.filter_map(|child| child.policy.next_due()).min()
+    }
+
     /// How many of the balancer's lists RPCs have met so far.
     pub(crate) fn lists_followed(&self) -> u64 {
         self.lists

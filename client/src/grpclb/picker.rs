@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::list::List;
 use super::stats::StreamStats;
-use crate::policy::{CallTracker, Pick, Picked, Picker};
+use crate::policy::{CallTracker, Pick, PickArgs, Picked, Picker};
 
 /// The drops of one list. Its position outlives pickers: a backend that comes or
 /// goes does not restart the round.
@@ -73,14 +73,14 @@ impl GrpclbPicker {
 }
 
 impl Picker for GrpclbPicker {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, args: &PickArgs<'_>) -> Pick<'_> {
         if let Some(drops) = &self.drops
             && let Some(token) = drops.next()
         {
             self.stats.dropped(&self.drop_counters[token]);
             return Pick::Drop(&drops.status);
         }
-        match self.backends.pick() {
+        match self.backends.pick(args) {
             Pick::Complete(picked) => Pick::Complete(Picked {
                 tracker: Some(&self.tracker),
                 ..picked

@@ -11,7 +11,8 @@ mod round_robin;
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, Uri};
+use tokio::time::Instant;
 use tonic::Status;
 
 pub use self::pick_first::PickFirst;
@@ -44,6 +45,12 @@ pub trait Policy: Send + fmt::Debug {
     /// Some subchannel changed its state. Says whether [`Policy::output`] did.
     fn refresh(&mut self, pool: &mut Pool) -> bool;
 
+    /// When to call [`Policy::refresh`] next, even if no subchannel changes until
+    /// then: a policy's timer. Asked after every other call.
+    fn next_due(&self) -> Option<Instant> {
+        None
+    }
+
     /// What RPCs meet now.
     fn output(&self) -> Output;
 }
@@ -60,13 +67,40 @@ pub struct Output {
 /// Chooses a connection for each RPC. Called on the RPC's own thread: it must not
 /// block, and should not lock.
 pub trait Picker: Send + Sync + fmt::Debug {
-    /// Where the next RPC goes.
-    fn pick(&self) -> Pick<'_>;
+    /// Where this RPC goes.
+    fn pick(&self, args: &PickArgs<'_>) -> Pick<'_>;
 
     /// Why RPCs fail, if this picker fails all that do not wait for ready. For logs
     /// and error texts.
     fn failure(&self) -> Option<&str> {
         None
+    }
+}
+
+/// The RPC that a connection is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct PickArgs<'a> {
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
+impl<'a> PickArgs<'a> {
+    /// An RPC whose request has this URI and these headers.
+    #[must_use]
+    pub fn new(uri: &'a Uri, headers: &'a HeaderMap) -> Self {
+        Self { uri, headers }
+    }
+
+    /// The method, as `/package.Service/Method`.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.uri.path()
+    }
+
+    /// The request's headers: the application's metadata, and what gRPC adds.
+    #[must_use]
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
     }
 }
 
@@ -126,7 +160,7 @@ pub struct CallEnd {
 pub struct QueuePicker;
 
 impl Picker for QueuePicker {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
         Pick::Queue
     }
 }
@@ -144,7 +178,7 @@ impl FailPicker {
 }
 
 impl Picker for FailPicker {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
         Pick::Fail(&self.0)
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderValue;
 
-use super::{Output, Pick, Picked, Picker, Policy};
+use super::{Output, Pick, PickArgs, Picked, Picker, Policy};
 use crate::endpoint::Endpoint;
 use crate::subchannel::{Connection, Pool, Subchannel, SubchannelState};
 
@@ -172,7 +172,7 @@ struct ReadyTurn {
 }
 
 impl Picker for RoundRobinPicker {
-    fn pick(&self) -> Pick<'_> {
+    fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.ready.len();
         let turn = &self.ready[turn];
         Pick::Complete(Picked {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
@@ -122,6 +122,23 @@ impl Pool {
         }));
     }
 
+    /// Lets go of a subchannel and, unless somebody else holds it, ends at once
+    /// what it does. It keeps its backoff for a while, as any other that is let
+    /// go.
+    pub fn discard(&mut self, subchannel: Subchannel) {
+        let Some(slot) = self.slots.get_mut(subchannel.address()) else {
+            return;
+        };
+        drop(subchannel);
+        if Arc::strong_count(&slot.subchannel.0) > 1 {
+            return;
+        }
+        if let Some(job) = slot.job.take() {
+            job.abort();
+            slot.state = SubchannelState::Idle;
+        }
+    }
+
     /// What the subchannel is doing.
     #[must_use]
     pub fn state(&self, subchannel: &Subchannel) -> SubchannelState {
@@ -151,11 +168,11 @@ impl Pool {
             };
             let mut changed = false;
             tokio::select! {
-                Some(job) = self.jobs.join_next() => {
+                Some(job) = self.jobs.join_next_with_id() => {
                     changed |= self.finished(job);
                     // All that is there at once: a policy looks at everything
                     // after each change.
-                    while let Some(job) = self.jobs.try_join_next() {
+                    while let Some(job) = self.jobs.try_join_next_with_id() {
                         changed |= self.finished(job);
                     }
                 }
@@ -167,14 +184,18 @@ impl Pool {
         }
     }
 
-    fn finished(&mut self, job: Result<(Address, Outcome), tokio::task::JoinError>) -> bool {
+    fn finished(&mut self, job: Result<(Id, (Address, Outcome)), JoinError>) -> bool {
         // The job of a subchannel that was let go was cancelled.
-        let Ok((address, outcome)) = job else {
+        let Ok((id, (address, outcome))) = job else {
             return false;
         };
         let Some(slot) = self.slots.get_mut(&address) else {
             return false;
         };
+        // Or it had ended before it could be.
+        if slot.job.as_ref().is_none_or(|job| job.id() != id) {
+            return false;
+        }
         match outcome {
             Outcome::Opened(Ok((connection, driver))) => {
                 tracing::debug!(%address, "connected");
