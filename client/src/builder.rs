@@ -7,17 +7,22 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 use crate::channel::Channel;
-use crate::control::{Control, MakePolicy};
+use crate::control::{Control, MakePolicy, Published, Recipe};
+use crate::endpoint::ConnectivityState;
 use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
-use crate::policy::{ConnectivityState, PickFirst, Policy, RoundRobin};
+use crate::metrics::Metrics;
+use crate::policy::{PickFirst, Policy, RoundRobin};
 use crate::resolve::{self, BalancerAt, Resolve};
+use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
 use crate::target::{Target, parse_host_port};
 
 /// How long the first list may take before the fallback addresses are used, as
 /// in gRPC.
 const FALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a channel may be unused before it is idle, as in gRPC.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long [`Builder::connect`] waits for DNS to say whether there is a
 /// balancer, once RPCs could be sent without one.
 const SRV_PATIENCE: Duration = Duration::from_millis(500);
@@ -35,6 +40,8 @@ pub struct Builder {
     user_agent: Option<String>,
     fallback_timeout: Duration,
     report: bool,
+    idle_timeout: Option<Duration>,
+    service_config: Option<ServiceConfig>,
     options: ConnectOptions,
 }
 
@@ -49,6 +56,8 @@ impl Builder {
             user_agent: None,
             fallback_timeout: FALLBACK_TIMEOUT,
             report: true,
+            idle_timeout: Some(IDLE_TIMEOUT),
+            service_config: None,
             options: ConnectOptions::default(),
         }
     }
@@ -108,6 +117,23 @@ impl Builder {
     /// by default.
     pub fn report_stats(mut self, report: bool) -> Self {
         self.report = report;
+        self
+    }
+
+    /// What to do where the resolver has no service config of its own. Its policy
+    /// comes before [`Builder::policy`] and its like. A balancer that DNS names is
+    /// followed unless the config names another policy than `grpclb`.
+    pub fn service_config(mut self, config: ServiceConfig) -> Self {
+        self.service_config = Some(config);
+        self
+    }
+
+    /// How long a channel may be without an RPC before it closes its connections
+    /// and the balancer's stream: it is idle then, and the next RPC wakes it. At
+    /// most twice that time passes. 30 minutes by default, as in gRPC; `None` is
+    /// never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
         self
     }
 
@@ -176,29 +202,41 @@ impl Builder {
             });
         };
         let mut rng = fastrand::Rng::new();
-        let control = Control {
-            target: self.target,
-            resolver,
-            make_policy: self.make_policy,
-            grpclb: GrpclbConfig {
-                name,
-                user_agent: agent.clone(),
-                fallback_timeout: self.fallback_timeout,
-                report: self.report,
-                connect: ConnectOptions {
-                    timeout: self.options.timeout,
-                    // A stream is silent for hours; only pings tell whether the
-                    // balancer is still there.
-                    keepalive_interval: Some(Duration::from_secs(20)),
-                    keepalive_timeout: Duration::from_secs(10),
-                    keepalive_while_idle: true,
-                    connector: Arc::clone(&self.options.connector),
-                },
-            },
-            pool: Pool::new(self.options, rng.fork()),
-            rng,
+        let metrics = Arc::<Metrics>::default();
+        // A stream is silent for hours; only pings tell whether the balancer is
+        // still there.
+        let balancer = ConnectOptions {
+            timeout: self.options.timeout,
+            keepalive_interval: Some(Duration::from_secs(20)),
+            keepalive_timeout: Duration::from_secs(10),
+            keepalive_while_idle: true,
+            connector: Arc::clone(&self.options.connector),
         };
-        Ok(Channel::start(control, authority, agent))
+        let control = Control {
+            resolver,
+            pool: Pool::new(self.options, rng.fork(), Arc::clone(&metrics)),
+            recipe: Recipe {
+                target: self.target,
+                make_policy: self.make_policy,
+                grpclb: GrpclbConfig {
+                    name,
+                    user_agent: agent.clone(),
+                    fallback_timeout: self.fallback_timeout,
+                    report: self.report,
+                    connect: balancer,
+                    metrics: Arc::clone(&metrics),
+                },
+                service_config: self.service_config,
+                rng,
+            },
+            idle_timeout: self.idle_timeout,
+        };
+        Ok(Channel::start(
+            control,
+            Published::new(metrics),
+            authority,
+            agent,
+        ))
     }
 
     /// Starts the channel and waits until RPCs can be sent.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(crate) async fn call(
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let deadline = timeout_of(request.headers()).map(|timeout| Instant::now() + timeout);
-    let (response, tracked) = match deadline {
+    let (response, attempt) = match deadline {
         None => send(&published, request).await?,
         Some(deadline) => tokio::time::timeout_at(deadline, send(&published, request))
             .await
@@ -48,15 +49,15 @@ pub(crate) async fn call(
         Body::new(CallBody {
             incoming,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
-            _tracked: tracked,
+            _attempt: attempt,
         })
     }))
 }
 
 async fn send(
-    published: &Published,
+    published: &Arc<Published>,
     request: Request<Body>,
-) -> Result<(Response<Incoming>, Option<Tracked>), Status> {
+) -> Result<(Response<Incoming>, Attempt), Status> {
     let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
     let mut outputs = Outputs::new(published);
     let mut given_back = false;
@@ -75,7 +76,7 @@ async fn send(
         let Some(Chosen {
             connection,
             lb_token,
-            mut tracked,
+            mut attempt,
         }) = chosen
         else {
             outputs.next().await;
@@ -91,17 +92,14 @@ async fn send(
             error,
         } = match connection.send(request).await {
             Ok(response) => {
-                if let Some(tracked) = &mut tracked {
-                    tracked.end.received = true;
-                }
-                return Ok((response, tracked));
+                attempt.end.received = true;
+                return Ok((response, attempt));
             }
             Err(not_sent) => not_sent,
         };
         if let Some(unsent) = unsent {
-            if let Some(tracked) = &mut tracked {
-                tracked.end.sent = false;
-            }
+            attempt.end.sent = false;
+            published.metrics().retries.fetch_add(1, Relaxed);
             request = *unsent;
             // The picker will change, as the connection is gone. Until then its
             // other connections may do; but only once, or this loop would spin
@@ -115,7 +113,10 @@ async fn send(
             // an RPC going round.
             refused = true;
             match kept.again().await {
-                Some(again) => (request, kept) = again,
+                Some(again) => {
+                    published.metrics().retries.fetch_add(1, Relaxed);
+                    (request, kept) = again;
+                }
                 None => return Err(status_of(error)),
             }
         } else {
@@ -141,12 +142,12 @@ fn was_refused(error: &hyper::Error) -> bool {
 struct Chosen {
     connection: Connection,
     lb_token: Option<HeaderValue>,
-    tracked: Option<Tracked>,
+    attempt: Attempt,
 }
 
 /// One pick; `None` means to wait for the next picker.
 fn choose<B>(
-    published: &Published,
+    published: &Arc<Published>,
     request: &Request<B>,
     wait_for_ready: bool,
 ) -> Result<Option<Chosen>, Status> {
@@ -155,11 +156,18 @@ fn choose<B>(
         Pick::Complete(picked) => Ok(Some(Chosen {
             connection: picked.connection.clone(),
             lb_token: picked.lb_token.cloned(),
-            tracked: picked.tracker.map(Tracked::new),
+            attempt: Attempt::new(published, picked.tracker),
         })),
         Pick::Queue => Ok(None),
         Pick::Fail(_) if wait_for_ready => Ok(None),
-        Pick::Fail(status) | Pick::Drop(status) => Err(status.clone()),
+        Pick::Fail(status) => {
+            published.metrics().failed_picks.add_one();
+            Err(status.clone())
+        }
+        Pick::Drop(status) => {
+            published.metrics().drops.add_one();
+            Err(status.clone())
+        }
     }
 }
 
@@ -191,18 +199,23 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// Tells a tracker of an RPC's end, however it comes about.
+/// One sending of an RPC. Its end is counted, however it comes about.
 #[derive(Debug)]
-struct Tracked {
-    tracker: Arc<dyn CallTracker>,
+struct Attempt {
+    published: Arc<Published>,
+    tracker: Option<Arc<dyn CallTracker>>,
     end: CallEnd,
 }
 
-impl Tracked {
-    fn new(tracker: &Arc<dyn CallTracker>) -> Self {
-        tracker.started();
+impl Attempt {
+    fn new(published: &Arc<Published>, tracker: Option<&Arc<dyn CallTracker>>) -> Self {
+        published.metrics().picks.add_one();
+        if let Some(tracker) = tracker {
+            tracker.started();
+        }
         Self {
-            tracker: Arc::clone(tracker),
+            published: Arc::clone(published),
+            tracker: tracker.cloned(),
             end: CallEnd {
                 sent: true,
                 received: false,
@@ -211,17 +224,20 @@ impl Tracked {
     }
 }
 
-impl Drop for Tracked {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        self.tracker.finished(self.end);
+        if let Some(tracker) = &self.tracker {
+            tracker.finished(self.end);
+        }
+        self.published.metrics().finished.add_one();
     }
 }
 
-/// A response's body: ends the RPC for its tracker, and at its deadline.
+/// A response's body: ends the attempt, and the RPC at its deadline.
 struct CallBody {
     incoming: Incoming,
     deadline: Option<Pin<Box<Sleep>>>,
-    _tracked: Option<Tracked>,
+    _attempt: Attempt,
 }
 
 impl http_body::Body for CallBody {

@@ -11,11 +11,15 @@ use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
+use tracing::Instrument as _;
 
 use crate::builder::Builder;
 use crate::call::call;
 use crate::control::{Control, Published};
-use crate::policy::ConnectivityState;
+use crate::endpoint::ConnectivityState;
+use crate::error::Error;
+use crate::metrics::ChannelMetrics;
+use crate::state_watch::StateWatch;
 
 /// A virtual connection to a service, over which its RPCs are balanced. Any tonic
 /// stub takes one:
@@ -57,10 +61,16 @@ impl Channel {
         Builder::new(target.into())
     }
 
-    pub(crate) fn start(control: Control, authority: Authority, user_agent: HeaderValue) -> Self {
-        let published = Published::new();
+    pub(crate) fn start(
+        control: Control,
+        published: Arc<Published>,
+        authority: Authority,
+        user_agent: HeaderValue,
+    ) -> Self {
+        // Whoever makes a channel is not whoever uses it: no parent.
+        let span = tracing::info_span!(parent: None, "channel", target = control.recipe.target);
         let mut tasks = JoinSet::new();
-        tasks.spawn(control.run(Arc::clone(&published)));
+        tasks.spawn(control.run(Arc::clone(&published)).instrument(span));
         Self {
             inner: Arc::new(Inner {
                 published,
@@ -75,6 +85,38 @@ impl Channel {
     #[must_use]
     pub fn state(&self) -> ConnectivityState {
         self.inner.published.output().state
+    }
+
+    /// Follows the channel's state. The watch does not keep the channel alive.
+    #[must_use]
+    pub fn watch_state(&self) -> StateWatch {
+        StateWatch::new(self.inner.published.subscribe())
+    }
+
+    /// Waits until RPCs are sent. Wakes an idle channel. A service that never comes
+    /// is waited for for ever: bound it with [`tokio::time::timeout`].
+    ///
+    /// # Errors
+    /// [`Error::Connect`] once the channel has been shut down, which happens only if
+    /// its runtime ends.
+    pub async fn wait_ready(&self) -> Result<(), Error> {
+        let mut states = self.watch_state();
+        let mut now = Some(states.state());
+        while let Some(state) = now {
+            match state {
+                ConnectivityState::Ready => return Ok(()),
+                ConnectivityState::Idle => self.inner.published.wake(),
+                _ => {}
+            }
+            now = states.changed().await;
+        }
+        Err(Error::Connect("the channel has been shut down".to_owned()))
+    }
+
+    /// What the channel has counted so far.
+    #[must_use]
+    pub fn metrics(&self) -> ChannelMetrics {
+        self.inner.published.read_metrics()
     }
 
     /// How many of its balancer's lists the channel has followed so far. An RPC

@@ -1,4 +1,5 @@
-//! Where a backend can be reached, and what the resolver knows about it.
+//! Where a backend can be reached, what the resolver knows about it, and the
+//! states of the way there.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -72,6 +73,22 @@ impl From<SocketAddr> for Endpoint {
     fn from(addr: SocketAddr) -> Self {
         Self::new(addr)
     }
+}
+
+/// The states of a channel, as in gRPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectivityState {
+    /// Nothing is under way.
+    Idle,
+    /// Addresses or connections are on their way; RPCs wait.
+    Connecting,
+    /// RPCs are sent.
+    Ready,
+    /// Nothing can be reached at the moment; RPCs fail, unless they are
+    /// [`WaitForReady`](crate::WaitForReady).
+    TransientFailure,
+    /// The channel has ended.
+    Shutdown,
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@
 pub mod backoff;
 pub mod endpoint;
 mod error;
+mod metrics;
 pub mod service_config;
 mod target;
 
@@ -44,10 +45,13 @@ mod builder;
 mod call;
 mod channel;
 mod control;
+mod state_watch;
 
 pub use self::builder::Builder;
 pub use self::call::WaitForReady;
 pub use self::channel::Channel;
+pub use self::endpoint::ConnectivityState;
 pub use self::error::{Error, ResolveError, TargetError};
-pub use self::policy::ConnectivityState;
+pub use self::metrics::{BalancerMetrics, ChannelMetrics, SubchannelCounts};
+pub use self::state_watch::StateWatch;
 pub use self::target::{DEFAULT_PORT, Target};

@@ -35,7 +35,7 @@ const CLIENT_FLOORS: &[&[&str]] = &[
     &["policy"],
     &["grpclb"],
     &["control"],
-    &["call"],
+    &["call", "state_watch"],
     &["channel", "builder"],
 ];
 
@@ -45,6 +45,7 @@ const CLIENT_SIDEWAYS: &[(&str, &str)] = &[
     ("channel", "builder"),
     ("builder", "channel"),
     ("target", "endpoint"),
+    ("metrics", "endpoint"),
     ("target", "error"),
 ];
 

@@ -16,12 +16,14 @@
 //! fallback); the old list serves until a backend of the new one is ready (C++;
 //! the others let RPCs wait); each entry's own token (C++, Java).
 
+mod child;
 mod list;
 mod picker;
 mod stats;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -29,14 +31,18 @@ use lookaside_proto::lb_v1::Server;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
+use self::child::{Child, Source};
 use self::list::List;
-use self::picker::{Drops, GrpclbPicker};
+use self::picker::Drops;
 use self::stats::StreamStats;
-use self::stream::{Event as StreamEvent, StreamConfig};
+use self::stream::{Event as StreamEvent, Service, StreamConfig};
 use crate::endpoint::Endpoint;
-use crate::policy::{ConnectivityState, Output, Policy, QueuePicker, RoundRobin};
+use crate::metrics::Metrics;
+use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::BalancerAddress;
+use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
 
 /// Events that wait for the control task before the stream waits too.
@@ -45,7 +51,8 @@ const EVENTS: usize = 4;
 /// How the policy talks to its balancer.
 #[derive(Debug, Clone)]
 pub(crate) struct GrpclbConfig {
-    /// Name of the service in the request to the balancer.
+    /// Name of the service in the request to the balancer, unless the service
+    /// config has another.
     pub(crate) name: String,
     pub(crate) user_agent: HeaderValue,
     /// How long the first list may take before the fallback addresses are used.
@@ -53,13 +60,17 @@ pub(crate) struct GrpclbConfig {
     /// Whether to report statistics if the balancer asks for them.
     pub(crate) report: bool,
     pub(crate) connect: ConnectOptions,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The policy, and its stream.
 #[derive(Debug)]
 pub(crate) struct Grpclb {
     events: mpsc::Receiver<StreamEvent>,
-    balancers: watch::Sender<Vec<BalancerAddress>>,
+    service: watch::Sender<Service>,
+    /// Name of the service where the service config has none.
+    name: String,
+    child: ChildPolicy,
     /// Holds the stream's task, which ends with the policy.
     _stream: JoinSet<()>,
     fallback: Vec<Endpoint>,
@@ -76,6 +87,7 @@ pub(crate) struct Grpclb {
     output: Output,
     /// Lists of the balancer that RPCs have met so far.
     lists: u64,
+    metrics: Arc<Metrics>,
     rng: fastrand::Rng,
 }
 
@@ -96,54 +108,78 @@ impl Event {
     }
 }
 
-/// A set of backends, and what it came from.
-#[derive(Debug)]
-struct Child {
-    policy: RoundRobin,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Balancer {
-        servers: Vec<Server>,
-        drops: Option<Arc<Drops>>,
-        drops_all: bool,
-        stats: Arc<StreamStats>,
-    },
-    Fallback,
-}
-
 impl Grpclb {
     pub(crate) fn new(
         config: GrpclbConfig,
+        policy: &GrpclbPolicyConfig,
         balancers: Vec<BalancerAddress>,
         mut rng: fastrand::Rng,
     ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
-        let (balancers, addresses) = watch::channel(balancers);
+        let name = policy.service_name.as_ref().unwrap_or(&config.name);
+        let (service, followed) = watch::channel(Service {
+            name: name.clone(),
+            balancers,
+        });
         let mut stream = JoinSet::new();
         let settings = StreamConfig {
-            name: config.name,
             user_agent: config.user_agent,
             connect: config.connect,
             report: config.report,
+            metrics: Arc::clone(&config.metrics),
         };
-        stream.spawn(stream::run(settings, addresses, sender, rng.fork()));
+        let run = stream::run(settings, followed, sender, rng.fork());
+        stream.spawn(run.in_current_span());
+        let patience = policy.initial_fallback_timeout;
+        let patience = patience.unwrap_or(config.fallback_timeout);
         Self {
             events,
-            balancers,
+            service,
+            name: config.name,
+            child: policy.child,
             _stream: stream,
             fallback: vec![],
             serving: None,
             pending: None,
             stream_has_list: false,
-            startup_ends: Some(Instant::now() + config.fallback_timeout),
+            startup_ends: Some(Instant::now() + patience),
             lost: None,
             output: Output::connecting(),
             lists: 0,
+            metrics: config.metrics,
             rng,
         }
+    }
+
+    /// Follows a changed service config: another child policy takes over with the
+    /// list at hand, another service name means another stream. The fallback
+    /// timeout is of interest only at the start.
+    pub(crate) fn reconfigure(&mut self, policy: &GrpclbPolicyConfig, pool: &mut Pool) {
+        let name = policy.service_name.as_ref().unwrap_or(&self.name);
+        self.service.send_if_modified(|service| {
+            let changed = service.name != *name;
+            service.name.clone_from(name);
+            changed
+        });
+        if self.child == policy.child {
+            return;
+        }
+        self.child = policy.child;
+        match self.pending.as_ref().or(self.serving.as_ref()) {
+            None => {}
+            Some(Child {
+                source: Source::Fallback,
+                ..
+            }) => self.enter_fallback(pool),
+            Some(Child {
+                source: Source::Balancer { servers, stats, .. },
+                ..
+            }) => {
+                let (list, stats) = (List::new(servers.clone()), Arc::clone(stats));
+                self.follow(list, stats, pool);
+            }
+        }
+        self.compose();
     }
 
     /// Waits for something to [`Grpclb::handle`]. May be dropped at any time.
@@ -174,6 +210,7 @@ impl Grpclb {
                     self.enter_fallback(pool);
                 }
             }
+            Happened::Stream(StreamEvent::Renamed) => self.stream_has_list = false,
             Happened::Stream(StreamEvent::Lost(reason)) => {
                 self.stream_has_list = false;
                 self.lost = Some(reason);
@@ -201,9 +238,9 @@ impl Grpclb {
         pool: &mut Pool,
     ) {
         if let Some(balancers) = balancers {
-            self.balancers.send_if_modified(|known| {
-                let changed = *known != balancers;
-                *known = balancers;
+            self.service.send_if_modified(|service| {
+                let changed = service.balancers != balancers;
+                service.balancers = balancers;
                 changed
             });
         }
@@ -234,14 +271,15 @@ impl Grpclb {
         changed
     }
 
-    pub(crate) fn output(&self) -> Output {
-        self.output.clone()
+    /// When a child policy wants to be refreshed.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let children = [&self.serving, &self.pending].into_iter().flatten();
+        let due = children.filter_map(|child| child.policy.next_due());
+        due.min()
     }
 
-    /// When to refresh, if no subchannel changes until then.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        let children = self.serving.iter().chain(&self.pending);
-        children.filter_map(|child| child.policy.next_due()).min()
+    pub(crate) fn output(&self) -> Output {
+        self.output.clone()
     }
 
     /// How many of the balancer's lists RPCs have met so far.
@@ -275,17 +313,37 @@ impl Grpclb {
         }
         let list = List::new(servers);
         if let Some((count, first)) = &list.bad {
+            let bad = u64::try_from(*count).unwrap_or(u64::MAX);
+            self.metrics.bad_entries.fetch_add(bad, Relaxed);
             tracing::warn!(count, %first, "bad entries in the balancer's list are skipped");
         }
-        let mut policy = RoundRobin::new(self.rng.fork());
-        policy.update(list.backends.clone(), pool);
+        self.follow(list, stats, pool);
+    }
+
+    /// Takes `list` into use as soon as it can serve.
+    fn follow(&mut self, list: List, stats: Arc<StreamStats>, pool: &mut Pool) {
+        let mut policy = self.child_policy();
+        let drops = Drops::of(&list);
+        let (drops_all, empty) = (list.drops_all(), list.backends.is_empty());
+        policy.update(list.backends, pool);
         let source = Source::Balancer {
-            drops: Drops::of(&list),
-            drops_all: list.drops_all(),
+            drops,
+            drops_all,
             servers: list.servers,
             stats,
         };
-        self.install(Child { policy, source });
+        self.install(Child {
+            policy,
+            source,
+            empty,
+        });
+    }
+
+    fn child_policy(&mut self) -> Box<dyn Policy> {
+        match self.child {
+            ChildPolicy::RoundRobin => Box::new(RoundRobin::new(self.rng.fork())),
+            ChildPolicy::PickFirst => Box::new(PickFirst::new()),
+        }
     }
 
     /// Whether the fallback addresses are in use, or about to be.
@@ -295,11 +353,15 @@ impl Grpclb {
     }
 
     fn enter_fallback(&mut self, pool: &mut Pool) {
-        let mut policy = RoundRobin::new(self.rng.fork());
+        if !self.in_fallback() {
+            self.metrics.fallbacks.fetch_add(1, Relaxed);
+        }
+        let mut policy = self.child_policy();
         policy.update(self.fallback.clone(), pool);
         self.install(Child {
             policy,
             source: Source::Fallback,
+            empty: self.fallback.is_empty(),
         });
     }
 
@@ -332,7 +394,9 @@ impl Grpclb {
             return false;
         }
         self.serving = self.pending.take();
-        self.lists += u64::from(!self.in_fallback());
+        let in_fallback = self.in_fallback();
+        self.lists += u64::from(!in_fallback);
+        self.metrics.in_fallback.store(in_fallback.into(), Relaxed);
         true
     }
 
@@ -343,62 +407,9 @@ impl Grpclb {
     }
 }
 
-impl Child {
-    fn is_ready(&self) -> bool {
-        self.drops_all() || self.policy.output().state == ConnectivityState::Ready
-    }
-
-    fn is_connecting(&self) -> bool {
-        !self.drops_all() && self.policy.output().state == ConnectivityState::Connecting
-    }
-
-    fn drops_all(&self) -> bool {
-        matches!(
-            self.source,
-            Source::Balancer {
-                drops_all: true,
-                ..
-            }
-        )
-    }
-
-    fn output(&self, lost: Option<&str>) -> Output {
-        let inner = self.policy.output();
-        match &self.source {
-            Source::Balancer {
-                drops,
-                drops_all,
-                stats,
-                ..
-            } => {
-                let backends = match inner.state {
-                    ConnectivityState::Ready => inner.picker,
-                    // Without a backend nothing is counted as dropped, unless
-                    // everything is to be.
-                    _ if *drops_all => Arc::new(QueuePicker),
-                    _ => return self.explain(inner, lost),
-                };
-                let stats = Arc::clone(stats);
-                Output::ready(GrpclbPicker::new(drops.clone(), backends, stats))
-            }
-            Source::Fallback => self.explain(inner, lost),
-        }
-    }
-
-    /// Says in the error text how it came to this.
-    fn explain(&self, inner: Output, lost: Option<&str>) -> Output {
-        if inner.state != ConnectivityState::TransientFailure {
-            return inner;
-        }
-        let what = match (&self.source, self.policy.is_empty()) {
-            (Source::Fallback, true) => "there is no fallback address".to_owned(),
-            (Source::Fallback, false) => format!("fallback: {}", self.policy.failure()),
-            (Source::Balancer { .. }, true) => "the balancer's list has no backend".to_owned(),
-            (Source::Balancer { .. }, false) => self.policy.failure(),
-        };
-        match lost {
-            Some(lost) => Output::failure(format!("{lost}; {what}")),
-            None => Output::failure(what),
-        }
+impl Drop for Grpclb {
+    fn drop(&mut self) {
+        self.metrics.balancer_connected.store(0, Relaxed);
+        self.metrics.in_fallback.store(0, Relaxed);
     }
 }

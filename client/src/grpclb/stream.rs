@@ -2,6 +2,7 @@
 //! opened again, for as long as the channel lives.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{self, Either};
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::stats::{StreamStats, is_zero};
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
+use crate::metrics::Metrics;
 use crate::resolve::BalancerAddress;
 use crate::subchannel::{ConnectOptions, Connection, Driver, connect, describe};
 
@@ -42,22 +44,33 @@ pub(super) enum Event {
     Fallback,
     /// There is no stream. Another attempt will follow.
     Lost(String),
+    /// The stream was given up for one that asks for another service.
+    Renamed,
+}
+
+/// Whom to ask, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    /// Name of the service, as the balancer is to know it.
+    pub(super) name: String,
+    /// The balancers, in the order to try them.
+    pub(super) balancers: Vec<BalancerAddress>,
 }
 
 /// What the stream needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct StreamConfig {
-    /// Name of the service, as the balancer is to know it.
-    pub(super) name: String,
     pub(super) user_agent: HeaderValue,
     pub(super) connect: ConnectOptions,
     pub(super) report: bool,
+    pub(super) metrics: Arc<Metrics>,
 }
 
-/// Keeps a stream open to one of `addresses`. Ends when nobody takes its events.
+/// Keeps a stream open to one of the service's balancers. Ends when nobody takes
+/// its events.
 pub(super) async fn run(
     config: StreamConfig,
-    mut addresses: watch::Receiver<Vec<BalancerAddress>>,
+    mut service: watch::Receiver<Service>,
     events: mpsc::Sender<Event>,
     mut rng: fastrand::Rng,
 ) {
@@ -65,7 +78,7 @@ pub(super) async fn run(
     let mut backoff = Backoff::default();
     loop {
         let started = Instant::now();
-        let known = addresses.borrow_and_update().clone();
+        let known = service.borrow_and_update().balancers.clone();
         match open(&known, &config, &tasks).await {
             Ok((balancer, connection, mut driver)) => {
                 let session = Session {
@@ -75,7 +88,7 @@ pub(super) async fn run(
                     connection,
                 };
                 if session
-                    .run(&mut driver, &mut addresses, &mut backoff, &mut rng)
+                    .run(&mut driver, &mut service, &mut backoff, &mut rng)
                     .await
                     .is_err()
                 {
@@ -87,17 +100,25 @@ pub(super) async fn run(
                     return;
                 }
                 let again = started + backoff.next_delay(&mut rng);
-                wait(again, &mut addresses).await;
+                wait(again, &mut service).await;
             }
         }
     }
 }
 
 /// Waits until `again`, or until there are other balancers to try.
-async fn wait(again: Instant, addresses: &mut watch::Receiver<Vec<BalancerAddress>>) {
+async fn wait(again: Instant, service: &mut watch::Receiver<Service>) {
     tokio::select! {
         () = sleep_until(again) => {}
-        Ok(()) = addresses.changed() => {}
+        Ok(()) = service.changed() => {}
+    }
+}
+
+/// Waits until `service` has another name than `name`.
+async fn renamed(service: &mut watch::Receiver<Service>, name: &str) {
+    if service.wait_for(|now| now.name != name).await.is_err() {
+        // The policy is gone, and ends this task next.
+        std::future::pending().await
     }
 }
 
@@ -127,6 +148,13 @@ async fn open(
 /// Nobody takes events any more.
 struct Closed;
 
+/// How a stream came to its end.
+enum End {
+    Stream(String),
+    Connection(String),
+    Renamed,
+}
+
 /// One connection to a balancer, and the streams over it.
 struct Session<'a> {
     config: &'a StreamConfig,
@@ -137,52 +165,68 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Opens one stream after the other until the connection ends, or the
-    /// balancer is no longer among `addresses` when a stream ends.
+    /// balancer is no longer one of the service's when a stream ends.
     async fn run(
         &self,
         driver: &mut Driver,
-        addresses: &mut watch::Receiver<Vec<BalancerAddress>>,
+        service: &mut watch::Receiver<Service>,
         backoff: &mut Backoff,
         rng: &mut fastrand::Rng,
     ) -> Result<(), Closed> {
         loop {
             let started = Instant::now();
             let mut greeted = false;
-            let (reason, connected) = {
-                let stream = std::pin::pin!(self.stream(&mut greeted));
-                match future::select(stream, &mut *driver).await {
-                    Either::Left((ended, _)) => (ended?, true),
-                    Either::Right((ended, _)) => (connection_end(ended), false),
+            let name = service.borrow().name.clone();
+            let end = tokio::select! {
+                biased;
+                ended = self.stream(&name, &mut greeted) => End::Stream(ended?),
+                ended = &mut *driver => End::Connection(connection_end(ended)),
+                () = renamed(service, &name) => End::Renamed,
+            };
+            self.config.metrics.balancer_connected.store(0, Relaxed);
+            let (reason, connected) = match end {
+                End::Stream(reason) => (reason, true),
+                End::Connection(reason) => (reason, false),
+                End::Renamed => {
+                    self.send(Event::Renamed).await?;
+                    continue;
                 }
             };
             tracing::debug!(balancer = %self.balancer.addr, %reason, "balancer stream ended");
             self.send(Event::Lost(reason)).await?;
             let again = started + reopen_after(started.elapsed(), greeted, backoff, rng);
             if !connected {
-                wait(again, addresses).await;
+                wait(again, service).await;
                 return Ok(());
             }
             // The connection wants to be driven meanwhile.
             let connected = {
-                let pause = std::pin::pin!(wait(again, addresses));
+                let pause = std::pin::pin!(wait(again, service));
                 matches!(future::select(pause, &mut *driver).await, Either::Left(_))
             };
             if !connected {
-                wait(again, addresses).await;
+                wait(again, service).await;
                 return Ok(());
             }
-            if !addresses.borrow().contains(self.balancer) {
+            if !service.borrow().balancers.contains(self.balancer) {
                 return Ok(());
             }
         }
     }
 
     /// One stream, from its request to its end; returns why it ended.
-    async fn stream(&self, greeted: &mut bool) -> Result<String, Closed> {
+    #[tracing::instrument(
+        name = "balance_load",
+        level = "debug",
+        skip_all,
+        fields(balancer = %self.balancer.addr, service = name)
+    )]
+    async fn stream(&self, name: &str, greeted: &mut bool) -> Result<String, Closed> {
+        self.config.metrics.streams.fetch_add(1, Relaxed);
         // One place: a report waits here until the balancer has taken the last.
         let (requests, outbound) = mpsc::channel(1);
         let initial = Request::InitialRequest(InitialLoadBalanceRequest {
-            name: self.config.name.clone(),
+            name: name.to_owned(),
         });
         if requests.send(message(initial)).await.is_err() {
             return Err(Closed);
@@ -210,12 +254,16 @@ impl Session<'_> {
                 Ok(Some(response)) => match response.load_balance_response_type {
                     Some(Response::InitialResponse(initial)) if !*greeted => {
                         *greeted = true;
+                        self.config.metrics.balancer_connected.store(1, Relaxed);
+                        tracing::debug!("the balancer answers");
                         let asked = initial.client_stats_report_interval;
                         if self.config.report {
                             reports.start(asked.as_ref().and_then(from_proto));
                         }
                     }
                     Some(Response::ServerList(list)) => {
+                        self.config.metrics.lists.fetch_add(1, Relaxed);
+                        tracing::debug!(entries = list.servers.len(), "list");
                         let list = Event::List(list.servers, Arc::clone(&stats));
                         self.send(list).await?;
                     }

@@ -17,24 +17,9 @@ use tonic::Status;
 
 pub use self::pick_first::PickFirst;
 pub use self::round_robin::RoundRobin;
+pub use crate::endpoint::ConnectivityState;
 use crate::endpoint::Endpoint;
 use crate::subchannel::{Connection, Pool};
-
-/// The states of a channel, as in gRPC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectivityState {
-    /// Nothing is under way.
-    Idle,
-    /// Addresses or connections are on their way; RPCs wait.
-    Connecting,
-    /// RPCs are sent.
-    Ready,
-    /// Nothing can be reached at the moment; RPCs fail, unless they are
-    /// [`WaitForReady`](crate::WaitForReady).
-    TransientFailure,
-    /// The channel has ended.
-    Shutdown,
-}
 
 /// Decides which connections there are, and how RPCs are spread over them.
 pub trait Policy: Send + fmt::Debug {

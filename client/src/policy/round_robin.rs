@@ -53,13 +53,8 @@ impl RoundRobin {
         }
     }
 
-    /// Whether there is no address at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
     /// Why RPCs fail, while they do.
-    pub(crate) fn failure(&self) -> String {
+    fn failure(&self) -> String {
         match &self.situation {
             Situation::Failed(last) => format!("none of the backends can be reached; {last}"),
             _ => "there are no addresses to call".to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -13,6 +14,7 @@ use super::connect::{ConnectOptions, Driver, connect, describe};
 use super::{Connection, Subchannel, SubchannelState};
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
+use crate::metrics::Metrics;
 
 /// How long a subchannel that nobody holds keeps its connection, as in gRPC: a
 /// backend that leaves a list often comes back with the next one.
@@ -35,6 +37,7 @@ pub struct Pool {
     /// Whether a connection was lost or not to be had since the last
     /// [`Pool::take_losses`].
     losses: bool,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -59,9 +62,10 @@ enum Outcome {
 }
 
 impl Pool {
-    pub(crate) fn new(options: ConnectOptions, rng: fastrand::Rng) -> Self {
+    pub(crate) fn new(options: ConnectOptions, rng: fastrand::Rng, metrics: Arc<Metrics>) -> Self {
         Self {
             options,
+            metrics,
             slots: HashMap::new(),
             jobs: JoinSet::new(),
             tasks: TaskTracker::new(),
@@ -83,6 +87,7 @@ impl Pool {
             return slot.subchannel.clone();
         }
         let subchannel = Subchannel(Arc::new(address.clone()));
+        gauge(&self.metrics, &SubchannelState::Idle).fetch_add(1, Relaxed);
         let slot = Slot {
             subchannel: subchannel.clone(),
             state: SubchannelState::Idle,
@@ -111,7 +116,7 @@ impl Pool {
         });
         let start = earliest.max(now);
         slot.started = Some(start);
-        slot.state = SubchannelState::Connecting;
+        slot.set(SubchannelState::Connecting, &self.metrics);
         let address = subchannel.address().clone();
         let options = self.options.clone();
         let tasks = self.tasks.clone();
@@ -201,7 +206,8 @@ impl Pool {
                 tracing::debug!(%address, "connected");
                 slot.backoff.reset();
                 slot.last_error = None;
-                slot.state = SubchannelState::Ready(connection);
+                slot.set(SubchannelState::Ready(connection), &self.metrics);
+                self.metrics.connects.fetch_add(1, Relaxed);
                 let job = async move { (address, Outcome::Ended(driver.await)) };
                 slot.job = Some(self.jobs.spawn(job));
             }
@@ -213,14 +219,15 @@ impl Pool {
                 // As in gRPC the delay counts from the start of the attempt.
                 slot.retry_at = slot.started.map(|started| started + delay);
                 slot.last_error = Some(Arc::clone(&reason));
-                slot.state = SubchannelState::TransientFailure(reason);
+                slot.set(SubchannelState::TransientFailure(reason), &self.metrics);
+                self.metrics.failed_connects.fetch_add(1, Relaxed);
                 slot.job = None;
             }
             Outcome::Ended(how) => {
                 self.losses = true;
                 let reason = how.err().map(|error| describe(&error));
                 tracing::debug!(%address, reason, "connection ended");
-                slot.state = SubchannelState::Idle;
+                slot.set(SubchannelState::Idle, &self.metrics);
                 slot.job = None;
             }
         }
@@ -233,7 +240,7 @@ impl Pool {
         for slot in self.slots.values_mut() {
             if slot.retry_at.is_some_and(|at| at <= now) {
                 slot.retry_at = None;
-                slot.state = SubchannelState::Idle;
+                slot.set(SubchannelState::Idle, &self.metrics);
                 changed = true;
             }
         }
@@ -251,9 +258,12 @@ impl Pool {
             }
             let released = *slot.released.get_or_insert(now);
             let keep = now < released + RETENTION;
-            if !keep && let Some(job) = &slot.job {
-                // Drops the connection's driver; RPCs under way finish.
-                job.abort();
+            if !keep {
+                gauge(&self.metrics, &slot.state).fetch_sub(1, Relaxed);
+                if let Some(job) = &slot.job {
+                    // Drops the connection's driver; RPCs under way finish.
+                    job.abort();
+                }
             }
             keep
         });
@@ -265,6 +275,24 @@ impl Pool {
             .flat_map(|slot| [slot.retry_at, slot.released.map(|at| at + RETENTION)])
             .flatten()
             .min()
+    }
+}
+
+impl Slot {
+    fn set(&mut self, state: SubchannelState, metrics: &Metrics) {
+        gauge(metrics, &self.state).fetch_sub(1, Relaxed);
+        gauge(metrics, &state).fetch_add(1, Relaxed);
+        self.state = state;
+    }
+}
+
+/// Where the subchannels in this state are counted.
+fn gauge<'a>(metrics: &'a Metrics, state: &SubchannelState) -> &'a AtomicU64 {
+    match state {
+        SubchannelState::Idle => &metrics.idle,
+        SubchannelState::Connecting => &metrics.connecting,
+        SubchannelState::Ready(_) => &metrics.ready,
+        SubchannelState::TransientFailure(_) => &metrics.transient_failure,
     }
 }
 
@@ -288,7 +316,8 @@ mod tests {
     use super::*;
 
     fn pool() -> Pool {
-        Pool::new(ConnectOptions::default(), fastrand::Rng::with_seed(1))
+        let rng = fastrand::Rng::with_seed(1);
+        Pool::new(ConnectOptions::default(), rng, Arc::default())
     }
 
     async fn listen() -> (TcpListener, Address) {

@@ -109,7 +109,7 @@ fn channel(policy: PickFirst, fates: &[(&str, Fate)]) -> Channel {
     };
     Channel {
         network,
-        pool: Pool::new(options, fastrand::Rng::with_seed(1)),
+        pool: Pool::new(options, fastrand::Rng::with_seed(1), Arc::default()),
         policy,
         start: Instant::now(),
     }

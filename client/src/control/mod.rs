@@ -1,0 +1,181 @@
+//! The channel's control task: the one place where resolver, balancer and
+//! subchannels meet. It owns all of them, so nothing here is locked; RPCs see
+//! only what it publishes.
+
+mod balancing;
+mod published;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use self::balancing::Balancing;
+pub(crate) use self::balancing::{MakePolicy, Recipe};
+pub(crate) use self::published::{Progress, Published};
+use crate::endpoint::ConnectivityState;
+use crate::error::ResolveError;
+use crate::policy::Output;
+use crate::resolve::{Balancers, Reresolve, Resolution, ResolutionStream, Resolve};
+use crate::subchannel::Pool;
+
+/// What the control task starts with.
+pub(crate) struct Control {
+    pub(crate) resolver: Box<dyn Resolve>,
+    pub(crate) recipe: Recipe,
+    pub(crate) pool: Pool,
+    /// How long the channel may be unused before it lets go of everything.
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Control {
+    /// Runs until it is dropped.
+    pub(crate) async fn run(mut self, published: Arc<Published>) {
+        let _ending = Ending(Arc::clone(&published));
+        let mut balancing = Balancing::new();
+        loop {
+            self.work(&mut balancing, &published).await;
+            tracing::debug!("nobody uses the channel: it is idle from now on");
+            balancing.rest(published.idle());
+            published.publish(balancing.output(), true, balancing.lists_followed());
+            self.rest(&published).await;
+            balancing.start();
+            published.publish(balancing.output(), false, balancing.lists_followed());
+        }
+    }
+
+    /// Resolves, balances and connects for as long as somebody uses the channel.
+    async fn work(&mut self, balancing: &mut Balancing, published: &Published) {
+        let reresolve = Reresolve::default();
+        let mut resolutions = self.resolver.resolve(reresolve.clone());
+        let mut complete = false;
+        let mut use_ = Use::new(self.idle_timeout);
+        loop {
+            tokio::select! {
+                resolution = next(&mut resolutions) => {
+                    let partial = matches!(&resolution, Ok(r) if r.balancers == Balancers::Unknown);
+                    complete |= !partial;
+                    self.resolved(balancing, resolution);
+                }
+                () = self.pool.changed() => balancing.refresh(&mut self.pool),
+                () = until(balancing.next_due()) => balancing.refresh(&mut self.pool),
+                event = balancing.event() => {
+                    if event.is_loss() {
+                        reresolve.request();
+                    }
+                    balancing.handle(event, &mut self.pool);
+                }
+                () = until(use_.check_at) => {
+                    if use_.is_over(published) {
+                        return;
+                    }
+                }
+            }
+            if self.pool.take_losses() && balancing.uses_resolved() {
+                reresolve.request();
+            }
+            let output = balancing.output();
+            log(&output, published.output().state);
+            let settled = complete && balancing.is_settled();
+            published.publish(output, settled, balancing.lists_followed());
+        }
+    }
+
+    /// Waits until somebody uses the channel; connections end meanwhile.
+    async fn rest(&mut self, published: &Published) {
+        loop {
+            tokio::select! {
+                () = published.wanted() => return,
+                () = self.pool.changed() => {}
+            }
+        }
+    }
+
+    fn resolved(
+        &mut self,
+        balancing: &mut Balancing,
+        resolution: Result<Resolution, ResolveError>,
+    ) {
+        match resolution {
+            Ok(resolution) => balancing.follow(resolution, &mut self.recipe, &mut self.pool),
+            Err(error) => {
+                if !balancing.fail(&error.to_string()) {
+                    tracing::warn!(%error, "still using the known addresses");
+                }
+            }
+        }
+    }
+}
+
+/// Whether anybody uses the channel.
+struct Use {
+    timeout: Option<Duration>,
+    check_at: Option<Instant>,
+    /// RPCs that had been made at the last check.
+    calls: u64,
+}
+
+impl Use {
+    fn new(timeout: Option<Duration>) -> Self {
+        Self {
+            timeout,
+            check_at: timeout.map(|timeout| Instant::now() + timeout),
+            calls: 0,
+        }
+    }
+
+    /// Whether there was no RPC since the last check, and none is under way.
+    fn is_over(&mut self, published: &Published) -> bool {
+        let metrics = published.metrics();
+        // In this order: an RPC that ends in between counts as under way.
+        let finished = metrics.finished.sum();
+        let picks = metrics.picks.sum();
+        let calls = picks + metrics.drops.sum() + metrics.failed_picks.sum();
+        let over = picks == finished && calls == self.calls;
+        self.calls = calls;
+        self.check_at = self.timeout.map(|timeout| Instant::now() + timeout);
+        over
+    }
+}
+
+/// Once per change, not once per RPC that fails.
+fn log(output: &Output, before: ConnectivityState) {
+    if output.state == before {
+        return;
+    }
+    let state = output.state;
+    match output.picker.failure() {
+        Some(reason) => tracing::warn!(?state, reason, "channel"),
+        None => tracing::debug!(?state, "channel"),
+    }
+}
+
+/// Fails what still waits when the task ends, so that nobody waits for ever.
+struct Ending(Arc<Published>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let output = Output {
+            state: ConnectivityState::Shutdown,
+            ..Output::failure("the channel has been shut down")
+        };
+        let lists = self.0.lists_followed();
+        self.0.publish(output, true, lists);
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next resolution; never, once the resolver has ended.
+async fn next(stream: &mut ResolutionStream) -> Result<Resolution, ResolveError> {
+    match poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+        Some(resolution) => resolution,
+        None => std::future::pending().await,
+    }
+}

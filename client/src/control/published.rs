@@ -1,0 +1,123 @@
+//! What RPCs see of the control task: the picker, and word of the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, watch};
+
+use crate::endpoint::ConnectivityState;
+use crate::metrics::{ChannelMetrics, Metrics};
+use crate::policy::{Output, Pick, PickArgs, Picker};
+
+/// One per channel.
+#[derive(Debug)]
+pub(crate) struct Published {
+    output: ArcSwap<Output>,
+    lists: AtomicU64,
+    progress: watch::Sender<Progress>,
+    metrics: Arc<Metrics>,
+    /// Tells an idle channel that it is wanted.
+    wake: Arc<Notify>,
+}
+
+/// Counts outputs, for those who wait for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) version: u64,
+    pub(crate) state: ConnectivityState,
+    /// Whether the resolver has said all there is to say: also whether there is
+    /// a balancer.
+    pub(crate) settled: bool,
+}
+
+impl Published {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let output = Output::connecting();
+        let (progress, _) = watch::channel(Progress {
+            version: 0,
+            state: output.state,
+            settled: false,
+        });
+        Arc::new(Self {
+            output: ArcSwap::from_pointee(output),
+            lists: AtomicU64::new(0),
+            progress,
+            metrics,
+            wake: Arc::default(),
+        })
+    }
+
+    /// What the next RPC meets.
+    pub(crate) fn output(&self) -> arc_swap::Guard<Arc<Output>> {
+        self.output.load()
+    }
+
+    /// How many of a balancer's lists there have been in [`Self::output`].
+    pub(crate) fn lists_followed(&self) -> u64 {
+        self.lists.load(Ordering::Acquire)
+    }
+
+    /// Sees every publication from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn read_metrics(&self) -> ChannelMetrics {
+        self.metrics.read(self.output().state)
+    }
+
+    /// Has the channel connect, if it is idle.
+    pub(crate) fn wake(&self) {
+        if self.output().state == ConnectivityState::Idle {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until somebody wants the channel.
+    pub(super) async fn wanted(&self) {
+        self.wake.notified().await;
+    }
+
+    /// What RPCs meet while nothing is under way: each wakes the channel, and
+    /// waits for the next picker.
+    pub(super) fn idle(&self) -> Output {
+        // Who wanted it before it was idle has been served.
+        let _ = self.wanted().now_or_never();
+        Output {
+            state: ConnectivityState::Idle,
+            picker: Arc::new(IdlePicker(Arc::clone(&self.wake))),
+        }
+    }
+
+    /// `lists` is counted behind the output: who sees the count meets the list.
+    pub(super) fn publish(&self, output: Output, settled: bool, lists: u64) {
+        let same = Arc::ptr_eq(&self.output.load().picker, &output.picker);
+        if !same || self.progress.borrow().settled != settled {
+            let state = output.state;
+            self.output.store(Arc::new(output));
+            // Behind the picker: who is woken finds the new one.
+            self.progress.send_modify(|progress| {
+                progress.version += 1;
+                progress.state = state;
+                progress.settled = settled;
+            });
+        }
+        self.lists.store(lists, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct IdlePicker(Arc<Notify>);
+
+impl Picker for IdlePicker {
+    fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
+        self.0.notify_one();
+        Pick::Queue
+    }
+}
