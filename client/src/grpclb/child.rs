@@ -4,11 +4,89 @@
 use std::sync::Arc;
 
 use lookaside_proto::lb_v1::Server;
+use tokio::time::Instant;
 
 use super::picker::{Drops, GrpclbPicker};
 use super::stats::StreamStats;
 use crate::endpoint::ConnectivityState;
 use crate::policy::{Output, Policy, QueuePicker};
+use crate::subchannel::Pool;
+
+/// What RPCs meet now, and what is to take over.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    serving: Option<Child>,
+    /// Takes over once it is ready.
+    pending: Option<Child>,
+}
+
+impl Children {
+    /// What RPCs meet now.
+    pub(super) fn serving(&self) -> Option<&Child> {
+        self.serving.as_ref()
+    }
+
+    /// What serves, or is about to.
+    pub(super) fn newest(&self) -> Option<&Child> {
+        self.pending.as_ref().or(self.serving.as_ref())
+    }
+
+    /// Whether what serves has no backend that is ready.
+    pub(super) fn has_failed(&self) -> bool {
+        self.serving.as_ref().is_some_and(|child| !child.is_ready())
+    }
+
+    /// If the newest is this list already, its calls count for `stats` from now
+    /// on. Says whether it is.
+    pub(super) fn recount(&mut self, list: &[Server], stats: &Arc<StreamStats>) -> bool {
+        let newest = self.pending.as_mut().or(self.serving.as_mut());
+        match newest.map(|child| &mut child.source) {
+            Some(Source::Balancer {
+                servers,
+                stats: counted,
+                ..
+            }) if servers == list => {
+                *counted = Arc::clone(stats);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What is to serve from now on, once [`Children::promote`] finds it ready.
+    pub(super) fn install(&mut self, child: Child) {
+        self.pending = Some(child);
+    }
+
+    /// Lets the newest take over, unless what serves is ready and the newest still
+    /// connects. Says whether it did.
+    pub(super) fn promote(&mut self) -> bool {
+        let serves = self.serving.as_ref().is_some_and(Child::is_ready);
+        let waits = self.pending.as_ref().is_none_or(Child::is_connecting);
+        if self.pending.is_none() || (serves && waits) {
+            return false;
+        }
+        self.serving = self.pending.take();
+        true
+    }
+
+    /// Some subchannel changed. Says whether that matters to what serves.
+    pub(super) fn refresh(&mut self, pool: &mut Pool) -> bool {
+        let serving = self.serving.as_mut();
+        let changed = serving.is_some_and(|child| child.policy.refresh(pool));
+        if let Some(pending) = &mut self.pending {
+            pending.policy.refresh(pool);
+        }
+        changed
+    }
+
+    /// When a policy wants to be refreshed.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let children = [&self.serving, &self.pending].into_iter().flatten();
+        let due = children.filter_map(|child| child.policy.next_due());
+        due.min()
+    }
+}
 
 /// A set of backends, and what it came from.
 #[derive(Debug)]
@@ -31,6 +109,10 @@ pub(super) enum Source {
 }
 
 impl Child {
+    pub(super) fn is_fallback(&self) -> bool {
+        matches!(self.source, Source::Fallback)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.drops_all() || self.policy.output().state == ConnectivityState::Ready
     }

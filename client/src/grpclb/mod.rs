@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument as _;
 
-use self::child::{Child, Source};
+use self::child::{Child, Children, Source};
 use self::list::List;
 use self::picker::Drops;
 use self::stats::StreamStats;
@@ -74,10 +74,7 @@ pub(crate) struct Grpclb {
     /// Holds the stream's task, which ends with the policy.
     _stream: JoinSet<()>,
     fallback: Vec<Endpoint>,
-    /// What RPCs meet now.
-    serving: Option<Child>,
-    /// What is to take over once it is ready.
-    pending: Option<Child>,
+    children: Children,
     /// Whether the stream that is open now has delivered a list.
     stream_has_list: bool,
     /// When startup ends, if no list has come.
@@ -139,8 +136,7 @@ impl Grpclb {
             child: policy.child,
             _stream: stream,
             fallback: vec![],
-            serving: None,
-            pending: None,
+            children: Children::default(),
             stream_has_list: false,
             startup_ends: Some(Instant::now() + patience),
             lost: None,
@@ -165,7 +161,7 @@ impl Grpclb {
             return;
         }
         self.child = policy.child;
-        match self.pending.as_ref().or(self.serving.as_ref()) {
+        match self.children.newest() {
             None => {}
             Some(Child {
                 source: Source::Fallback,
@@ -202,7 +198,7 @@ impl Grpclb {
             Happened::Stream(StreamEvent::List(servers, stats)) => self.list(servers, stats, pool),
             Happened::Stream(StreamEvent::Fallback) => {
                 self.startup_ends = None;
-                if self.fallback.is_empty() && self.serving.is_some() {
+                if self.fallback.is_empty() && self.children.serving().is_some() {
                     // What served so far is better than nothing.
                     tracing::warn!("the balancer asks for fallback addresses; there are none");
                 } else {
@@ -258,11 +254,7 @@ impl Grpclb {
 
     /// A subchannel changed. Says whether the output did.
     pub(crate) fn refresh(&mut self, pool: &mut Pool) -> bool {
-        let serving = self.serving.as_mut();
-        let mut changed = serving.is_some_and(|child| child.policy.refresh(pool));
-        if let Some(pending) = &mut self.pending {
-            pending.policy.refresh(pool);
-        }
+        let mut changed = self.children.refresh(pool);
         changed |= self.promote();
         changed |= self.fall_back_if_all_is_lost(pool);
         if changed {
@@ -273,9 +265,7 @@ impl Grpclb {
 
     /// When a child policy wants to be refreshed.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let children = [&self.serving, &self.pending].into_iter().flatten();
-        let due = children.filter_map(|child| child.policy.next_due());
-        due.min()
+        self.children.next_due()
     }
 
     pub(crate) fn output(&self) -> Output {
@@ -295,20 +285,8 @@ impl Grpclb {
             // A balancer that knows no backend gives no reason to leave.
             return;
         }
-        let newest = self.pending.as_mut().or(self.serving.as_mut());
-        if let Some(Child {
-            source:
-                Source::Balancer {
-                    servers: known,
-                    stats: counted,
-                    ..
-                },
-            ..
-        }) = newest
-            && *known == servers
-        {
+        if self.children.recount(&servers, &stats) {
             // The same list on a new stream: only the counts start anew.
-            *counted = stats;
             return;
         }
         let list = List::new(servers);
@@ -348,8 +326,7 @@ impl Grpclb {
 
     /// Whether the fallback addresses are in use, or about to be.
     pub(crate) fn in_fallback(&self) -> bool {
-        let newest = self.pending.as_ref().or(self.serving.as_ref());
-        newest.is_some_and(|child| matches!(child.source, Source::Fallback))
+        self.children.newest().is_some_and(Child::is_fallback)
     }
 
     fn enter_fallback(&mut self, pool: &mut Pool) {
@@ -372,7 +349,7 @@ impl Grpclb {
         let lost = !self.stream_has_list
             && !self.in_fallback()
             && !self.fallback.is_empty()
-            && self.serving.as_ref().is_some_and(|child| !child.is_ready());
+            && self.children.has_failed();
         if lost {
             tracing::info!("balancer and backends are lost; using the fallback addresses");
             self.enter_fallback(pool);
@@ -380,28 +357,23 @@ impl Grpclb {
         lost
     }
 
-    /// Takes `child` into use: at once, unless what serves now is ready and the
-    /// child still connects.
     fn install(&mut self, child: Child) {
-        self.pending = Some(child);
+        self.children.install(child);
         self.promote();
     }
 
     fn promote(&mut self) -> bool {
-        let serves = self.serving.as_ref().is_some_and(Child::is_ready);
-        let waits = self.pending.as_ref().is_none_or(Child::is_connecting);
-        if self.pending.is_none() || (serves && waits) {
-            return false;
+        let promoted = self.children.promote();
+        if promoted {
+            let in_fallback = self.in_fallback();
+            self.lists += u64::from(!in_fallback);
+            self.metrics.in_fallback.store(in_fallback.into(), Relaxed);
         }
-        self.serving = self.pending.take();
-        let in_fallback = self.in_fallback();
-        self.lists += u64::from(!in_fallback);
-        self.metrics.in_fallback.store(in_fallback.into(), Relaxed);
-        true
+        promoted
     }
 
     fn compose(&mut self) {
-        if let Some(child) = &self.serving {
+        if let Some(child) = self.children.serving() {
             self.output = child.output(self.lost.as_deref());
         }
     }
