@@ -1,5 +1,6 @@
 //! Processes of this binary, which one talks to in lines.
 
+use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -106,4 +107,14 @@ impl Child {
 pub(crate) fn words(parts: &[String]) -> Vec<String> {
     let words = parts.iter().flat_map(|part| part.split_ascii_whitespace());
     words.map(str::to_owned).collect()
+}
+
+/// What a child says: a line on stdout, now.
+///
+/// # Errors
+/// If nobody listens.
+pub(crate) fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `fanout` | a changed list to N streams: time, CPU, memory, beside two servers made of tonic |
 //! | `storm` | N clients at once, and again after the balancer was killed |
+//! | `rpc` | a unary RPC over our channel, beside tonic's and beside proxies |
 //! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
@@ -13,7 +14,9 @@ mod child;
 mod clock;
 mod encode;
 mod fanout;
+mod median;
 mod process;
+mod rpc;
 mod serve;
 mod storm;
 mod swarm;
@@ -44,12 +47,23 @@ enum Command {
     Storm(storm::StormArgs),
     /// Weights to lists: time, and how true and how smooth they are.
     Encode(encode::EncodeArgs),
+    /// A unary RPC over our channel, beside tonic's channels and beside proxies.
+    Rpc(rpc::RpcArgs),
     /// A server under test; the other commands start it.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
     /// The clients; the other commands start them.
     #[command(hide = true)]
     Swarm(swarm::SwarmArgs),
+    /// A backend; the other commands start it.
+    #[command(hide = true)]
+    Echo(rpc::EchoArgs),
+    /// A balancer with a fixed list; the other commands start it.
+    #[command(hide = true)]
+    Balancer(rpc::BalancerArgs),
+    /// A client that calls; the other commands start it.
+    #[command(hide = true)]
+    Caller(rpc::CallerArgs),
 }
 
 fn main() -> Result<()> {
@@ -57,7 +71,11 @@ fn main() -> Result<()> {
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Encode(args) => encode::run(&args),
+        Command::Rpc(args) => rpc::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Swarm(args) => swarm::run(args),
+        Command::Echo(args) => rpc::run_echo(&args),
+        Command::Balancer(args) => rpc::run_balancer(&args),
+        Command::Caller(args) => rpc::run_caller(&args),
     }
 }

@@ -76,6 +76,29 @@ pub(crate) fn open_files(pid: u32) -> Result<usize> {
     Ok(fs::read_dir(&path).with_context(|| path.clone())?.count())
 }
 
+/// CPU time that the threads of `pid` have used, those that have ended not
+/// counted: finer than the ticks of `/proc/PID/stat`.
+///
+/// # Errors
+/// If there is no such process, or the kernel does not count.
+pub(crate) fn cpu(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).with_context(|| path.clone())?;
+    let mut nanos = 0;
+    for thread in threads {
+        let path = thread?.path().join("schedstat");
+        // A thread may have ended since it was listed.
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let first = text.split_ascii_whitespace().next().unwrap_or_default();
+        nanos += first
+            .parse::<u64>()
+            .with_context(|| format!("{} begins with `{first}`", path.display()))?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
 /// CPU time of the whole machine since it started: used, and there was.
 ///
 /// # Errors

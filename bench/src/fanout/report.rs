@@ -7,6 +7,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::median::median;
 use crate::serve::Kind;
 use crate::swarm::Profile;
 
@@ -206,28 +207,4 @@ impl Medians {
 
 fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
-}
-
-/// The value in the middle; the mean of two, of an even number of them.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
-    match (sorted.get(low), sorted.get(high)) {
-        (Some(low), Some(high)) => f64::midpoint(*low, *high),
-        _ => f64::NAN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert_eq!(median(&[7.0]), 7.0);
-        assert!(median(&[]).is_nan());
-    }
 }

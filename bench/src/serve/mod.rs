@@ -14,13 +14,15 @@ mod bytes_codec;
 mod ours;
 mod tonic_codec;
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 
+pub(crate) use self::ours::listen;
+use crate::child::say;
 use crate::{clock, process};
 
 /// Which server.
@@ -101,10 +103,4 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    Ok(stdout.flush()?)
 }

@@ -45,7 +45,19 @@ pub(super) async fn start(
         fleet: Arc::clone(&fleet),
     };
     pusher.push(0)?;
+    let addr = listen(addr, fleet, tasks)?;
+    Ok((addr, Box::new(pusher)))
+}
 
+/// Serves `fleet` to clients of one address. Gives where.
+///
+/// # Errors
+/// If it cannot listen there.
+pub(crate) fn listen(
+    addr: SocketAddr,
+    fleet: Arc<Fleet>,
+    tasks: &mut JoinSet<()>,
+) -> Result<SocketAddr> {
     let balance_load = BalanceLoad::new(
         fleet,
         Duration::from_secs(5),
@@ -77,7 +89,7 @@ pub(super) async fn start(
             eprintln!("the port ended: {error}");
         }
     });
-    Ok((addr, Box::new(pusher)))
+    Ok(addr)
 }
 
 impl Push for Pusher {
