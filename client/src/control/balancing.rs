@@ -150,7 +150,7 @@ impl Balancing {
         let rng = recipe.rng.fork();
         let mut policy: Box<dyn Policy> = match kind {
             Kind::Own => (recipe.make_policy)(rng),
-            Kind::PickFirst(_) => Box::new(PickFirst::new()),
+            Kind::PickFirst(config) => Box::new(PickFirst::with_config(config, rng)),
             Kind::RoundRobin => Box::new(RoundRobin::new(rng)),
         };
         policy.update(endpoints, pool);

@@ -179,3 +179,30 @@ async fn next(stream: &mut ResolutionStream) -> Result<Resolution, ResolveError>
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_is_in_use_while_rpcs_begin_or_are_under_way() {
+        let published = Published::new(Arc::<Metrics>::default());
+        let metrics = published.metrics();
+        let timeout = Duration::from_secs(60);
+        let mut use_ = Use::new(Some(timeout));
+        metrics.picks.add_one();
+        assert!(!use_.is_over(&published), "one is under way");
+        assert!(!use_.is_over(&published), "it still is");
+        metrics.finished.add_one();
+        assert!(use_.is_over(&published));
+        metrics.failed_picks.add_one();
+        assert!(!use_.is_over(&published), "one has been tried");
+        assert!(use_.is_over(&published));
+        metrics.drops.add_one();
+        assert!(!use_.is_over(&published), "one has been dropped");
+        assert!(use_.is_over(&published));
+        assert_eq!(use_.check_at, Some(Instant::now() + timeout));
+        assert_eq!(Use::new(None).check_at, None);
+    }
+}

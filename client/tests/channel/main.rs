@@ -11,5 +11,6 @@ mod lists;
 mod plain;
 mod resolution;
 mod retries;
+mod state;
 mod stats;
 mod streams;
