@@ -17,6 +17,8 @@ use crate::resolve::{self, BalancerAt, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
 use crate::target::{Target, parse_host_port};
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 
 /// How long the first list may take before the fallback addresses are used, as
 /// in gRPC.
@@ -43,6 +45,10 @@ pub struct Builder {
     idle_timeout: Option<Duration>,
     service_config: Option<ServiceConfig>,
     options: ConnectOptions,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTls>,
+    #[cfg(feature = "tls")]
+    balancer_tls: Option<ClientTls>,
 }
 
 impl Builder {
@@ -59,6 +65,10 @@ impl Builder {
             idle_timeout: Some(IDLE_TIMEOUT),
             service_config: None,
             options: ConnectOptions::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            #[cfg(feature = "tls")]
+            balancer_tls: None,
         }
     }
 
@@ -159,6 +169,26 @@ impl Builder {
         self
     }
 
+    /// Calls backends over TLS. Their certificate has to be for the service's
+    /// name, that is for the host of the target or of [`Builder::authority`], or
+    /// for [`ClientTls::server_name`]. Says nothing about the balancer. Without
+    /// it, RPCs go out in plain text.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Calls balancers over TLS. Their certificate has to be for the balancer's
+    /// name: the target of the SRV record that led there, or the host given to
+    /// [`Builder::balancer`]. Says nothing about backends. Without it, the stream
+    /// to the balancer goes out in plain text.
+    #[cfg(feature = "tls")]
+    pub fn balancer_tls(mut self, tls: ClientTls) -> Self {
+        self.balancer_tls = Some(tls);
+        self
+    }
+
     /// Starts the channel and returns at once. RPCs wait until there is a
     /// connection, and fail while none can be had.
     ///
@@ -191,6 +221,27 @@ impl Builder {
             target: self.target.clone(),
             reason: format!("{name:?} is no authority: {error}"),
         })?;
+        let options = self.options;
+        let balancer_options = ConnectOptions {
+            timeout: options.timeout,
+            // A stream is silent for hours; only pings tell whether the balancer is
+            // still there.
+            keepalive_interval: Some(Duration::from_secs(20)),
+            keepalive_timeout: Duration::from_secs(10),
+            keepalive_while_idle: true,
+            connector: Arc::clone(&options.connector),
+            ..ConnectOptions::default()
+        };
+        #[cfg(feature = "tls")]
+        let (options, balancer_options) = {
+            let backends = options.over(self.tls, authority.host());
+            // Each balancer is called by its own name.
+            let balancers = balancer_options.over(self.balancer_tls, "");
+            (
+                backends.map_err(Error::Tls)?,
+                balancers.map_err(Error::Tls)?,
+            )
+        };
         let user_agent = match self.user_agent {
             Some(own) => format!("{own} {USER_AGENT}"),
             None => USER_AGENT.to_owned(),
@@ -203,18 +254,10 @@ impl Builder {
         };
         let mut rng = fastrand::Rng::new();
         let metrics = Arc::<Metrics>::default();
-        // A stream is silent for hours; only pings tell whether the balancer is
-        // still there.
-        let balancer = ConnectOptions {
-            timeout: self.options.timeout,
-            keepalive_interval: Some(Duration::from_secs(20)),
-            keepalive_timeout: Duration::from_secs(10),
-            keepalive_while_idle: true,
-            connector: Arc::clone(&self.options.connector),
-        };
+        let scheme = options.scheme();
         let control = Control {
             resolver,
-            pool: Pool::new(self.options, rng.fork(), Arc::clone(&metrics)),
+            pool: Pool::new(options, rng.fork(), Arc::clone(&metrics)),
             recipe: Recipe {
                 target: self.target,
                 make_policy: self.make_policy,
@@ -223,7 +266,7 @@ impl Builder {
                     user_agent: agent.clone(),
                     fallback_timeout: self.fallback_timeout,
                     report: self.report,
-                    connect: balancer,
+                    connect: balancer_options,
                     metrics: Arc::clone(&metrics),
                 },
                 service_config: self.service_config,
@@ -234,6 +277,7 @@ impl Builder {
         Ok(Channel::start(
             control,
             Published::new(metrics),
+            scheme,
             authority,
             agent,
         ))

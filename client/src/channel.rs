@@ -48,6 +48,7 @@ pub struct Channel {
 #[derive(Debug)]
 struct Inner {
     published: Arc<Published>,
+    scheme: Scheme,
     authority: Authority,
     user_agent: HeaderValue,
     /// Holds the control task, which ends with the last clone.
@@ -64,6 +65,7 @@ impl Channel {
     pub(crate) fn start(
         control: Control,
         published: Arc<Published>,
+        scheme: Scheme,
         authority: Authority,
         user_agent: HeaderValue,
     ) -> Self {
@@ -74,6 +76,7 @@ impl Channel {
         Self {
             inner: Arc::new(Inner {
                 published,
+                scheme,
                 authority,
                 user_agent,
                 _control: tasks,
@@ -148,7 +151,7 @@ impl Service<Request<Body>> for Channel {
             headers.insert(USER_AGENT, inner.user_agent.clone());
         }
         Box::pin(async move {
-            *request.uri_mut() = address(request.uri(), &inner.authority)?;
+            *request.uri_mut() = address(request.uri(), &inner.scheme, &inner.authority)?;
             let published = Arc::clone(&inner.published);
             // `inner` stays until the response's headers: a channel whose last
             // clone is gone must not end under an RPC that still waits.
@@ -160,9 +163,9 @@ impl Service<Request<Body>> for Channel {
 }
 
 /// The request's path, at the service's authority.
-fn address(uri: &Uri, authority: &Authority) -> Result<Uri, Status> {
+fn address(uri: &Uri, scheme: &Scheme, authority: &Authority) -> Result<Uri, Status> {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme.clone());
     parts.authority = Some(authority.clone());
     let path = uri.path_and_query().cloned();
     parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));

@@ -18,6 +18,7 @@ pub struct ResolveError(pub String);
 
 /// Why [`Builder::connect`](crate::Builder::connect) gave no channel.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The target, or an address given beside it, is malformed.
     #[error(transparent)]
@@ -30,6 +31,11 @@ pub enum Error {
         /// The value as given.
         value: String,
     },
+    /// A certificate, key or name that is given for TLS cannot be used; the text
+    /// says which.
+    #[cfg(feature = "tls")]
+    #[error("TLS: {0}")]
+    Tls(String),
     /// No name resolution could be set up.
     #[error(transparent)]
     Resolve(#[from] ResolveError),

@@ -17,6 +17,13 @@
 //! backends. Without a balancer the channel uses `pick_first` or `round_robin`
 //! over the target's addresses.
 //!
+//! # TLS
+//!
+//! Off by default, and then nothing of it is built. With
+//! `lookaside-client = { version = "…", features = ["tls"] }` in `Cargo.toml` there
+//! are `ClientTls`, `Builder::tls` for backends and `Builder::balancer_tls` for
+//! the balancer, each with its own trust: see `ClientTls`. It is rustls with ring.
+//!
 //! | floor | modules | what they do |
 //! |---|---|---|
 //! | C5 | [`Channel`], [`Builder`] | what an application touches |
@@ -33,6 +40,8 @@ mod error;
 mod metrics;
 pub mod service_config;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub mod resolve;
 pub mod subchannel;
@@ -55,3 +64,5 @@ pub use self::error::{Error, ResolveError, TargetError};
 pub use self::metrics::{BalancerMetrics, ChannelMetrics, SubchannelCounts};
 pub use self::state_watch::StateWatch;
 pub use self::target::{DEFAULT_PORT, Target};
+#[cfg(feature = "tls")]
+pub use self::tls::ClientTls;

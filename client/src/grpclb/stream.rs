@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{self, Either};
 use http::HeaderValue;
-use http::uri::{Authority, Scheme, Uri};
+use http::uri::{Authority, Uri};
 use lookaside_proto::duration::from_proto;
 use lookaside_proto::lb_v1::load_balance_request::LoadBalanceRequestType as Request;
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType as Response;
@@ -23,7 +23,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
 use crate::resolve::BalancerAddress;
-use crate::subchannel::{ConnectOptions, Connection, Driver, connect, describe};
+use crate::subchannel::{ConnectOptions, Connection, Driver, Ending, connect};
 
 /// Least time between the starts of two streams, ±20 %. The official clients
 /// reopen a stream at once whenever it got as far as the handshake, which makes
@@ -131,7 +131,8 @@ async fn open(
     let mut reasons = vec![];
     for balancer in addresses {
         let address = Address::from(balancer.addr);
-        match connect(&address, &config.connect, tasks).await {
+        let options = config.connect.to(&balancer.authority);
+        match connect(&address, &options, tasks).await {
             Ok((connection, driver)) => return Ok((balancer.clone(), connection, driver)),
             Err(reason) => reasons.push(reason),
         }
@@ -176,19 +177,38 @@ impl Session<'_> {
         loop {
             let started = Instant::now();
             let mut greeted = false;
+            // Whether it takes no more streams; this one it will end itself.
+            let mut leaving = false;
             let name = service.borrow().name.clone();
-            let end = tokio::select! {
-                biased;
-                ended = self.stream(&name, &mut greeted) => End::Stream(ended?),
-                ended = &mut *driver => End::Connection(connection_end(ended)),
-                () = renamed(service, &name) => End::Renamed,
+            let end = {
+                let mut stream = std::pin::pin!(self.stream(&name, &mut greeted));
+                loop {
+                    tokio::select! {
+                        biased;
+                        ended = &mut stream => break End::Stream(ended?),
+                        ending = &mut *driver, if !leaving => match ending {
+                            Ending::GoAway(reason) => {
+                                tracing::debug!(balancer = %self.balancer.addr, %reason, "leaving");
+                                leaving = true;
+                            }
+                            ended @ Ending::Closed(_) => break End::Connection(format!(
+                                "the connection to balancer {} ended: {ended}",
+                                self.balancer.addr
+                            )),
+                        },
+                        () = renamed(service, &name) => break End::Renamed,
+                    }
+                }
             };
             self.config.metrics.balancer_connected.store(0, Relaxed);
             let (reason, connected) = match end {
-                End::Stream(reason) => (reason, true),
+                End::Stream(reason) => (reason, !leaving),
                 End::Connection(reason) => (reason, false),
                 End::Renamed => {
                     self.send(Event::Renamed).await?;
+                    if leaving {
+                        return Ok(());
+                    }
                     continue;
                 }
             };
@@ -298,7 +318,7 @@ impl Session<'_> {
         let authority = name.parse::<Authority>();
         let authority = authority.or_else(|_| self.balancer.addr.to_string().parse());
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.config.connect.scheme());
         parts.authority = authority.ok();
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         Uri::from_parts(parts).unwrap_or_default()
@@ -323,13 +343,6 @@ fn reopen_after(
     backoff.reset();
     let floor = jittered(FLOOR, Backoff::JITTER, rng);
     floor.max(age + SPREAD.mul_f64(rng.f64()))
-}
-
-fn connection_end(ended: Result<(), hyper::Error>) -> String {
-    match ended {
-        Ok(()) => "the connection to the balancer ended".to_owned(),
-        Err(error) => format!("the connection to the balancer ended: {}", describe(&error)),
-    }
 }
 
 fn message(request: Request) -> LoadBalanceRequest {

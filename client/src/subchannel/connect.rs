@@ -1,20 +1,23 @@
 //! From an address to a live HTTP/2 connection.
 
+use std::fmt;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::uri::Scheme;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::frames::{Frames, Watched};
 use super::transport::{Connect, System, Transport};
 use super::{Connection, RequestBody};
 use crate::endpoint::Address;
+#[cfg(feature = "tls")]
+use crate::tls::{ClientTls, Tls};
 
 /// How connections are opened and kept.
 #[derive(Debug, Clone)]
@@ -31,6 +34,51 @@ pub struct ConnectOptions {
     pub keepalive_while_idle: bool,
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
+    /// TLS, if connections are to have it.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
+}
+
+impl ConnectOptions {
+    /// The same over `tls`, if there is to be some, to a server called `server`.
+    #[cfg(feature = "tls")]
+    pub(crate) fn over(self, tls: Option<ClientTls>, server: &str) -> Result<Self, String> {
+        let tls = tls.map(|tls| tls.prepare(server)).transpose()?;
+        Ok(Self { tls, ..self })
+    }
+
+    /// The same, to a server called `server`.
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(unused_variables, reason = "only TLS asks who it is")
+    )]
+    pub(crate) fn to(&self, server: &str) -> Self {
+        Self {
+            #[cfg(feature = "tls")]
+            tls: self.tls.as_ref().map(|tls| tls.to(server)),
+            ..self.clone()
+        }
+    }
+
+    /// `:scheme` of the RPCs.
+    pub(crate) fn scheme(&self) -> Scheme {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Scheme::HTTPS;
+        }
+        Scheme::HTTP
+    }
+
+    /// Opens a byte stream to `address`, with TLS if there is to be some.
+    async fn open(&self, address: &Address) -> Result<Box<dyn Transport>, String> {
+        let opened = self.connector.connect(address).await;
+        let socket = opened.map_err(|error| error.to_string())?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Ok(Box::new(tls.handshake(socket).await?));
+        }
+        Ok(socket)
+    }
 }
 
 impl Default for ConnectOptions {
@@ -41,12 +89,61 @@ impl Default for ConnectOptions {
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
             connector: Arc::new(System),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
 
-/// The future that runs a connection, until it ends: `Ok` if in good order.
-pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+/// Runs a connection for as long as it takes new RPCs, and has to be polled for
+/// that. RPCs under way when it ends, or is dropped, go on if the server does.
+pub(crate) struct Driver {
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    /// A GOAWAY's text; none once there can be none any more.
+    goodbye: Option<oneshot::Receiver<String>>,
+}
+
+/// Why a connection takes no more RPCs.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// The server said so (GOAWAY). What it has begun it will finish.
+    GoAway(String),
+    /// The connection is gone.
+    Closed(Option<String>),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GoAway(reason) | Self::Closed(Some(reason)) => f.write_str(reason),
+            Self::Closed(None) => f.write_str("the server closed the connection"),
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = Ending;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        if let Some(goodbye) = &mut self.goodbye
+            && let Poll::Ready(said) = Pin::new(goodbye).poll(cx)
+        {
+            self.goodbye = None;
+            if let Ok(reason) = said {
+                // Takes no more RPCs, and gives back those that it has not sent.
+                self.connection = None;
+                return Poll::Ready(Ending::GoAway(reason));
+            }
+        }
+        match &mut self.connection {
+            Some(connection) => connection
+                .as_mut()
+                .poll(cx)
+                .map(|ended| Ending::Closed(ended.err().map(|error| describe(&error)))),
+            None => Poll::Pending,
+        }
+    }
+}
 
 /// Opens a connection. It counts as open once the server's SETTINGS are here: a
 /// proxy that accepts for a dead server does not make a backend ready.
@@ -59,8 +156,7 @@ pub(crate) async fn connect(
     tasks: &TaskTracker,
 ) -> Result<(Connection, Driver), String> {
     let attempt = async {
-        let opened = options.connector.connect(address).await;
-        let socket = opened.map_err(|error| error.to_string())?;
+        let socket = options.open(address).await?;
         handshake(socket, options, tasks).await
     };
     match tokio::time::timeout(options.timeout, attempt).await {
@@ -77,13 +173,8 @@ async fn handshake(
     options: &ConnectOptions,
     tasks: &TaskTracker,
 ) -> Result<(Connection, Driver), String> {
-    let (seen, settings) = oneshot::channel();
-    let io = TokioIo::new(SettingsWatch {
-        socket,
-        header: [0; 4],
-        read: 0,
-        seen: Some(seen),
-    });
+    let (frames, opening, goodbye) = Frames::new();
+    let io = TokioIo::new(Watched { socket, frames });
     let mut builder = hyper::client::conn::http2::Builder::new(TrackedExecutor(tasks.clone()));
     builder
         .timer(TokioTimer::new())
@@ -94,13 +185,22 @@ async fn handshake(
         .handshake::<_, RequestBody>(io)
         .await
         .map_err(|error| describe(&error))?;
-    let mut driver: Driver = Box::pin(driver);
+    let mut driver = Driver {
+        connection: Some(Box::pin(driver)),
+        goodbye: Some(goodbye),
+    };
     tokio::select! {
         biased;
-        Ok(()) = settings => Ok((Connection::new(sender), driver)),
+        Ok(opening) = opening => opening.map(|()| (Connection::new(sender), driver)),
         ended = &mut driver => Err(match ended {
-            Ok(()) => "the server closed the connection before it spoke HTTP/2".to_owned(),
-            Err(error) => describe(&error),
+            Ending::Closed(None) if options.scheme() == Scheme::HTTP => {
+                "the server closed the connection before it spoke HTTP/2; does it want TLS?"
+                    .to_owned()
+            }
+            Ending::Closed(None) => {
+                "the server closed the connection before it spoke HTTP/2".to_owned()
+            }
+            ended => ended.to_string(),
         }),
     }
 }
@@ -129,79 +229,5 @@ where
 {
     fn execute(&self, task: F) {
         self.0.spawn(task);
-    }
-}
-
-/// Says when the first frame has begun to arrive, if it is SETTINGS, as it must
-/// be. hyper would tell only that a connection ended.
-struct SettingsWatch {
-    socket: Box<dyn Transport>,
-    header: [u8; 4],
-    read: usize,
-    seen: Option<oneshot::Sender<()>>,
-}
-
-impl SettingsWatch {
-    /// HTTP/2's frame type, the byte behind three of length.
-    const SETTINGS: u8 = 4;
-
-    #[cold]
-    fn watch(&mut self, bytes: &[u8]) {
-        let missing = self.header.len() - self.read;
-        let taken = &bytes[..bytes.len().min(missing)];
-        self.header[self.read..self.read + taken.len()].copy_from_slice(taken);
-        self.read += taken.len();
-        if self.read == self.header.len()
-            && let Some(seen) = self.seen.take()
-            && self.header[3] == Self::SETTINGS
-        {
-            // Nobody waits once the attempt has timed out.
-            let _ = seen.send(());
-        }
-    }
-}
-
-impl AsyncRead for SettingsWatch {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        if self.seen.is_some() {
-            self.watch(&buf.filled()[before..]);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for SettingsWatch {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -17,6 +17,7 @@
 
 mod connect;
 mod connection;
+mod frames;
 mod pool;
 mod request;
 mod transport;
@@ -24,7 +25,7 @@ mod transport;
 use std::sync::Arc;
 
 pub use self::connect::ConnectOptions;
-pub(crate) use self::connect::{Driver, connect, describe};
+pub(crate) use self::connect::{Driver, Ending, connect, describe};
 pub use self::connection::{Connection, NotSent};
 pub use self::pool::Pool;
 pub(crate) use self::request::Kept;

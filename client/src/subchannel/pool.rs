@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::connect::{ConnectOptions, Driver, connect, describe};
+use super::connect::{ConnectOptions, Driver, Ending, connect};
 use super::{Connection, Subchannel, SubchannelState};
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
@@ -58,7 +58,7 @@ struct Slot {
 
 enum Outcome {
     Opened(Result<(Connection, Driver), String>),
-    Ended(Result<(), hyper::Error>),
+    Ended(Ending),
 }
 
 impl Pool {
@@ -223,10 +223,9 @@ impl Pool {
                 self.metrics.failed_connects.fetch_add(1, Relaxed);
                 slot.job = None;
             }
-            Outcome::Ended(how) => {
+            Outcome::Ended(reason) => {
                 self.losses = true;
-                let reason = how.err().map(|error| describe(&error));
-                tracing::debug!(%address, reason, "connection ended");
+                tracing::debug!(%address, %reason, "connection ended");
                 slot.set(SubchannelState::Idle, &self.metrics);
                 slot.job = None;
             }

@@ -14,3 +14,5 @@ mod retries;
 mod state;
 mod stats;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;

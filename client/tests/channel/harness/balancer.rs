@@ -56,6 +56,12 @@ impl Balancer {
         self.streams.recv().await.unwrap()
     }
 
+    /// A stream that a client has opened already.
+    #[cfg(feature = "tls")]
+    pub(crate) fn try_accept(&mut self) -> Option<BalancerStream> {
+        self.streams.try_recv().ok()
+    }
+
     /// The next stream, past its handshake.
     pub(crate) async fn greet(&mut self) -> BalancerStream {
         self.greet_with(Duration::ZERO).await
