@@ -30,7 +30,7 @@
 //! | C4 | `grpclb` | the stream to the balancer, its lists, fallback, statistics |
 //! | C3 | [`policy`] | which connection an RPC takes |
 //! | C2 | [`resolve`], [`subchannel`] | from names to addresses, from addresses to connections |
-//! | C1 | [`Target`], [`endpoint`], [`backoff`], [`Error`] | ground |
+//! | C1 | [`Target`], [`endpoint`], [`backoff`], `ClientTls`, [`Error`] | ground |
 //!
 //! Each floor imports from the ones below it only.
 
