@@ -12,7 +12,7 @@ use crate::endpoint::ConnectivityState;
 use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
 use crate::metrics::Metrics;
-use crate::policy::{PickFirst, Policy, RoundRobin};
+use crate::policy::{PickFirst, Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, BalancerAt, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
@@ -85,6 +85,18 @@ impl Builder {
     /// is `pick_first`, as in gRPC.
     pub fn round_robin(self) -> Self {
         self.policy(|rng| Box::new(RoundRobin::new(rng)))
+    }
+
+    /// Without a balancer, spreads RPCs over all addresses at random.
+    pub fn random(self) -> Self {
+        self.policy(|_| Box::new(Random::new()))
+    }
+
+    /// Without a balancer, spreads RPCs over all addresses by the weights that the
+    /// resolver gives them ([`Weighted`] says how). Of the resolvers of this crate
+    /// none does: weights come with a resolver of one's own.
+    pub fn weighted(self) -> Self {
+        self.policy(|rng| Box::new(Weighted::new(rng)))
     }
 
     /// Without a balancer, uses the policy that `make` makes.

@@ -6,7 +6,12 @@
 //! threads, and without locks.
 
 mod pick_first;
+mod random;
 mod round_robin;
+mod spread;
+#[cfg(test)]
+mod tests;
+mod weighted;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +21,10 @@ use tokio::time::Instant;
 use tonic::Status;
 
 pub use self::pick_first::PickFirst;
-pub use self::round_robin::RoundRobin;
+pub use self::random::{Random, RandomPicker, RandomPickers};
+pub use self::round_robin::{RoundRobin, RoundRobinPicker, RoundRobinPickers};
+pub use self::spread::{BuildPicker, Ready, Spread};
+pub use self::weighted::{Weighted, WeightedPicker, WeightedPickers};
 pub use crate::endpoint::ConnectivityState;
 use crate::endpoint::Endpoint;
 use crate::subchannel::{Connection, Pool};

@@ -1,195 +1,25 @@
-//! In memory and on a paused clock: what is connected to when, and to whom RPCs go.
+//! Which address is tried when, and to whom RPCs go.
 
 use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Mutex};
 
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, Uri};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::*;
-use crate::endpoint::Address;
-use crate::subchannel::{Connect, ConnectOptions, Transport};
+use crate::policy::tests::{A, B, C, Channel, Fate, V6, channel, closed, endpoints};
 
-/// What becomes of a connection attempt.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fate {
-    Answers,
-    AnswersAfter(Duration),
-    Refuses,
-    /// Packets are swallowed.
-    Silent,
-}
-
-/// A network in memory.
-#[derive(Debug, Clone, Default)]
-struct Network(Arc<Mutex<Seen>>);
-
-#[derive(Debug, Default)]
-struct Seen {
-    fates: HashMap<Address, Fate>,
-    attempts: Vec<(Address, Instant)>,
-    /// The servers' ends of the connections that were opened.
-    accepted: Vec<(Address, DuplexStream)>,
-}
-
-impl Network {
-    fn set(&self, address: &str, fate: Fate) {
-        let mut seen = self.0.lock().unwrap();
-        seen.fates.insert(at(address), fate);
-    }
-
-    /// The attempts since the last call: to whom, and how many milliseconds after
-    /// `start`.
-    fn attempts(&self, start: Instant) -> Vec<(String, u128)> {
-        let attempts = std::mem::take(&mut self.0.lock().unwrap().attempts);
-        let attempts = attempts.into_iter();
-        attempts
-            .map(|(address, at)| (address.to_string(), (at - start).as_millis()))
-            .collect()
-    }
-
-    fn accepted(&self, address: &str) -> DuplexStream {
-        let accepted = &mut self.0.lock().unwrap().accepted;
-        let place = accepted.iter().position(|(to, _)| *to == at(address));
-        accepted.remove(place.expect("a connection")).1
-    }
-}
-
-impl Connect for Network {
-    fn connect(&self, address: &Address) -> BoxFuture<'static, io::Result<Box<dyn Transport>>> {
-        let (network, address) = (self.clone(), address.clone());
-        Box::pin(async move {
-            let fate = {
-                let mut seen = network.0.lock().unwrap();
-                seen.attempts.push((address.clone(), Instant::now()));
-                seen.fates[&address]
-            };
-            match fate {
-                Fate::Refuses => return Err(io::ErrorKind::ConnectionRefused.into()),
-                Fate::Silent => std::future::pending().await,
-                Fate::Answers => {}
-                Fate::AnswersAfter(time) => tokio::time::sleep(time).await,
-            }
-            let (client, mut server) = tokio::io::duplex(1 << 16);
-            // An empty SETTINGS frame.
-            server.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
-            network.0.lock().unwrap().accepted.push((address, server));
-            Ok(Box::new(client) as Box<dyn Transport>)
-        })
-    }
-}
-
-/// A policy with what the control task does for it.
-struct Channel {
-    network: Network,
-    pool: Pool,
-    policy: PickFirst,
-    start: Instant,
-}
-
-fn at(address: &str) -> Address {
-    Address::Tcp(address.parse().unwrap())
-}
-
-fn endpoints(addresses: &[&str]) -> Vec<Endpoint> {
-    addresses.iter().map(|a| Endpoint::new(at(a))).collect()
-}
-
-fn channel(policy: PickFirst, fates: &[(&str, Fate)]) -> Channel {
-    let network = Network::default();
-    for (address, fate) in fates {
-        network.set(address, *fate);
-    }
-    let options = ConnectOptions {
-        connector: Arc::new(network.clone()),
-        ..ConnectOptions::default()
-    };
-    Channel {
-        network,
-        pool: Pool::new(options, fastrand::Rng::with_seed(1), Arc::default()),
-        policy,
-        start: Instant::now(),
-    }
-}
-
-impl Channel {
-    fn update(&mut self, addresses: &[&str]) {
-        self.policy.update(endpoints(addresses), &mut self.pool);
-    }
-
-    /// Runs until something has happened and been told to the policy.
-    async fn step(&mut self) {
-        let due = self.policy.next_due();
-        tokio::select! {
-            () = self.pool.changed() => {}
-            () = async { sleep_until(due.unwrap()).await }, if due.is_some() => {}
-        }
-        self.policy.refresh(&mut self.pool);
-    }
-
-    async fn until(&mut self, wanted: ConnectivityState) {
-        while self.policy.output().state != wanted {
-            self.step().await;
-        }
-    }
-
-    async fn run_for(&mut self, time: Duration) {
-        let forever = async {
-            loop {
-                self.step().await;
-            }
-        };
-        let _: Result<(), _> = timeout(time, forever).await;
-    }
-
-    fn elapsed(&self) -> u128 {
-        self.start.elapsed().as_millis()
-    }
-
-    fn attempts(&self) -> Vec<(String, u128)> {
-        self.network.attempts(self.start)
-    }
-
+impl Channel<PickFirst> {
     fn connected_to(&self) -> String {
         match &self.policy.stage {
             Stage::Connected(subchannel, _) => subchannel.address().to_string(),
             other => panic!("{other:?}"),
         }
     }
-
-    /// The connection and token of the next RPC.
-    fn pick(&self) -> (Connection, Option<HeaderValue>) {
-        let (uri, headers) = (Uri::default(), HeaderMap::new());
-        match self
-            .policy
-            .output()
-            .picker
-            .pick(&PickArgs::new(&uri, &headers))
-        {
-            Pick::Complete(picked) => (picked.connection.clone(), picked.lb_token.cloned()),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Waits until the client has closed.
-async fn closed(mut server: DuplexStream) {
-    let mut buffer = [0; 1024];
-    while server.read(&mut buffer).await.unwrap() > 0 {}
 }
 
 fn list(attempts: &[(&str, u128)]) -> Vec<(String, u128)> {
     let attempts = attempts.iter();
     attempts.map(|(to, at)| ((*to).to_owned(), *at)).collect()
 }
-
-const A: &str = "10.0.0.1:1";
-const B: &str = "10.0.0.2:1";
-const C: &str = "10.0.0.3:1";
-const V6: &str = "[fd00::1]:1";
 
 #[tokio::test(start_paused = true)]
 async fn the_first_address_that_answers_at_once_is_the_only_one_called() {
