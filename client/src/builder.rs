@@ -44,6 +44,7 @@ pub struct Builder {
     report: bool,
     idle_timeout: Option<Duration>,
     service_config: Option<ServiceConfig>,
+    txt_service_config: bool,
     options: ConnectOptions,
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
@@ -64,6 +65,7 @@ impl Builder {
             report: true,
             idle_timeout: Some(IDLE_TIMEOUT),
             service_config: None,
+            txt_service_config: false,
             options: ConnectOptions::default(),
             #[cfg(feature = "tls")]
             tls: None,
@@ -150,6 +152,15 @@ impl Builder {
         self
     }
 
+    /// Whether to look in DNS for a service config too: in the TXT records of
+    /// `_grpc_config.<host>` (gRFC A2), which come before
+    /// [`Builder::service_config`]. Off by default, as in C++ and Java. No RPC
+    /// waits for the answer; [`Builder::connect`] does, for half a second.
+    pub fn txt_service_config(mut self, look: bool) -> Self {
+        self.txt_service_config = look;
+        self
+    }
+
     /// How long a channel may be without an RPC before it closes its connections
     /// and the balancer's stream: it is idle then, and the next RPC wakes it. At
     /// most twice that time passes. 30 minutes by default, as in gRPC; `None` is
@@ -223,7 +234,7 @@ impl Builder {
                         let (host, port) = split_balancer(balancer)?;
                         Box::new(BalancerAt::new(host, port, &target)?)
                     }
-                    None => resolve::for_target(&target)?,
+                    None => resolve::for_target(&target, self.txt_service_config)?,
                 };
                 (resolver, name)
             }

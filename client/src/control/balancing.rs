@@ -89,6 +89,7 @@ impl Balancing {
             endpoints,
             balancers,
             service_config,
+            ..
         } = resolution;
         let config = service_config.or_else(|| recipe.service_config.clone());
         // A balancer is followed unless the config names another policy.

@@ -17,7 +17,7 @@ pub(crate) use self::published::{Progress, Published};
 use crate::endpoint::ConnectivityState;
 use crate::error::ResolveError;
 use crate::policy::Output;
-use crate::resolve::{Balancers, Reresolve, Resolution, ResolutionStream, Resolve};
+use crate::resolve::{Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::subchannel::Pool;
 
 /// What the control task starts with.
@@ -54,7 +54,7 @@ impl Control {
         loop {
             tokio::select! {
                 resolution = next(&mut resolutions) => {
-                    let partial = matches!(&resolution, Ok(r) if r.balancers == Balancers::Unknown);
+                    let partial = matches!(&resolution, Ok(r) if r.pending);
                     complete |= !partial;
                     self.resolved(balancing, resolution);
                 }

@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::stream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::timeout;
 
-use super::{BalancerAddress, Balancers, Dns, Reresolve, Resolution, ResolutionStream, Resolve};
-use crate::backoff::Backoff;
+use super::dns::LOOK_TIMEOUT;
+use super::pace::Pace;
+use super::{
+    BalancerAddress, Dns, FixedResolver, Reresolve, Resolution, ResolutionStream, Resolve,
+};
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
-use crate::resolve::dns::MIN_INTERVAL;
 use crate::target::Target;
 
 /// Knows the balancer's host and port; only the host, if it is a name, is looked
@@ -53,72 +55,57 @@ impl Resolve for BalancerAt {
         let look = Look {
             host: self.host.clone(),
             port: self.port,
-            dns: self.dns.clone(),
             endpoints: self.endpoints.clone(),
-            next: None,
-            backoff: Backoff::default(),
-            rng: fastrand::Rng::new(),
-            failed: false,
         };
-        Box::pin(stream::unfold(look, move |mut look| {
-            let reresolve = reresolve.clone();
+        let Some(dns) = self.dns.clone() else {
+            let ips = self.host.parse().into_iter().collect();
+            return FixedResolver::new(look.resolution(ips)).resolve(reresolve);
+        };
+        let pace = Pace::new(fastrand::Rng::new());
+        let looks = stream::unfold((look, pace, None), move |(look, mut pace, good)| {
+            let (dns, reresolve) = (dns.clone(), reresolve.clone());
             async move {
-                look.pause(&reresolve).await;
-                Some((look.look().await, look))
+                if let Some(good) = good {
+                    pace.pause(good, &reresolve).await;
+                }
+                pace.begin();
+                let result = look.look(&dns).await;
+                let good = Some(result.is_ok());
+                Some((result, (look, pace, good)))
             }
-        }))
+        });
+        Box::pin(looks)
     }
 }
 
 struct Look {
     host: String,
     port: u16,
-    dns: Option<Dns>,
     endpoints: Vec<Endpoint>,
-    /// Earliest time of the next look; none before the first.
-    next: Option<Instant>,
-    backoff: Backoff,
-    rng: fastrand::Rng,
-    failed: bool,
 }
 
 impl Look {
-    async fn pause(&mut self, reresolve: &Reresolve) {
-        let Some(next) = self.next else {
-            return;
-        };
-        if self.failed {
-            tokio::time::sleep(self.backoff.next_delay(&mut self.rng)).await;
-            return;
+    async fn look(&self, dns: &Dns) -> Result<Resolution, ResolveError> {
+        let ips = timeout(LOOK_TIMEOUT, dns.ips(&self.host)).await;
+        let host = &self.host;
+        match ips {
+            Ok(Ok(ips)) if ips.is_empty() => Err(ResolveError(format!(
+                "balancer {host} has no addresses in DNS"
+            ))),
+            Ok(Ok(ips)) => Ok(self.resolution(ips)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ResolveError(format!(
+                "DNS lookup of {host}: no answer within {LOOK_TIMEOUT:?}"
+            ))),
         }
-        self.backoff.reset();
-        reresolve.requested().await;
-        sleep_until(next).await;
     }
 
-    async fn look(&mut self) -> Result<Resolution, ResolveError> {
-        self.next = Some(Instant::now() + MIN_INTERVAL);
-        let ips = match (&self.dns, self.host.parse()) {
-            (None, Ok(ip)) => vec![ip],
-            (Some(dns), _) => {
-                let ips = dns.ips(&self.host).await;
-                self.failed = !matches!(&ips, Ok(ips) if !ips.is_empty());
-                ips?
-            }
-            (None, Err(_)) => vec![],
-        };
-        if ips.is_empty() {
-            let host = &self.host;
-            return Err(ResolveError(format!("balancer {host} has no addresses")));
-        }
+    fn resolution(&self, ips: Vec<IpAddr>) -> Resolution {
         let balancer = |ip| BalancerAddress {
             addr: SocketAddr::new(ip, self.port),
             authority: self.host.clone(),
         };
-        Ok(Resolution {
-            endpoints: self.endpoints.clone(),
-            balancers: Balancers::Known(ips.into_iter().map(balancer).collect()),
-            service_config: None,
-        })
+        let balancers = ips.into_iter().map(balancer).collect();
+        Resolution::from(self.endpoints.clone()).with_balancers(balancers)
     }
 }

@@ -10,12 +10,13 @@
 mod balancer_at;
 mod dns;
 mod fixed;
+mod pace;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::Stream;
+use futures_util::{FutureExt as _, Stream};
 use tokio::sync::Notify;
 
 pub use self::balancer_at::BalancerAt;
@@ -48,6 +49,10 @@ pub struct Resolution {
     /// How its owner wants RPCs to be balanced, if the resolver knows: it comes
     /// before what the application chose.
     pub service_config: Option<ServiceConfig>,
+    /// Whether more is on its way: a query that says where RPCs go, or how, has
+    /// no answer yet. [`Builder::connect`](crate::Builder::connect) waits for it,
+    /// if not for long.
+    pub pending: bool,
 }
 
 /// What is known of a service's balancers.
@@ -86,6 +91,11 @@ impl Reresolve {
     pub async fn requested(&self) {
         self.0.notified().await;
     }
+
+    /// Takes back what was asked so far: the look that begins now is the answer.
+    pub fn forget(&self) {
+        let _ = self.requested().now_or_never();
+    }
 }
 
 impl From<Vec<Endpoint>> for Resolution {
@@ -94,6 +104,7 @@ impl From<Vec<Endpoint>> for Resolution {
             endpoints,
             balancers: Balancers::Absent,
             service_config: None,
+            pending: false,
         }
     }
 }
@@ -114,11 +125,12 @@ impl Resolution {
     }
 }
 
-/// The resolver for a target.
+/// The resolver for a target; one that asks DNS looks for a service config too, if
+/// `txt_service_config` says so.
 ///
 /// # Errors
 /// [`Error::Resolve`] if the system's DNS configuration cannot be read.
-pub fn for_target(target: &Target) -> Result<Box<dyn Resolve>, Error> {
+pub fn for_target(target: &Target, txt_service_config: bool) -> Result<Box<dyn Resolve>, Error> {
     match target {
         Target::Static(addresses) => {
             let endpoints: Vec<_> = addresses.iter().cloned().map(Endpoint::new).collect();
@@ -131,7 +143,8 @@ pub fn for_target(target: &Target) -> Result<Box<dyn Resolve>, Error> {
                 Some(server) => Dns::at(*server)?,
                 None => Dns::system()?,
             };
-            Ok(Box::new(DnsResolver::new(dns, host, *port)))
+            let resolver = DnsResolver::new(dns, host, *port);
+            Ok(Box::new(resolver.txt_service_config(txt_service_config)))
         }
     }
 }

@@ -1,0 +1,169 @@
+//! One look at all that DNS knows of a service, and the next ones.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::pace::Pace;
+use super::super::{Balancers, Reresolve, Resolution};
+use super::answers::{Answers, ConfigFault, Known};
+use super::balancers::{Found, find};
+use super::srv::SrvTarget;
+use crate::endpoint::Endpoint;
+use crate::error::ResolveError;
+use crate::service_config::ServiceConfig;
+
+/// Longest time of a look, as in Go; what is not answered by then has failed.
+pub(in super::super) const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// The prefix under which gRFC A5 looks for balancers.
+const SRV_PREFIX: &str = "_grpclb._tcp.";
+/// The prefix under which gRFC A2 looks for service configs.
+const TXT_PREFIX: &str = "_grpc_config.";
+
+/// What a look needs of a DNS client. No records are an empty list, not an error.
+pub(super) trait Lookup: Send + Sync + 'static {
+    /// A and AAAA of `host`.
+    fn ips(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send;
+
+    /// SRV of `name`.
+    fn srv(&self, name: &str) -> impl Future<Output = Result<Vec<SrvTarget>, ResolveError>> + Send;
+
+    /// TXT of `name`.
+    fn txt(&self, name: &str) -> impl Future<Output = Result<Vec<Vec<u8>>, ResolveError>> + Send;
+}
+
+/// Looks at a service in DNS, again and again.
+pub(super) struct Looks<L> {
+    pub(super) lookup: L,
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Whether to look for balancers.
+    pub(super) srv: bool,
+    /// As whom to look for a service config, if at all.
+    pub(super) txt: Option<Client>,
+    pub(super) rng: fastrand::Rng,
+}
+
+/// Who this is, for a choice among service configs.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub(super) hostname: String,
+    /// Leads to the same draws in each look: a client keeps its place.
+    pub(super) seed: u64,
+}
+
+impl<L: Lookup> Looks<L> {
+    /// Runs until nobody takes the results.
+    pub(super) async fn run(
+        mut self,
+        reresolve: Reresolve,
+        results: mpsc::Sender<Result<Resolution, ResolveError>>,
+    ) {
+        let mut pace = Pace::new(self.rng.fork());
+        let mut teller = Teller {
+            results,
+            last: None,
+        };
+        let mut known = Known::default();
+        loop {
+            pace.begin();
+            let Ok(good) = self.look(&mut known, &mut teller).await else {
+                return;
+            };
+            pace.pause(good, &reresolve).await;
+        }
+    }
+
+    /// One look: passes on what there is as soon as it is there. Says whether all
+    /// was answered.
+    async fn look(&mut self, known: &mut Known, teller: &mut Teller) -> Result<bool, Closed> {
+        let deadline = Instant::now() + LOOK_TIMEOUT;
+        let rng = self.rng.fork();
+        let (some, mut somes) = mpsc::channel(1);
+        let mut addresses = std::pin::pin!(self.lookup.ips(&self.host));
+        let srv = self.srv.then(|| {
+            let name = format!("{SRV_PREFIX}{}", self.host);
+            find(&self.lookup, name, rng, some)
+        });
+        let mut balancers = std::pin::pin!(OptionFuture::from(srv));
+        let txt = self.txt.as_ref().map(|client| self.config(client));
+        let mut config = std::pin::pin!(OptionFuture::from(txt));
+        let mut answers = Answers {
+            addresses: None,
+            balancers: (!self.srv).then(|| Ok(Found::default())),
+            some_balancers: vec![],
+            config: self.txt.is_none().then_some(Ok(None)),
+        };
+        while !answers.are_complete() {
+            tokio::select! {
+                ips = &mut addresses, if answers.addresses.is_none() => {
+                    answers.addresses = Some(ips.map(|ips| self.endpoints(ips)));
+                }
+                Some(found) = &mut balancers, if answers.balancers.is_none() => {
+                    answers.balancers = Some(found);
+                }
+                Some(some) = somes.recv() => answers.some_balancers = some,
+                Some(found) = &mut config, if answers.config.is_none() => {
+                    answers.config = Some(found);
+                }
+                () = sleep_until(deadline) => answers.give_up(&self.host, LOOK_TIMEOUT),
+            }
+            if answers.say_something() {
+                teller.tell(known.learn(&answers, &self.host)).await?;
+            }
+        }
+        let told_failure = matches!(teller.last, Some(Err(_)));
+        known.log(&answers, &self.host, told_failure);
+        Ok(!told_failure && answers.are_good())
+    }
+
+    fn endpoints(&self, ips: Vec<IpAddr>) -> Vec<Endpoint> {
+        let endpoint = |ip| Endpoint::new(SocketAddr::new(ip, self.port));
+        ips.into_iter().map(endpoint).collect()
+    }
+
+    async fn config(&self, client: &Client) -> Result<Option<ServiceConfig>, ConfigFault> {
+        let name = format!("{TXT_PREFIX}{}", self.host);
+        let records = self.lookup.txt(&name).await;
+        let records = records.map_err(|error| ConfigFault::Unanswered(error.0))?;
+        let mut rng = fastrand::Rng::with_seed(client.seed);
+        ServiceConfig::from_txt(records, &client.hostname, &mut rng)
+            .map_err(|error| ConfigFault::Malformed(format!("TXT {name}: {error}")))
+    }
+}
+
+/// The channel dropped the stream of results.
+struct Closed;
+
+/// Tells each result that is news beside the last one.
+struct Teller {
+    results: mpsc::Sender<Result<Resolution, ResolveError>>,
+    last: Option<Result<Resolution, ResolveError>>,
+}
+
+impl Teller {
+    async fn tell(&mut self, result: Result<Resolution, ResolveError>) -> Result<(), Closed> {
+        let old = match (&self.last, &result) {
+            (Some(Ok(last)), Ok(result)) => is_old(result, last),
+            (Some(last), result) => last == result,
+            (None, _) => false,
+        };
+        if old {
+            return Ok(());
+        }
+        self.last = Some(result.clone());
+        self.results.send(result).await.map_err(|_| Closed)
+    }
+}
+
+/// Whether `result`, perhaps of a look that goes on, says no more than `last`.
+fn is_old(result: &Resolution, last: &Resolution) -> bool {
+    let unknown = result.pending && result.balancers == Balancers::Unknown;
+    result.endpoints == last.endpoints
+        && result.service_config == last.service_config
+        && (result.balancers == last.balancers || unknown)
+        && (result.pending || !last.pending)
+}
