@@ -4,6 +4,53 @@
 //! and of subchannels that changed, asks subchannels to connect, and publishes
 //! a [`Picker`]. The picker is what an RPC meets: immutable, shared by all
 //! threads, and without locks.
+//!
+//! | policy | who gets the next RPC |
+//! |---|---|
+//! | [`PickFirst`], the default | the first address that could be reached, until its connection ends |
+//! | [`RoundRobin`] | all that are ready, in turn; who is listed twice gets two turns |
+//! | [`Random`] | any that is ready |
+//! | [`Weighted`] | all that are ready, evenly mixed by [`Endpoint::weight`] |
+//! | [`Spread`] | whoever a picker of one's own says, of all that are ready |
+//!
+//! # A policy of one's own
+//!
+//! Most policies connect to every address and differ in how they choose. Such a
+//! policy is a picker, and [`Spread`] does the rest. This one keeps the RPCs of a
+//! user on one backend:
+//!
+//! ```
+//! use std::hash::{DefaultHasher, Hash, Hasher};
+//!
+//! use lookaside_client::Channel;
+//! use lookaside_client::policy::{Pick, PickArgs, Picker, Ready, Spread};
+//!
+//! #[derive(Debug)]
+//! struct ByUser(Vec<Ready>);
+//!
+//! impl Picker for ByUser {
+//!     fn pick(&self, args: &PickArgs<'_>) -> Pick<'_> {
+//!         let mut hash = DefaultHasher::new();
+//!         args.headers().get("user").hash(&mut hash);
+//!         // Never empty: RPCs meet another picker while nothing is ready.
+//!         let choice = hash.finish() as usize % self.0.len();
+//!         Pick::Complete(self.0[choice].picked())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), lookaside_client::Error> {
+//! let channel = Channel::builder("static:127.0.0.1:50051,127.0.0.1:50052")
+//!     .policy(|_rng| Box::new(Spread::with(ByUser)))
+//!     .connect_lazy()?;
+//! # Ok(()) }
+//! ```
+//!
+//! A picker that wants to know when RPCs end names a [`CallTracker`] in its
+//! [`Picked`]; one that keeps something from one set of backends to the next has
+//! it in a [`BuildPicker`]. `examples/src/bin/custom_policy.rs` does both. A policy
+//! that is not to connect to every address implements [`Policy`] itself, on the
+//! subchannels of a [`Pool`].
 
 mod pick_first;
 mod random;
