@@ -1,21 +1,74 @@
 //! A gRPC channel for tonic that follows a grpclb balancer, and balances without
 //! one.
 //!
+//! grpclb (`grpc.lb.v1`) is gRPC's lookaside load balancing: a client keeps a
+//! stream open to a balancer, which sends it the list of backends to call, in
+//! which order, how often each, and which share of calls to drop. RPCs go straight
+//! to the backends. gRPC has clients for it in C++, Python, Ruby, PHP, Go and Java;
+//! this is the one for Rust.
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use lookaside_client::Channel;
+//! use lookaside_proto::helloworld::HelloRequest;
 //! use lookaside_proto::helloworld::greeter_client::GreeterClient;
 //!
 //! let channel = Channel::builder("dns:///greeter.example.com:50051").connect().await?;
 //! let mut greeter = GreeterClient::new(channel); // any tonic stub
+//! let reply = greeter.say_hello(HelloRequest { name: "world".into() }).await?;
+//! println!("{}", reply.into_inner().message);
 //! # Ok(()) }
 //! ```
 //!
-//! If DNS names a balancer for the target (SRV `_grpclb._tcp.<host>`), the channel
-//! opens a stream to it and sends RPCs to the backends of its list: in its order,
-//! with its repetitions, its tokens and its drops. RPCs go straight to the
-//! backends. Without a balancer the channel uses `pick_first` or `round_robin`
-//! over the target's addresses.
+//! A [`Channel`] is cheap to clone, reconnects by itself, and ends with its last
+//! clone. Without a balancer it still is more than tonic's own: a dead backend is
+//! not called, an RPC that never left is sent to another one, and you choose how
+//! they are spread.
+//!
+//! # Targets
+//!
+//! Where backends and balancer are found ([`Target`]):
+//!
+//! | target | backends | balancer |
+//! |---|---|---|
+//! | `dns:///host[:port]`, `host[:port]` | A and AAAA of `host` | SRV `_grpclb._tcp.host` |
+//! | `dns://10.0.0.53:53/host[:port]` | the same, asked of that server | the same |
+//! | `ipv4:10.0.0.1:50051,…`, `ipv6:[2001:db8::1]:50051,…` | these | none |
+//! | `static:10.0.0.1:50051,[2001:db8::1]:50051,…` | these, of either kind | none |
+//! | `unix:path`, `unix:///absolute/path`, `unix-abstract:name` | that socket | none |
+//! | any, with [`Builder::resolver`] | what your [`resolve::Resolve`] says | what it says |
+//! | any, with [`Builder::balancer`] | those of the balancer's list | that one |
+//!
+//! `localhost` and IP literals are not looked up in SRV (gRFC A10). The SRV query
+//! runs beside the others and never delays them. A service config in TXT
+//! `_grpc_config.host` is read with [`Builder::txt_service_config`].
+//!
+//! # Policies
+//!
+//! How RPCs are spread where there is no balancer:
+//!
+//! | policy | an RPC goes to | set by |
+//! |---|---|---|
+//! | `pick_first` | the first address that answers, until its connection ends | the default, as in gRPC |
+//! | `round_robin` | the ready ones in turn | [`Builder::round_robin`] |
+//! | `random` | a ready one, each as likely as the other | [`Builder::random`] |
+//! | `weighted` | the ready ones by the resolver's weights, smoothly | [`Builder::weighted`] |
+//! | `grpclb` | the entries of the balancer's list in turn; some are drops | a balancer that is found |
+//! | your own | whatever it decides | [`Builder::policy`] with a [`policy::Policy`] |
+//!
+//! A service config, from DNS or from [`Builder::service_config`], comes before
+//! these settings.
+//!
+//! # When things fail
+//!
+//! - An RPC fails with UNAVAILABLE while nothing can be reached, and says why; with
+//!   the extension [`WaitForReady`] it waits. Its timeout holds while it waits, too.
+//! - An RPC that never left, or that a server refused unseen, is sent elsewhere. One
+//!   that may have run is not.
+//! - A balancer that dies leaves its list in use. If its backends die too, or if it
+//!   never answers, the addresses from DNS are the fallback.
+//! - [`Channel::watch_state`] follows the channel's state, [`Channel::metrics`] what
+//!   it counts; the rest is told by `tracing`, once per change and not per RPC.
 //!
 //! # TLS
 //!
@@ -24,15 +77,18 @@
 //! are `ClientTls`, `Builder::tls` for backends and `Builder::balancer_tls` for
 //! the balancer, each with its own trust: see `ClientTls`. It is rustls with ring.
 //!
+//! # Inside
+//!
 //! | floor | modules | what they do |
 //! |---|---|---|
 //! | C5 | [`Channel`], [`Builder`] | what an application touches |
 //! | C4 | `grpclb` | the stream to the balancer, its lists, fallback, statistics |
 //! | C3 | [`policy`] | which connection an RPC takes |
 //! | C2 | [`resolve`], [`subchannel`] | from names to addresses, from addresses to connections |
-//! | C1 | [`Target`], [`endpoint`], [`backoff`], `ClientTls`, [`Error`] | ground |
+//! | C1 | [`Target`], [`endpoint`], [`backoff`], [`service_config`], `ClientTls`, [`Error`] | ground |
 //!
-//! Each floor imports from the ones below it only.
+//! Each floor imports from the ones below it only. `CONFORMANCE.md` has, for each
+//! test of gRPC's own grpclb clients, ours.
 
 pub mod backoff;
 pub mod endpoint;

@@ -23,13 +23,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
 use crate::config::Config;
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
-use crate::dns::{Dns, DnsMetrics};
+use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::telemetry::MetricsRegistry;
@@ -139,13 +139,29 @@ impl App {
             StreamLimits::default(),
             metrics.register(BalanceLoadMetrics::register),
         );
+        let zone = zone_settings(&config, &addresses).map_err(|reason| AppError::Ended {
+            part: "the DNS server",
+            reason,
+        })?;
+        let zone = watch::Sender::new(zone);
+        if let Some((dns, _)) = self.dns {
+            let (fleet, zone) = (Arc::clone(&fleet), zone.subscribe());
+            let end = CancellationToken::clone(&end);
+            let metrics = metrics.register(DnsMetrics::register);
+            spawn(
+                &mut parts,
+                "the DNS server",
+                dns.run(fleet, zone, metrics, end),
+            );
+        }
         spawn(&mut parts, "the follower of the configuration", {
-            let in_force = self.config_file.subscribe();
-            follow_config(
-                in_force,
-                balance_load.clone(),
-                CancellationToken::clone(&end),
-            )
+            let follower = Follower {
+                in_force: self.config_file.subscribe(),
+                balance_load: balance_load.clone(),
+                addresses,
+                zone,
+            };
+            follower.run(CancellationToken::clone(&end))
         });
         spawn(&mut parts, "the configuration watcher", {
             let fleet = Arc::clone(&fleet);
@@ -161,15 +177,6 @@ impl App {
             };
             self.admin.run(state, end.clone())
         });
-        if let Some((dns, _)) = self.dns {
-            let advertise = addresses.advertised(&config.balancer.advertise);
-            let fleet = Arc::clone(&fleet);
-            let metrics = metrics.register(DnsMetrics::register);
-            let end = end.clone();
-            spawn(&mut parts, "the DNS server", async move {
-                dns.run(fleet, &advertise, metrics, end).await
-            });
-        }
         let (routes, health) = grpc_services::routes().map_err(|error| AppError::Ended {
             part: "reflection",
             reason: error.to_string(),
@@ -229,18 +236,44 @@ impl App {
 }
 
 /// Applies what a changed file says beside the services.
-async fn follow_config(
-    mut in_force: watch::Receiver<Arc<Config>>,
+struct Follower {
+    in_force: watch::Receiver<Arc<Config>>,
     balance_load: BalanceLoad,
-    end: CancellationToken,
-) -> Result<(), Infallible> {
-    // The channel closes only at the end.
-    while let Some(Ok(())) = end.run_until_cancelled(in_force.changed()).await {
-        let interval = in_force.borrow_and_update().balancer.report_interval;
-        balance_load.set_report_interval(interval);
+    addresses: Addresses,
+    zone: watch::Sender<Arc<ZoneSettings>>,
+}
+
+impl Follower {
+    async fn run(mut self, end: CancellationToken) -> Result<(), Infallible> {
+        // The channel closes only at the end.
+        while let Some(Ok(())) = end.run_until_cancelled(self.in_force.changed()).await {
+            let config = Arc::clone(&self.in_force.borrow_and_update());
+            let interval = config.balancer.report_interval;
+            self.balance_load.set_report_interval(interval);
+            match zone_settings(&config, &self.addresses) {
+                Ok(settings) => {
+                    self.zone.send_if_modified(|known| {
+                        let changed = *known != settings;
+                        *known = settings;
+                        changed
+                    });
+                }
+                Err(reason) => warn!(reason, "DNS goes on to answer as before"),
+            }
+        }
+        end.cancelled().await;
+        Ok(())
     }
-    end.cancelled().await;
-    Ok(())
+}
+
+/// What DNS answers beside the services; of no effect without `[dns]`.
+fn zone_settings(config: &Config, addresses: &Addresses) -> Result<Arc<ZoneSettings>, String> {
+    let advertise = addresses.advertised(&config.balancer.advertise);
+    let dns = config.dns.clone().unwrap_or_default();
+    match ZoneSettings::new(&dns, &advertise) {
+        Ok(settings) => Ok(Arc::new(settings)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn spawn<E: std::fmt::Display>(

@@ -63,6 +63,20 @@ impl Default for BalancerConfig {
     }
 }
 
+impl BalancerConfig {
+    /// What is advertised if the file does not say: the address that is listened
+    /// on, or nothing if that says too little.
+    fn default_advertise(&self) -> Vec<SocketAddr> {
+        let says_too_little =
+            self.listen.ip().to_canonical().is_unspecified() || self.listen.port() == 0;
+        if says_too_little {
+            Vec::new()
+        } else {
+            vec![self.listen]
+        }
+    }
+}
+
 /// `[balancer.tls]`: PEM files, read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {

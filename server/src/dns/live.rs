@@ -3,39 +3,50 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use hickory_proto::op::Query;
 use hickory_proto::rr::RecordType;
+use tokio::sync::watch;
 
 use super::answer::{Answer, View, answer};
 use super::zone::{Zone, ZoneService, ZoneSettings};
 use crate::fleet::{Fleet, Service};
 use crate::plan::Member;
 
-/// Answers from the fleet. Names are kept until the services change; backends
-/// are read for each query.
+/// Answers from the fleet. Names are kept until the services or the settings
+/// change; backends are read for each query.
 #[derive(Debug)]
 pub(super) struct Live {
     fleet: Arc<Fleet>,
-    settings: Arc<ZoneSettings>,
+    settings: watch::Receiver<Arc<ZoneSettings>>,
     /// Seconds, added to generations so that serials do not fall at a restart.
     started: u32,
+    /// How often the settings have changed.
+    changes: AtomicU64,
     zone: ArcSwapOption<Dated>,
 }
 
 #[derive(Debug)]
 struct Dated {
     generation: u64,
+    settings: Arc<ZoneSettings>,
+    serial: u32,
     zone: Zone,
 }
 
 impl Live {
-    pub(super) fn new(fleet: Arc<Fleet>, settings: ZoneSettings, started: u32) -> Self {
+    pub(super) fn new(
+        fleet: Arc<Fleet>,
+        settings: watch::Receiver<Arc<ZoneSettings>>,
+        started: u32,
+    ) -> Self {
         Self {
             fleet,
-            settings: Arc::new(settings),
+            settings,
             started,
+            changes: AtomicU64::new(0),
             zone: ArcSwapOption::empty(),
         }
     }
@@ -52,10 +63,7 @@ impl Live {
             Some(service) if is_address => backends(service),
             _ => None,
         };
-        // Wraps around, as serials do (RFC 1982). Backends do not count: nobody
-        // transfers these zones, and a serial should not differ between names.
-        let generation = dated.as_ref().map_or(0, |dated| dated.generation);
-        let serial = self.started.wrapping_add(generation as u32);
+        let serial = dated.as_ref().map_or(self.started, |dated| dated.serial);
         let view = View {
             zone,
             backends: backends.as_deref(),
@@ -69,17 +77,31 @@ impl Live {
     fn zone(&self) -> Option<Arc<Dated>> {
         // Before the services are read: what changes meanwhile counts as newer.
         let generation = self.fleet.generation();
+        let settings = Arc::clone(&self.settings.borrow());
         let known = self.zone.load_full();
+        let same = |dated: &Dated| Arc::ptr_eq(&dated.settings, &settings);
         match known {
-            Some(dated) if dated.generation == generation => Some(dated),
+            Some(dated) if dated.generation == generation && same(&dated) => Some(dated),
             _ if !self.fleet.is_configured() => None,
-            _ => {
-                let zone = Zone::new(Arc::clone(&self.settings), services(&self.fleet));
-                let dated = Arc::new(Dated { generation, zone });
+            known => {
+                let changed = known.is_some_and(|dated| !same(&dated));
+                let before = self.changes.fetch_add(changed.into(), Ordering::Relaxed);
+                let dated = Arc::new(Dated {
+                    generation,
+                    serial: self.serial(generation + before + u64::from(changed)),
+                    zone: Zone::new(Arc::clone(&settings), services(&self.fleet)),
+                    settings,
+                });
                 self.zone.store(Some(Arc::clone(&dated)));
                 Some(dated)
             }
         }
+    }
+
+    /// Wraps around, as serials do (RFC 1982). Backends do not count: nobody
+    /// transfers these zones, and a serial should not differ between names.
+    fn serial(&self, changes: u64) -> u32 {
+        self.started.wrapping_add(changes as u32)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -23,11 +24,10 @@ const PORT_ATTEMPTS: usize = 32;
 
 /// The DNS server, bound and not yet running.
 ///
-/// It is configured once: what a reload changes in `[dns]` needs a restart.
-/// Services and backends are followed as they change.
+/// Where it listens is settled once. What it answers follows the configuration,
+/// the services and their backends as they change.
 #[derive(Debug)]
 pub struct Dns {
-    config: DnsConfig,
     udp: Datagrams,
     tcp: TcpListener,
 }
@@ -55,11 +55,7 @@ impl Dns {
             attempts -= 1;
             match TcpListener::bind(found).await {
                 Ok(tcp) => {
-                    return Ok(Self {
-                        config: config.clone(),
-                        udp,
-                        tcp,
-                    });
+                    return Ok(Self { udp, tcp });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
                 Err(error) => return Err(unbound("TCP", found, &error)),
@@ -75,20 +71,17 @@ impl Dns {
         self.udp.local_addr()
     }
 
-    /// Answers until `shutdown`, then closes every connection. `advertise` are
-    /// the addresses of all balancers: what SRV answers lead to.
+    /// Answers until `shutdown`, then closes every connection.
     ///
     /// # Errors
-    /// If the configured target is no DNS name.
+    /// If the kernel does not say where it listens.
     pub async fn run(
         self,
         fleet: Arc<Fleet>,
-        advertise: &[SocketAddr],
+        settings: watch::Receiver<Arc<ZoneSettings>>,
         metrics: DnsMetrics,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let settings = ZoneSettings::new(&self.config, advertise)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         info!(listen = %self.local_addr()?, "answering DNS");
         let front = Arc::new(Front {
             live: Live::new(fleet, settings, now()),

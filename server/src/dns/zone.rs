@@ -22,7 +22,7 @@ pub struct Zone {
 }
 
 /// What is the same for all services.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ZoneSettings {
     ttl: u32,
     target: Option<Name>,

@@ -101,11 +101,8 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
         }
         names.check_against(dns, faults);
     }
-    if balancer.advertise.is_empty()
-        && !balancer.listen.ip().to_canonical().is_unspecified()
-        && balancer.listen.port() != 0
-    {
-        balancer.advertise = vec![balancer.listen];
+    if balancer.advertise.is_empty() {
+        balancer.advertise = balancer.default_advertise();
     }
     root.finish(faults, &[]);
     Config {

@@ -111,20 +111,26 @@ fn guard(old: &[ServiceConfig], new: &[ServiceConfig], file: &str) -> Result<(),
 
 /// Puts back what cannot change while the balancer runs, and names the keys in
 /// which the file differs: sockets are bound once, which files TLS reads is
-/// settled with them (what is in those files is not), connections are told at
-/// their start how they will end, and DNS answers what it began with.
+/// settled with them (what is in those files is not), and connections are told at
+/// their start how they will end.
 fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     let mut keep = Keep::default();
     let (balancer, runs) = (&mut config.balancer, &running.balancer);
-    // Unstated, what is advertised is what is listened on.
-    if stated_advertise(balancer) != stated_advertise(runs) {
-        keep.restart.push("balancer.advertise");
+    // Unstated, what is advertised is what is listened on: not the file's
+    // address, but the one that was bound.
+    if stated_advertise(balancer).is_empty() {
+        if stated_advertise(runs).is_empty() {
+            balancer.advertise.clone_from(&runs.advertise);
+        } else if runs.listen.ip().to_canonical().is_unspecified() {
+            let (runs, advertise) = (&runs.advertise, &mut balancer.advertise);
+            keep.value("balancer.advertise", runs, advertise);
+        } else {
+            balancer.advertise = runs.default_advertise();
+        }
     }
-    balancer.advertise.clone_from(&runs.advertise);
     keep.value("balancer.listen", &runs.listen, &mut balancer.listen);
     keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
     keep.value("balancer.tls", &runs.tls, &mut balancer.tls);
-    keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
     keep.value(
         "admin.listen",
         &running.admin.listen,
@@ -133,10 +139,6 @@ fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     match (&running.dns, &mut config.dns) {
         (Some(runs), Some(dns)) => {
             keep.value("dns.listen", &runs.listen, &mut dns.listen);
-            keep.value("dns.ttl", &runs.ttl, &mut dns.ttl);
-            keep.value("dns.target", &runs.target, &mut dns.target);
-            let (runs, dns) = (&runs.service_config, &mut dns.service_config);
-            keep.value("dns.service_config", runs, dns);
         }
         (runs, dns) => keep.value("dns", runs, dns),
     }

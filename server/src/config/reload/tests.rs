@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::DnsConfig;
 use crate::model::Weight;
 
 const FILE: &str = r#"
@@ -106,18 +107,21 @@ fn sockets_tls_paths_and_dns_wait_for_a_restart_while_the_rest_is_applied() {
     assert_eq!(
         restart,
         [
-            "balancer.advertise",
             "balancer.listen",
             "balancer.shutdown",
             "balancer.tls",
             "admin.listen",
             "dns.listen",
-            "dns.ttl",
-            "dns.target",
-            "dns.service_config",
         ]
     );
     let mut wanted = running();
+    wanted.balancer.advertise[1] = "10.0.0.7:9000".parse().unwrap();
+    wanted.dns = Some(DnsConfig {
+        ttl: Duration::from_secs(7),
+        target: Some("lb".to_owned()),
+        service_config: false,
+        ..wanted.dns.unwrap()
+    });
     wanted.balancer.report_interval = Duration::from_secs(6);
     wanted.services[0].backends[0].weight = Some(Weight::new(5.0).unwrap());
     assert_eq!(config, wanted);
@@ -139,9 +143,20 @@ fn dns_is_switched_by_a_restart_and_answers_until_then() {
     assert_eq!(outcome(&without), Outcome::Unchanged { restart });
 
     let running = parse(&without, "test").unwrap();
-    let restart = vec!["balancer.advertise", "dns"];
     let switched_on = reload(&running, FILE, "test", false);
-    assert_eq!(switched_on, Outcome::Unchanged { restart });
+    let Outcome::Applied { config, restart } = switched_on else {
+        panic!("what is advertised is applied")
+    };
+    assert_eq!((restart, config.dns), (vec!["dns"], None));
+    assert_eq!(config.balancer.advertise.len(), 2);
+}
+
+#[test]
+fn replicas_are_added_without_a_restart() {
+    let (config, restart) =
+        applied(&FILE.replace("\"10.0.0.6:9000\"", "\"10.0.0.6:9000\", \"10.0.0.8:9000\""));
+    assert!(restart.is_empty());
+    assert_eq!(config.balancer.advertise.len(), 3);
 }
 
 #[test]
@@ -153,6 +168,17 @@ fn an_unstated_advertise_follows_the_socket_that_is_bound() {
         reload(&running, &file(2), "test", false),
         Outcome::Unchanged { restart }
     );
+
+    let stated = parse(
+        "balancer.listen = \"10.0.0.1:1\"\nbalancer.advertise = [\"10.0.0.9:1\"]\n[dns]\n",
+        "test",
+    );
+    let Outcome::Applied { config, restart } = reload(&stated.unwrap(), &file(2), "test", false)
+    else {
+        panic!("the file says something else")
+    };
+    assert_eq!(restart, ["balancer.listen"]);
+    assert_eq!(config.balancer.advertise, ["10.0.0.1:1".parse().unwrap()]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ struct Running {
     registry: Registry,
     udp: UdpSocket,
     shutdown: CancellationToken,
+    zone: watch::Sender<Arc<ZoneSettings>>,
     task: JoinHandle<io::Result<()>>,
 }
 
@@ -47,10 +49,13 @@ impl Running {
         let mut registry = Registry::default();
         let metrics = DnsMetrics::register(&mut registry);
         let shutdown = CancellationToken::new();
+        let zone = watch::Sender::default();
         let task = tokio::spawn({
             let (fleet, shutdown) = (Arc::clone(&fleet), shutdown.clone());
-            let advertise = addrs(advertise);
-            async move { dns.run(fleet, &advertise, metrics, shutdown).await }
+            let settings = ZoneSettings::new(config, &addrs(advertise)).unwrap();
+            zone.send_replace(Arc::new(settings));
+            let followed = zone.subscribe();
+            async move { dns.run(fleet, followed, metrics, shutdown).await }
         });
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         udp.connect(("127.0.0.1", addr.port())).await.unwrap();
@@ -60,6 +65,7 @@ impl Running {
             registry,
             udp,
             shutdown,
+            zone,
             task,
         }
     }
@@ -261,6 +267,41 @@ async fn names_follow_the_configuration() {
     running.configure(&[("other.test", &[])]);
     assert_eq!(code(greeter).await, ResponseCode::Refused);
     assert_eq!(code(other).await, ResponseCode::NoError);
+}
+
+#[tokio::test]
+async fn answers_follow_changed_settings() {
+    let running = Running::serving(&[]).await;
+    let before = running
+        .ask("_grpclb._tcp.greeter.test.", RecordType::SRV)
+        .await;
+    assert_eq!(data(&before.answers), ["lb.greeter.test.:9000"]);
+    let config = DnsConfig {
+        ttl: Duration::from_secs(7),
+        target: Some("balancer.test".to_owned()),
+        ..config()
+    };
+    let settings = ZoneSettings::new(&config, &addrs(&["10.9.0.3:9100"])).unwrap();
+    running.zone.send_replace(Arc::new(settings));
+    let after = running
+        .ask("_grpclb._tcp.greeter.test.", RecordType::SRV)
+        .await;
+    assert_eq!(data(&after.answers), ["balancer.test.:9100"]);
+    assert_eq!(after.answers[0].ttl, 7);
+    assert_eq!(running.addresses("balancer.test.").await, ["10.9.0.3"]);
+    // Nobody takes the new zone for an older one.
+    let serial = async |name| {
+        let reply = running.ask(name, RecordType::SOA).await;
+        match &reply.answers[0].data {
+            RData::SOA(soa) => soa.serial,
+            other => panic!("{other} is no SOA"),
+        }
+    };
+    let now = serial("greeter.test.").await;
+    running.zone.send_replace(Arc::new(
+        ZoneSettings::new(&config, &addrs(&["10.9.0.4:9100"])).unwrap(),
+    ));
+    assert_eq!(serial("greeter.test.").await, now + 1);
 }
 
 #[tokio::test]
