@@ -1,18 +1,8 @@
 //! RPCs that the balancer wants dropped.
 
-use lookaside_client::{Channel, WaitForReady};
-use lookaside_proto::helloworld::HelloRequest;
-use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tonic::Code;
 
-use crate::harness::{Backend, Balancer, drop_entry, entry, hello};
-
-fn follow(balancer: &Balancer) -> Channel {
-    Channel::builder("dns:///greeter:50051")
-        .balancer(balancer.addr.to_string())
-        .connect_lazy()
-        .unwrap()
-}
+use crate::harness::{Backend, Balancer, drop_entry, entry, follow, hello, patient_hello, until};
 
 #[tokio::test]
 async fn one_entry_of_four_drops_a_quarter() {
@@ -49,7 +39,7 @@ async fn a_backend_that_dies_does_not_change_the_share_of_drops() {
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, ""), entry(b.addr, ""), drop_entry("rate")]);
     // Counted from a drop to a drop, so that rounds are whole.
-    while hello(&channel).await.is_ok() {}
+    until("a drop", async || hello(&channel).await.is_err()).await;
     b.kill();
     let mut dropped = 0;
     let mut answers = vec![];
@@ -72,9 +62,7 @@ async fn a_list_of_drops_alone_drops_all_even_what_waits_for_ready() {
     let stream = balancer.greet().await;
     stream.list([drop_entry("maintenance")]);
     for _ in 0..3 {
-        let mut request = tonic::Request::new(HelloRequest::default());
-        request.extensions_mut().insert(WaitForReady);
-        let reply = GreeterClient::new(channel.clone()).say_hello(request).await;
-        assert!(reply.unwrap_err().message().contains("dropped"));
+        let status = patient_hello(&channel).await.unwrap_err();
+        assert!(status.message().contains("dropped"), "{status}");
     }
 }

@@ -5,21 +5,20 @@ use std::time::Duration;
 
 use lookaside_client::{Builder, Channel};
 
-use crate::harness::{Backend, Balancer, entry, hello, hellos, nobody, share};
+use crate::harness::{
+    Backend, Balancer, connect, entry, hello, hellos, nobody, reach, reach_at_last, share, until,
+};
 
 /// A channel whose fallback is `fallback`.
-fn follow(balancer: SocketAddr, fallback: &Backend) -> Builder {
+fn with_fallback(balancer: SocketAddr, fallback: &Backend) -> Builder {
     Channel::builder(format!("static:{}", fallback.addr)).balancer(balancer.to_string())
 }
 
 #[tokio::test]
 async fn a_balancer_that_refuses_means_fallback_at_once() {
     let spare = Backend::start("spare").await;
-    let channel = follow(nobody().await, &spare)
-        .fallback_timeout(Duration::from_secs(3600))
-        .connect()
-        .await
-        .unwrap();
+    let builder = with_fallback(nobody().await, &spare).fallback_timeout(Duration::from_secs(3600));
+    let channel = connect(builder).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "spare");
 }
 
@@ -27,7 +26,7 @@ async fn a_balancer_that_refuses_means_fallback_at_once() {
 async fn a_balancer_that_ends_the_first_stream_means_fallback_at_once() {
     let mut balancer = Balancer::start().await;
     let spare = Backend::start("spare").await;
-    let channel = follow(balancer.addr, &spare)
+    let channel = with_fallback(balancer.addr, &spare)
         .fallback_timeout(Duration::from_secs(3600))
         .connect_lazy()
         .unwrap();
@@ -40,30 +39,30 @@ async fn a_balancer_that_ends_the_first_stream_means_fallback_at_once() {
 async fn a_silent_balancer_means_fallback_after_the_timeout_until_its_list() {
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    let channel = follow(balancer.addr, &spare)
+    let channel = with_fallback(balancer.addr, &spare)
         .fallback_timeout(Duration::from_millis(50))
         .connect_lazy()
         .unwrap();
     let stream = balancer.greet().await;
     assert_eq!(hello(&channel).await.unwrap(), "spare");
     stream.list([entry(a.addr, "")]);
-    while hello(&channel).await.unwrap() != "a" {}
+    reach(&channel, "a").await;
 }
 
 #[tokio::test]
 async fn fallback_response_is_obeyed_and_the_same_list_ends_it() {
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    let channel = follow(balancer.addr, &spare).connect_lazy().unwrap();
+    let channel = with_fallback(balancer.addr, &spare).connect_lazy().unwrap();
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, "")]);
     assert_eq!(hello(&channel).await.unwrap(), "a");
     stream.fallback();
-    while hello(&channel).await.unwrap() != "spare" {}
+    reach(&channel, "spare").await;
     // An empty list is no reason to leave.
     stream.list([]);
     stream.list([entry(a.addr, "")]);
-    while hello(&channel).await.unwrap() != "a" {}
+    reach(&channel, "a").await;
 }
 
 #[tokio::test]
@@ -79,9 +78,11 @@ async fn fallback_response_without_fallback_addresses_keeps_the_list() {
     assert_eq!(hello(&channel).await.unwrap(), "a");
     stream.fallback();
     stream.list([entry(a.addr, "two")]);
-    while a.calls().last().unwrap().lb_token.as_deref() != Some("two") {
+    until("the token of the second list", async || {
         hello(&channel).await.unwrap();
-    }
+        a.calls().last().unwrap().lb_token.as_deref() == Some("two")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn balancer_and_backends_lost_means_fallback_until_the_same_list_is_back()
     let mut balancer = Balancer::start().await;
     let mut a = Backend::start("a").await;
     let spare = Backend::start("spare").await;
-    let channel = follow(balancer.addr, &spare).connect_lazy().unwrap();
+    let channel = with_fallback(balancer.addr, &spare).connect_lazy().unwrap();
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, "same")]);
     assert_eq!(hello(&channel).await.unwrap(), "a");
@@ -97,12 +98,12 @@ async fn balancer_and_backends_lost_means_fallback_until_the_same_list_is_back()
     balancer.kill();
     assert_eq!(share(&hellos(&channel, 10).await, "a"), 10);
     a.kill();
-    while hello(&channel).await.as_deref().unwrap_or("failed") != "spare" {}
+    reach_at_last(&channel, "spare").await;
     let _a = Backend::start_at("a", backend_addr).await;
     let mut balancer = Balancer::start_at(balancer_addr).await;
     let stream = balancer.greet().await;
     stream.list([entry(backend_addr, "same")]);
-    while hello(&channel).await.unwrap() != "a" {}
+    reach(&channel, "a").await;
 }
 
 #[tokio::test]
@@ -110,7 +111,7 @@ async fn while_the_balancer_lives_dead_backends_mean_no_fallback() {
     let mut balancer = Balancer::start().await;
     let spare = Backend::start("spare").await;
     let dead = nobody().await;
-    let channel = follow(balancer.addr, &spare).connect_lazy().unwrap();
+    let channel = with_fallback(balancer.addr, &spare).connect_lazy().unwrap();
     let stream = balancer.greet().await;
     stream.list([entry(dead, "")]);
     for _ in 0..20 {
@@ -123,12 +124,8 @@ async fn while_the_balancer_lives_dead_backends_mean_no_fallback() {
 #[tokio::test]
 async fn without_balancer_and_fallback_the_error_says_both() {
     let dead = nobody().await;
-    let error = Channel::builder("dns:///greeter:50051")
-        .balancer(dead.to_string())
-        .connect()
-        .await
-        .unwrap_err()
-        .to_string();
+    let builder = Channel::builder("dns:///greeter:50051").balancer(dead.to_string());
+    let error = connect(builder).await.unwrap_err().to_string();
     assert!(error.contains(&dead.to_string()), "{error}");
     assert!(error.contains("no fallback address"), "{error}");
 }

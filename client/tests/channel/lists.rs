@@ -2,15 +2,10 @@
 
 use lookaside_client::Channel;
 
-use crate::harness::{Backend, Balancer, entry, hello, hellos, nobody, share};
-
-/// A channel to `greeter:50051` that follows `balancer`.
-fn follow(balancer: &Balancer) -> Channel {
-    Channel::builder("dns:///greeter:50051")
-        .balancer(balancer.addr.to_string())
-        .connect_lazy()
-        .unwrap()
-}
+use crate::harness::{
+    Backend, Balancer, entry, follow, hello, hellos, nobody, reach, reach_at_last, share,
+    until_share,
+};
 
 #[tokio::test]
 async fn equal_entries_get_equal_shares() {
@@ -24,11 +19,9 @@ async fn equal_entries_get_equal_shares() {
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, ""), entry(b.addr, ""), entry(c.addr, "")]);
     // Until all three are connected, the shares are among those that are.
-    while share(&hellos(&channel, 3).await, "a") != 1
-        || [&a, &b, &c]
-            .iter()
-            .any(|backend| backend.connections() == 0)
-    {}
+    until_share(&channel, "a", 1, 3).await;
+    until_share(&channel, "b", 1, 3).await;
+    until_share(&channel, "c", 1, 3).await;
     let names = hellos(&channel, 300).await;
     for name in ["a", "b", "c"] {
         assert_eq!(share(&names, name), 100);
@@ -43,7 +36,7 @@ async fn an_entry_listed_three_times_gets_three_turns_in_order() {
     let stream = balancer.greet().await;
     let (a, b) = (a.addr, b.addr);
     stream.list([entry(a, ""), entry(a, ""), entry(b, ""), entry(a, "")]);
-    while share(&hellos(&channel, 4).await, "b") != 1 {}
+    until_share(&channel, "b", 1, 4).await;
     let names = hellos(&channel, 400).await;
     assert_eq!(share(&names, "a"), 300);
     // "b" never has its turn twice in a row, and always after three others.
@@ -115,7 +108,7 @@ async fn a_new_list_takes_over_when_its_backend_is_ready() {
     assert_eq!(hello(&channel).await.unwrap(), "a");
     stream.list([entry(b.addr, "")]);
     // No RPC fails or waits on the way.
-    while hello(&channel).await.unwrap() != "b" {}
+    reach(&channel, "b").await;
     assert_eq!(share(&hellos(&channel, 20).await, "b"), 20);
 }
 
@@ -156,7 +149,7 @@ async fn an_empty_list_fails_rpcs_until_the_next_one() {
     let status = hello(&channel).await.unwrap_err();
     assert!(status.message().contains("no backend"), "{status}");
     stream.list([entry(a.addr, "")]);
-    while hello(&channel).await.is_err() {}
+    reach_at_last(&channel, "a").await;
 }
 
 #[tokio::test]

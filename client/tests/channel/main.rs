@@ -8,6 +8,7 @@ mod harness;
 mod drops;
 mod fallback;
 mod lists;
+mod paused;
 mod plain;
 mod resolution;
 mod retries;

@@ -3,7 +3,9 @@
 use hickory_resolver::proto::rr::RecordType;
 use lookaside_client::Channel;
 
-use crate::harness::{Backend, Balancer, DnsServer, entry, hello, hellos, nobody, share};
+use crate::harness::{
+    Backend, Balancer, DnsServer, connect, entry, hello, hellos, nobody, reach, share,
+};
 
 #[tokio::test]
 async fn srv_leads_to_the_balancer() {
@@ -39,7 +41,7 @@ async fn connect_waits_for_the_balancers_list_where_there_are_addresses_too() {
     dns.ip("lb.test", balancer.addr.ip());
     dns.ip("greeter.test", spare.addr.ip());
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
-    let connecting = tokio::spawn(Channel::builder(target).connect());
+    let connecting = tokio::spawn(connect(Channel::builder(target)));
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, "")]);
     let channel = connecting.await.unwrap().unwrap();
@@ -52,7 +54,7 @@ async fn without_srv_the_addresses_are_used() {
     let a = Backend::start("a").await;
     dns.ip("greeter.test", a.addr.ip());
     let target = format!("dns://{}/greeter.test:{}", dns.addr, a.addr.port());
-    let channel = Channel::builder(target).connect().await.unwrap();
+    let channel = connect(Channel::builder(target)).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "a");
 }
 
@@ -79,7 +81,7 @@ async fn localhost_and_ip_literals_get_no_srv_query() {
     dns.ip("localhost", a.addr.ip());
     for host in ["localhost", "127.0.0.1"] {
         let target = format!("dns://{}/{host}:{}", dns.addr, a.addr.port());
-        let channel = Channel::builder(target).connect().await.unwrap();
+        let channel = connect(Channel::builder(target)).await.unwrap();
         assert_eq!(hello(&channel).await.unwrap(), "a");
     }
     let asked = dns.asked();
@@ -93,7 +95,7 @@ async fn localhost_and_ip_literals_get_no_srv_query() {
 async fn a_name_that_does_not_exist_is_named_in_the_error() {
     let dns = DnsServer::start().await;
     let target = format!("dns://{}/nowhere.test:80", dns.addr);
-    let error = Channel::builder(target).connect().await.unwrap_err();
+    let error = connect(Channel::builder(target)).await.unwrap_err();
     assert!(error.to_string().contains("nowhere.test"), "{error}");
     assert!(error.to_string().contains("no addresses"), "{error}");
 }
@@ -118,7 +120,7 @@ async fn a_dead_balancer_in_dns_leaves_the_addresses() {
     dns.ip("lb.test", dead.ip());
     dns.ip("greeter.test", spare.addr.ip());
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
-    let channel = Channel::builder(target).connect().await.unwrap();
+    let channel = connect(Channel::builder(target)).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "spare");
 }
 
@@ -136,12 +138,12 @@ async fn a_balancer_that_appears_later_takes_over_without_a_lost_rpc() {
     dns.ip("greeter.test", spare.addr.ip());
     dns.refuse(RecordType::SRV, true);
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
-    let channel = Channel::builder(target).connect().await.unwrap();
+    let channel = connect(Channel::builder(target)).await.unwrap();
     assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
     dns.refuse(RecordType::SRV, false);
     let stream = balancer.greet().await;
     // What served goes on until the list is there.
     assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
     stream.list([entry(a.addr, "")]);
-    while hello(&channel).await.unwrap() != "a" {}
+    reach(&channel, "a").await;
 }

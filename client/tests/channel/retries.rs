@@ -3,19 +3,17 @@
 use lookaside_client::Channel;
 use tonic::Code;
 
-use crate::harness::{Backend, Refusal, Refuser, hello, hellos, share};
+use crate::harness::{Backend, Refusal, Refuser, connect, hello, hellos, share, until};
 
 async fn beside(refuser: &Refuser, backend: &Backend) -> Channel {
     let target = format!("static:{},{}", refuser.addr, backend.addr);
-    let channel = Channel::builder(target)
-        .round_robin()
-        .connect()
-        .await
-        .unwrap();
-    // Until both are connected and have their turns.
-    while refuser.seen() == 0 || backend.calls().is_empty() {
+    let builder = Channel::builder(target).round_robin();
+    let channel = connect(builder).await.unwrap();
+    until("a turn of each", async || {
         let _ = hello(&channel).await;
-    }
+        refuser.seen() > 0 && !backend.calls().is_empty()
+    })
+    .await;
     channel
 }
 
@@ -35,7 +33,7 @@ async fn an_rpc_that_is_refused_unseen_is_sent_elsewhere() {
 async fn an_rpc_that_everybody_refuses_fails_after_the_second_time() {
     let refuser = Refuser::start(Refusal::Stream).await;
     let target = format!("static:{}", refuser.addr);
-    let channel = Channel::builder(target).connect().await.unwrap();
+    let channel = connect(Channel::builder(target)).await.unwrap();
     let status = hello(&channel).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(refuser.seen(), 2);
@@ -46,7 +44,7 @@ async fn an_rpc_that_may_have_run_is_not_sent_again() {
     for how in [Refusal::Error, Refusal::Cut] {
         let refuser = Refuser::start(how).await;
         let target = format!("static:{}", refuser.addr);
-        let channel = Channel::builder(target).connect().await.unwrap();
+        let channel = connect(Channel::builder(target)).await.unwrap();
         let status = hello(&channel).await.unwrap_err();
         let wanted = match how {
             Refusal::Error => Code::Internal,

@@ -2,22 +2,14 @@
 
 use std::time::Duration;
 
-use lookaside_client::Channel;
-use lookaside_proto::helloworld::HelloRequest;
-use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use lookaside_proto::lb_v1::ClientStats;
 
-use crate::harness::{Backend, Balancer, BalancerStream, drop_entry, entry, hello, hellos};
+use crate::harness::{
+    Backend, Balancer, BalancerStream, call, drop_entry, entry, follow, hello, hellos, named, until,
+};
 
 /// As often as the client takes.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-fn follow(balancer: &Balancer) -> Channel {
-    Channel::builder("dns:///greeter:50051")
-        .balancer(balancer.addr.to_string())
-        .connect_lazy()
-        .unwrap()
-}
 
 /// The sum of the reports until `finished` calls have finished.
 async fn sum(stream: &mut BalancerStream, finished: i64) -> ClientStats {
@@ -44,10 +36,7 @@ async fn every_call_is_counted_once() {
     let mut stream = balancer.greet_with(INTERVAL).await;
     stream.list([entry(a.addr, "")]);
     hellos(&channel, 20).await;
-    let request = HelloRequest {
-        name: "fail".to_owned(),
-    };
-    let failed = GreeterClient::new(channel.clone()).say_hello(request).await;
+    let failed = call(&channel, tonic::Request::new(named("fail"))).await;
     assert_eq!(failed.unwrap_err().code(), tonic::Code::DataLoss);
     let sum = sum(&mut stream, 21).await;
     assert_eq!(sum.num_calls_started, 21);
@@ -156,17 +145,17 @@ async fn a_new_stream_counts_from_nothing_even_with_the_same_list() {
     stream.list([entry(a.addr, "")]);
     // The calls from here on are counted, once the list has arrived.
     let mut calls = 0;
-    let report = loop {
+    let mut report = ClientStats::default();
+    until("a report of a call", async || {
         hello(&channel).await.unwrap();
         calls += 1;
-        let report = tokio::select! {
-            report = stream.report() => report,
-            () = tokio::task::yield_now() => continue,
-        };
-        if report.num_calls_started > 0 {
-            break report;
+        tokio::select! {
+            next = stream.report() => report = next,
+            () = tokio::task::yield_now() => {}
         }
-    };
+        report.num_calls_started > 0
+    })
+    .await;
     assert!(report.num_calls_started <= calls, "{report:?}");
     let under_way = report.num_calls_started - report.num_calls_finished;
     assert!((0..=1).contains(&under_way), "{report:?}");

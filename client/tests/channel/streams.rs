@@ -6,14 +6,9 @@ use lookaside_client::Channel;
 use lookaside_client::resolve::{BalancerAddress, FixedResolver, Resolution};
 use tonic::Status;
 
-use crate::harness::{Backend, Balancer, entry, hello, hellos, nobody, share};
-
-fn follow(balancer: &Balancer) -> Channel {
-    Channel::builder("dns:///greeter:50051")
-        .balancer(balancer.addr.to_string())
-        .connect_lazy()
-        .unwrap()
-}
+use crate::harness::{
+    Backend, Balancer, entry, follow, hello, hellos, nobody, reach, share, until,
+};
 
 #[tokio::test]
 async fn rpcs_go_on_while_the_balancer_is_dead_and_follow_it_when_it_is_back() {
@@ -29,7 +24,7 @@ async fn rpcs_go_on_while_the_balancer_is_dead_and_follow_it_when_it_is_back() {
     let mut balancer = Balancer::start_at(addr).await;
     let stream = balancer.greet().await;
     stream.list([entry(b.addr, "")]);
-    while hello(&channel).await.unwrap() != "b" {}
+    reach(&channel, "b").await;
 }
 
 #[tokio::test]
@@ -84,9 +79,7 @@ async fn dropping_the_channel_leaves_no_task() {
     hellos(&channel, 10).await;
     assert!(tasks() > before);
     drop(channel);
-    while tasks() > before {
-        tokio::task::yield_now().await;
-    }
+    until("the end of all tasks", async || tasks() == before).await;
 }
 
 #[tokio::test]

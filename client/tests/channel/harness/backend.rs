@@ -1,22 +1,25 @@
 //! A Greeter that answers with its own name and notes what it saw.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
 use lookaside_proto::helloworld::{HelloReply, HelloRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 use tower::util::MapRequestLayer;
 
-use super::{ANY_PORT, Process, SeenAuthority, see_authority};
+use super::{ANY_PORT, Net, Place, Process, SeenAuthority, see_authority};
 
 pub(crate) struct Backend {
     pub(crate) addr: SocketAddr,
-    process: Process,
+    place: Place,
     seen: Arc<Seen>,
     stop: Arc<Notify>,
 }
@@ -34,6 +37,7 @@ struct Seen {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) lb_token: Option<String>,
+    pub(crate) authorization: Option<String>,
     pub(crate) user_agent: String,
     pub(crate) authority: String,
     /// The name in the request.
@@ -49,18 +53,36 @@ impl Backend {
         let process = Process::new();
         let listener = process.listen(addr).await;
         let addr = listener.local_addr().unwrap();
+        let incoming = TcpListenerStream::new(listener);
+        Self::serve(name, addr, incoming, Place::Sockets(process))
+    }
+
+    pub(crate) fn in_memory(net: &Net, name: &str, addr: SocketAddr) -> Self {
+        let (incoming, place) = net.listen(addr);
+        Self::serve(name, addr, incoming, Place::Memory(place))
+    }
+
+    fn serve<IO>(
+        name: &str,
+        addr: SocketAddr,
+        incoming: impl Stream<Item = io::Result<IO>> + Send + 'static,
+        mut place: Place,
+    ) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let seen = Arc::new(Seen {
             name: name.to_owned(),
             ..Seen::default()
         });
         let stop = Arc::new(Notify::new());
         let counted = Arc::clone(&seen);
-        let incoming = TcpListenerStream::new(listener).inspect(move |_| {
+        let incoming = incoming.inspect(move |_| {
             counted.connections.fetch_add(1, Ordering::SeqCst);
         });
         let service = GreeterServer::new(Service(Arc::clone(&seen)));
         let stopped = Arc::clone(&stop);
-        process.spawn(async move {
+        place.spawn(async move {
             tonic::transport::Server::builder()
                 .layer(MapRequestLayer::new(see_authority))
                 .add_service(service)
@@ -70,7 +92,7 @@ impl Backend {
         });
         Self {
             addr,
-            process,
+            place,
             seen,
             stop,
         }
@@ -87,7 +109,7 @@ impl Backend {
 
     /// As SIGKILL would.
     pub(crate) fn kill(&mut self) {
-        self.process.kill();
+        self.place.kill();
     }
 
     /// As SIGTERM would: GOAWAY, and RPCs under way finish.
@@ -95,6 +117,11 @@ impl Backend {
         self.stop.notify_one();
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.seen.name
+    }
+
+    /// How many connections were opened so far.
     pub(crate) fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
@@ -123,6 +150,7 @@ impl Greeter for Service {
         };
         self.0.calls.lock().unwrap().push(Call {
             lb_token: header("lb-token"),
+            authorization: header("authorization"),
             user_agent: header("user-agent").unwrap_or_default(),
             authority: request
                 .extensions()

@@ -1,9 +1,13 @@
 //! A balancer that does what the test says, message by message.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use lookaside_proto::addr::ip_bytes;
 use lookaside_proto::lb_v1::load_balance_request::LoadBalanceRequestType;
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
@@ -12,17 +16,21 @@ use lookaside_proto::lb_v1::{
     ClientStats, FallbackResponse, InitialLoadBalanceResponse, LoadBalanceRequest,
     LoadBalanceResponse, Server, ServerList,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tonic::metadata::MetadataMap;
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tower::util::MapRequestLayer;
 
-use super::{ANY_PORT, Process, SeenAuthority, see_authority};
+use super::{ANY_PORT, Net, Place, Process, SeenAuthority, see_authority, within};
 
 pub(crate) struct Balancer {
     pub(crate) addr: SocketAddr,
-    process: Process,
+    place: Place,
     streams: mpsc::UnboundedReceiver<BalancerStream>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Balancer {
@@ -34,26 +42,61 @@ impl Balancer {
         let process = Process::new();
         let listener = process.listen(addr).await;
         let addr = listener.local_addr().unwrap();
+        let incoming = TcpListenerStream::new(listener);
+        Self::serve(addr, incoming, Place::Sockets(process))
+    }
+
+    pub(crate) fn in_memory(net: &Net, addr: SocketAddr) -> Self {
+        let (incoming, place) = net.listen(addr);
+        Self::serve(addr, incoming, Place::Memory(place))
+    }
+
+    fn serve<IO>(
+        addr: SocketAddr,
+        incoming: impl Stream<Item = io::Result<IO>> + Send + 'static,
+        mut place: Place,
+    ) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let (opened, streams) = mpsc::unbounded_channel();
-        process.spawn(async move {
+        let connections = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&connections);
+        let incoming = incoming.inspect(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+        place.spawn(async move {
             tonic::transport::Server::builder()
                 .layer(MapRequestLayer::new(see_authority))
                 .add_service(LoadBalancerServer::new(Service(opened)))
-                .serve_with_incoming(TcpListenerStream::new(listener))
+                .serve_with_incoming(incoming)
                 .await
                 .unwrap();
         });
         Self {
             addr,
-            process,
+            place,
             streams,
+            connections,
         }
     }
 
     /// The next stream that a client opens. It is answered only by what the test
     /// sends.
-    pub(crate) async fn accept(&mut self) -> BalancerStream {
-        self.streams.recv().await.unwrap()
+    #[track_caller]
+    pub(crate) fn accept(&mut self) -> impl Future<Output = BalancerStream> {
+        let stream = within("a stream to the balancer", self.streams.recv());
+        async { stream.await.unwrap() }
+    }
+
+    /// Whether a client has opened a stream that was not accepted yet.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// How many connections were opened so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// A stream that a client has opened already.
@@ -63,28 +106,37 @@ impl Balancer {
     }
 
     /// The next stream, past its handshake.
-    pub(crate) async fn greet(&mut self) -> BalancerStream {
-        self.greet_with(Duration::ZERO).await
+    #[track_caller]
+    pub(crate) fn greet(&mut self) -> impl Future<Output = BalancerStream> {
+        self.greet_with(Duration::ZERO)
     }
 
     /// The next stream, with reports at `interval`.
-    pub(crate) async fn greet_with(&mut self, interval: Duration) -> BalancerStream {
-        let mut stream = self.accept().await;
-        stream.name().await;
-        stream.initial(interval);
-        stream
+    #[track_caller]
+    pub(crate) fn greet_with(
+        &mut self,
+        interval: Duration,
+    ) -> impl Future<Output = BalancerStream> {
+        let accept = self.accept();
+        async move {
+            let mut stream = accept.await;
+            stream.name().await;
+            stream.initial(interval);
+            stream
+        }
     }
 
     pub(crate) fn kill(&mut self) {
-        self.process.kill();
+        self.place.kill();
     }
 }
 
 /// The balancer's end of one stream. It ends with OK when dropped.
 pub(crate) struct BalancerStream {
     requests: Streaming<LoadBalanceRequest>,
-    responses: mpsc::UnboundedSender<Result<LoadBalanceResponse, Status>>,
+    responses: Option<mpsc::UnboundedSender<Result<LoadBalanceResponse, Status>>>,
     pub(crate) authority: String,
+    headers: MetadataMap,
 }
 
 impl BalancerStream {
@@ -92,16 +144,28 @@ impl BalancerStream {
         let response = LoadBalanceResponse {
             load_balance_response_type: Some(response),
         };
-        self.responses.send(Ok(response)).unwrap();
+        self.push(Ok(response));
     }
 
     pub(crate) fn initial(&self, interval: Duration) {
         let interval = lookaside_proto::duration::to_proto(interval);
-        self.send(LoadBalanceResponseType::InitialResponse(
-            InitialLoadBalanceResponse {
-                client_stats_report_interval: Some(interval),
-            },
-        ));
+        self.handshake(InitialLoadBalanceResponse {
+            client_stats_report_interval: Some(interval),
+        });
+    }
+
+    /// A handshake with an interval that need not make sense.
+    pub(crate) fn initial_seconds(&self, seconds: Option<i64>) {
+        let mut initial = InitialLoadBalanceResponse::default();
+        if let Some(seconds) = seconds {
+            let interval = &mut initial.client_stats_report_interval;
+            interval.get_or_insert_default().seconds = seconds;
+        }
+        self.handshake(initial);
+    }
+
+    fn handshake(&self, initial: InitialLoadBalanceResponse) {
+        self.send(LoadBalanceResponseType::InitialResponse(initial));
     }
 
     pub(crate) fn list(&self, servers: impl Into<Vec<Server>>) {
@@ -118,39 +182,56 @@ impl BalancerStream {
 
     /// A message with nothing in it.
     pub(crate) fn empty(&self) {
-        self.responses
-            .send(Ok(LoadBalanceResponse::default()))
-            .unwrap();
+        self.push(Ok(LoadBalanceResponse::default()));
     }
 
     pub(crate) fn fail(self, status: Status) {
-        self.responses.send(Err(status)).unwrap();
+        self.push(Err(status));
+    }
+
+    /// Ends the stream with OK, and goes on reading it.
+    pub(crate) fn end(&mut self) {
+        self.responses = None;
+    }
+
+    fn push(&self, response: Result<LoadBalanceResponse, Status>) {
+        self.responses.as_ref().unwrap().send(response).unwrap();
+    }
+
+    /// A header of the request that opened the stream.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        Some(self.headers.get(name)?.to_str().unwrap())
     }
 
     /// The name in the initial request.
-    pub(crate) async fn name(&mut self) -> String {
-        match self.request().await {
-            LoadBalanceRequestType::InitialRequest(initial) => initial.name,
-            other => panic!("{other:?} is no initial request"),
+    #[track_caller]
+    pub(crate) fn name(&mut self) -> impl Future<Output = String> {
+        let request = self.next_request();
+        async {
+            match request.await.and_then(|r| r.load_balance_request_type) {
+                Some(LoadBalanceRequestType::InitialRequest(initial)) => initial.name,
+                other => panic!("{other:?} is no initial request"),
+            }
         }
     }
 
     /// The next report.
-    pub(crate) async fn report(&mut self) -> ClientStats {
-        match self.request().await {
-            LoadBalanceRequestType::ClientStats(stats) => stats,
-            other => panic!("{other:?} is no report"),
+    #[track_caller]
+    pub(crate) fn report(&mut self) -> impl Future<Output = ClientStats> {
+        let request = self.next_request();
+        async {
+            match request.await.and_then(|r| r.load_balance_request_type) {
+                Some(LoadBalanceRequestType::ClientStats(stats)) => stats,
+                other => panic!("{other:?} is no report"),
+            }
         }
     }
 
-    async fn request(&mut self) -> LoadBalanceRequestType {
-        let request = self.requests.message().await.unwrap().unwrap();
-        request.load_balance_request_type.unwrap()
-    }
-
     /// The next request, of any kind; `None` once the client is gone.
-    pub(crate) async fn next_request(&mut self) -> Option<LoadBalanceRequest> {
-        self.requests.message().await.ok().flatten()
+    #[track_caller]
+    pub(crate) fn next_request(&mut self) -> impl Future<Output = Option<LoadBalanceRequest>> {
+        let message = within("a request to the balancer", self.requests.message());
+        async { message.await.ok().flatten() }
     }
 }
 
@@ -177,9 +258,8 @@ struct Service(mpsc::UnboundedSender<BalancerStream>);
 
 #[tonic::async_trait]
 impl LoadBalancer for Service {
-    type BalanceLoadStream = Pin<
-        Box<dyn tokio_stream::Stream<Item = Result<LoadBalanceResponse, Status>> + Send + 'static>,
-    >;
+    type BalanceLoadStream =
+        Pin<Box<dyn Stream<Item = Result<LoadBalanceResponse, Status>> + Send + 'static>>;
 
     async fn balance_load(
         &self,
@@ -192,9 +272,11 @@ impl LoadBalancer for Service {
             .unwrap()
             .0
             .clone();
+        let headers = request.metadata().clone();
         let opened = BalancerStream {
+            headers,
             requests: request.into_inner(),
-            responses,
+            responses: Some(responses),
             authority,
         };
         self.0

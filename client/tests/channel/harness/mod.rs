@@ -1,27 +1,61 @@
 //! The other ends of a channel: backends, a balancer whose streams the test
 //! drives, and a DNS server that says what the test wants.
 //!
-//! Each runs in a runtime of its own, so that a test can kill one: all its
-//! sockets close at once, as when a process dies.
+//! On real sockets each runs in a runtime of its own, so that a test can kill
+//! one: all its sockets close at once, as when a process dies. What is about time
+//! runs in a [`World`] in memory, on a paused clock.
+//!
+//! Nothing here waits for ever: a promise that is broken is a panic that says
+//! what was waited for, and where.
 
 mod backend;
 mod balancer;
 mod dns;
+mod memory;
+mod names;
 mod refuser;
+mod wait;
+mod world;
 
 use std::net::SocketAddr;
 
-use lookaside_client::Channel;
+use lookaside_client::{Builder, Channel, Error, WaitForReady};
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tonic::Status;
+use tonic::{Request, Status};
 
 pub(crate) use self::backend::Backend;
 pub(crate) use self::balancer::{Balancer, BalancerStream, drop_entry, entry};
 pub(crate) use self::dns::DnsServer;
+pub(crate) use self::memory::Net;
+pub(crate) use self::names::{Names, balancer};
 pub(crate) use self::refuser::{Refusal, Refuser};
+pub(crate) use self::wait::{until, within};
+pub(crate) use self::world::World;
+
+/// Where a server lives, and dies.
+pub(crate) enum Place {
+    Sockets(Process),
+    Memory(memory::MemoryPlace),
+}
+
+impl Place {
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Sockets(process) => process.spawn(task),
+            Self::Memory(place) => place.spawn(task),
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::Sockets(process) => process.kill(),
+            Self::Memory(place) => place.kill(),
+        }
+    }
+}
 
 /// A process, as far as its sockets go.
 pub(crate) struct Process(Option<Runtime>);
@@ -81,24 +115,97 @@ pub(crate) fn see_authority<B>(mut request: http::Request<B>) -> http::Request<B
     request
 }
 
+/// A channel to `greeter:50051` that follows `balancer`, without fallback.
+pub(crate) fn follow(balancer: &Balancer) -> Channel {
+    Channel::builder("dns:///greeter:50051")
+        .balancer(balancer.addr.to_string())
+        .connect_lazy()
+        .unwrap()
+}
+
+#[track_caller]
+pub(crate) fn connect(builder: Builder) -> impl Future<Output = Result<Channel, Error>> {
+    within("a connected channel", builder.connect())
+}
+
 /// One RPC; returns the name of the backend that answered.
-pub(crate) async fn hello(channel: &Channel) -> Result<String, Status> {
-    let request = HelloRequest {
-        name: "test".to_owned(),
-    };
-    let reply = GreeterClient::new(channel.clone())
-        .say_hello(request)
-        .await?;
-    Ok(reply.into_inner().message)
+#[track_caller]
+pub(crate) fn hello(channel: &Channel) -> impl Future<Output = Result<String, Status>> + use<> {
+    call(channel, Request::new(named("test")))
+}
+
+/// One RPC that waits for a connection.
+#[track_caller]
+pub(crate) fn patient_hello(
+    channel: &Channel,
+) -> impl Future<Output = Result<String, Status>> + use<> {
+    let mut request = Request::new(named("test"));
+    request.extensions_mut().insert(WaitForReady);
+    call(channel, request)
+}
+
+/// One RPC with `request`.
+#[track_caller]
+pub(crate) fn call(
+    channel: &Channel,
+    request: Request<HelloRequest>,
+) -> impl Future<Output = Result<String, Status>> + use<> {
+    let mut greeter = GreeterClient::new(channel.clone());
+    within("an answer", async move {
+        Ok(greeter.say_hello(request).await?.into_inner().message)
+    })
+}
+
+pub(crate) fn named(name: &str) -> HelloRequest {
+    HelloRequest {
+        name: name.to_owned(),
+    }
 }
 
 /// `count` RPCs, one after the other; returns who answered, in order.
-pub(crate) async fn hellos(channel: &Channel, count: usize) -> Vec<String> {
-    let mut names = vec![];
-    for _ in 0..count {
-        names.push(hello(channel).await.unwrap());
+#[track_caller]
+pub(crate) fn hellos(channel: &Channel, count: usize) -> impl Future<Output = Vec<String>> {
+    let at = std::panic::Location::caller();
+    async move {
+        let mut names = vec![];
+        for _ in 0..count {
+            match hello(channel).await {
+                Ok(name) => names.push(name),
+                Err(status) => panic!("{at}: after {} answers: {status}", names.len()),
+            }
+        }
+        names
     }
-    names
+}
+
+/// Calls until `name` answers. None of these may fail.
+#[track_caller]
+pub(crate) fn reach(channel: &Channel, name: &str) -> impl Future<Output = ()> {
+    until(format!("an answer of {name:?}"), async move || {
+        hello(channel).await.unwrap() == name
+    })
+}
+
+/// Calls until `name` answers, whatever the others do.
+#[track_caller]
+pub(crate) fn reach_at_last(channel: &Channel, name: &str) -> impl Future<Output = ()> {
+    until(format!("an answer of {name:?}"), async move || {
+        hello(channel).await.is_ok_and(|answer| answer == name)
+    })
+}
+
+/// Calls until `name` has answered `wanted` of `count` RPCs in a row. None may fail.
+#[track_caller]
+pub(crate) fn until_share(
+    channel: &Channel,
+    name: &str,
+    wanted: usize,
+    count: usize,
+) -> impl Future<Output = ()> {
+    until(
+        format!("{wanted} of {count} answers of {name:?}"),
+        async move || share(&hellos(channel, count).await, name) == wanted,
+    )
 }
 
 /// How often `name` is among `names`.

@@ -1,0 +1,10 @@
+//! What is about time, and what has to be exact: the whole channel in memory,
+//! with the clock paused. Ten seconds are ten seconds here, and take none.
+
+mod backends;
+mod balancers;
+mod drops;
+mod fallback;
+mod names;
+mod reports;
+mod streams;
