@@ -10,7 +10,11 @@ use prost::Message as _;
 /// Every proto that has generated code, relative to `proto/protos`.
 const PROTOS: &[&str] = &[
     "grpc/lb/v1/load_balancer.proto",
+    "grpclb/backend/v1/backend.proto",
     "helloworld/helloworld.proto",
+    "lookaside/v1/registration.proto",
+    "xds/data/orca/v3/orca_load_report.proto",
+    "xds/service/orca/v3/orca.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
