@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -24,6 +24,7 @@ use crate::net::Peer;
 impl BalanceLoad {
     /// Answers a request to the method's path.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        let ip = peer_ip(&request);
         match begin(&self.0, request).await {
             Ok(stream) => {
                 let mut response = Response::new(Body::BalanceLoad(BalanceLoadBody(stream)));
@@ -38,6 +39,10 @@ impl BalanceLoad {
                     debug!(%refusal, "refused a BalanceLoad stream");
                 }
                 self.0.metrics.refused(&refusal);
+                let hold_back = self.0.throttle.hold_back(ip);
+                if !hold_back.is_zero() {
+                    sleep(hold_back).await;
+                }
                 refusal.into_response()
             }
         }
@@ -46,11 +51,9 @@ impl BalanceLoad {
 
 async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Stream, Refusal> {
     let encoding = check(&request)?;
-    // Without one, as under another server, no limit is per peer.
     let peer = request.extensions().get::<Arc<Peer>>();
-    let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip());
     let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
-    let seat = Seat::take(shared, ip)?;
+    let seat = Seat::take(shared, peer_ip(&request))?;
 
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
@@ -77,6 +80,12 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
         })?;
     let metrics = shared.metrics.service(service.name());
     Ok(Stream::new(request, reader, subscription, metrics, seat))
+}
+
+/// Whose request it is. Without a peer, as under another server, all are one.
+fn peer_ip(request: &Request<Incoming>) -> IpAddr {
+    let peer = request.extensions().get::<Arc<Peer>>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip())
 }
 
 /// How the client compresses, if this is a gRPC request at all.

@@ -25,6 +25,7 @@ mod refusal;
 mod request;
 mod stats;
 mod stream;
+mod throttle;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use lookaside_proto::{duration, frame};
 use crate::fleet::Fleet;
 use admission::Admission;
 use refusal::RefusalLog;
+use throttle::Throttle;
 
 /// The shortest interval of client statistics that is asked for: C-core does
 /// not report more often, whatever it is told.
@@ -63,6 +65,7 @@ struct Shared {
     admission: Admission,
     metrics: BalanceLoadMetrics,
     refusal_log: RefusalLog,
+    throttle: Throttle,
     /// `initial_response`, framed.
     initial_response: ArcSwap<Bytes>,
     /// `fallback_response`, framed.
@@ -87,6 +90,7 @@ impl BalanceLoad {
             admission: Admission::new(limits),
             metrics,
             refusal_log: RefusalLog::default(),
+            throttle: Throttle::default(),
             initial_response: ArcSwap::from_pointee(initial_response(report_interval)),
             fallback_response: response(LoadBalanceResponseType::FallbackResponse(
                 FallbackResponse {},
