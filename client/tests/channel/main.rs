@@ -5,11 +5,13 @@
 
 mod harness;
 
+mod bad_dns;
 mod drops;
 mod fallback;
 mod lists;
 mod paused;
 mod plain;
+mod records;
 mod resolution;
 mod retries;
 mod state;

@@ -4,7 +4,7 @@ use hickory_resolver::proto::rr::RecordType;
 use lookaside_client::Channel;
 
 use crate::harness::{
-    Backend, Balancer, DnsServer, connect, entry, hello, hellos, nobody, reach, share,
+    Backend, Balancer, DnsServer, Fault, connect, entry, hello, hellos, nobody, reach, share,
 };
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn an_srv_query_without_answer_delays_nobody() {
     let dns = DnsServer::start().await;
     let a = Backend::start("a").await;
     dns.ip("greeter.test", a.addr.ip());
-    dns.silence(RecordType::SRV);
+    dns.fault(RecordType::SRV, Fault::Silence);
     let target = format!("dns://{}/greeter.test:{}", dns.addr, a.addr.port());
     let channel = Channel::builder(target).connect_lazy().unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "a");
@@ -136,14 +136,62 @@ async fn a_balancer_that_appears_later_takes_over_without_a_lost_rpc() {
     );
     dns.ip("lb.test", balancer.addr.ip());
     dns.ip("greeter.test", spare.addr.ip());
-    dns.refuse(RecordType::SRV, true);
+    dns.fault(RecordType::SRV, Fault::Refusal);
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
     let channel = connect(Channel::builder(target)).await.unwrap();
     assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
-    dns.refuse(RecordType::SRV, false);
+    dns.fault(RecordType::SRV, None);
     let stream = balancer.greet().await;
     // What served goes on until the list is there.
     assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
     stream.list([entry(a.addr, "")]);
     reach(&channel, "a").await;
+}
+
+#[tokio::test]
+async fn a_service_config_in_dns_chooses_the_policy_if_it_is_asked_for() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
+    dns.srv(
+        "_grpclb._tcp.greeter.test",
+        balancer.addr.port(),
+        "lb.test.",
+    );
+    dns.ip("lb.test", balancer.addr.ip());
+    dns.ip("greeter.test", spare.addr.ip());
+    dns.txt(
+        "_grpc_config.greeter.test",
+        r#"grpc_config=[{"serviceConfig":{"loadBalancingConfig":[{"round_robin":{}}]}}]"#,
+    );
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
+    let connecting = tokio::spawn(connect(Channel::builder(&target)));
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    let channel = connecting.await.unwrap().unwrap();
+    assert_eq!(share(&hellos(&channel, 20).await, "a"), 20);
+    let asked = dns.asked();
+    assert!(
+        asked.iter().all(|(_, kind)| *kind != RecordType::TXT),
+        "{asked:?}"
+    );
+    // A config that names another policy than grpclb does without the balancer.
+    let channel = Channel::builder(&target).txt_service_config(true);
+    let channel = connect(channel).await.unwrap();
+    assert_eq!(share(&hellos(&channel, 20).await, "spare"), 20);
+}
+
+#[tokio::test]
+async fn a_txt_query_without_answer_delays_nobody() {
+    let dns = DnsServer::start().await;
+    let a = Backend::start("a").await;
+    dns.ip("greeter.test", a.addr.ip());
+    dns.fault(RecordType::TXT, Fault::Silence);
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, a.addr.port());
+    let builder = Channel::builder(target).txt_service_config(true);
+    let channel = builder.connect_lazy().unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+    let asked = dns.asked();
+    let txt = ("_grpc_config.greeter.test".to_owned(), RecordType::TXT);
+    assert!(asked.contains(&txt), "{asked:?}");
 }

@@ -28,7 +28,7 @@ use tonic::{Request, Status};
 
 pub(crate) use self::backend::Backend;
 pub(crate) use self::balancer::{Balancer, BalancerStream, drop_entry, entry};
-pub(crate) use self::dns::DnsServer;
+pub(crate) use self::dns::{DnsServer, Fault};
 pub(crate) use self::memory::Net;
 pub(crate) use self::names::{Names, balancer};
 pub(crate) use self::refuser::{Refusal, Refuser};
