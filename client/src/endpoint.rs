@@ -2,7 +2,7 @@
 //! states of the way there.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use http::HeaderValue;
@@ -33,7 +33,11 @@ impl fmt::Display for Address {
 
 impl From<SocketAddr> for Address {
     fn from(addr: SocketAddr) -> Self {
-        Self::Tcp(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+        Self::Tcp(match addr.ip().to_canonical() {
+            ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+            // With its zone, if it has one.
+            IpAddr::V6(_) => addr,
+        })
     }
 }
 

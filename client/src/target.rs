@@ -4,12 +4,17 @@
 //! | target | addresses |
 //! |---|---|
 //! | `dns:///host[:port]`, `dns:host[:port]`, `host[:port]` | DNS, the system's servers |
-//! | `dns://10.0.0.53:53/host[:port]` | DNS, that server |
-//! | `ipv4:10.0.0.1:50051,10.0.0.2:50051` | these |
-//! | `ipv6:[2001:db8::1]:50051` | these |
-//! | `static:10.0.0.1:50051,[2001:db8::1]:50051` | these, of either kind |
+//! | `dns://10.0.0.53[:53]/host[:port]` | DNS, that server |
+//! | `ipv4:10.0.0.1[:port][,10.0.0.2[:port],…]` | these |
+//! | `ipv6:[2001:db8::1][:port][,…]` | these; `[fe80::1%2]:port` is at interface 2 |
+//! | `static:10.0.0.1[:port],[2001:db8::1][:port][,…]` | these, of either kind |
 //! | `unix:path`, `unix:///absolute/path` | that socket |
 //! | `unix-abstract:name` | that socket in Linux's abstract namespace |
+//!
+//! A port that is not there is 443. Schemes are in any case, and `%20` and its
+//! like stand for the characters they encode, as in every URI. What has no scheme
+//! of these is a host name; a scheme of your own goes with
+//! [`Builder::resolver`](crate::Builder::resolver).
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -51,7 +56,8 @@ impl Target {
         match self {
             Self::Dns { name, .. } => name.clone(),
             Self::Static(addresses) => match addresses.first() {
-                Some(Address::Tcp(addr)) => addr.to_string(),
+                // Without an IPv6 zone: that is this machine's own business.
+                Some(Address::Tcp(addr)) => SocketAddr::new(addr.ip(), addr.port()).to_string(),
                 // gRPC's authority for sockets without a network name.
                 _ => "localhost".to_owned(),
             },
@@ -76,6 +82,12 @@ impl FromStr for Target {
 /// A sentence that says what is wrong.
 pub(crate) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), String> {
     if let Ok(addr) = text.parse::<SocketAddr>() {
+        if text.contains('%') {
+            return Err(format!(
+                "a name has no zone; an address with one is written {:?}",
+                format!("ipv6:{text}")
+            ));
+        }
         return match addr.port() {
             0 => Err("port 0 cannot be called; ports are 1 to 65535".to_owned()),
             port => Ok((addr.ip().to_string(), Some(port))),
@@ -112,14 +124,22 @@ fn parse(target: &str) -> Result<Target, String> {
     let Some((scheme, rest)) = target.split_once(':') else {
         return parse_dns(target);
     };
-    match scheme {
+    match scheme.to_ascii_lowercase().as_str() {
         "dns" => parse_dns(rest),
-        "ipv4" => parse_list(rest, |a| a.is_ipv4(), "an IPv4 address with a port"),
-        "ipv6" => parse_list(rest, |a| a.is_ipv6(), "an IPv6 address with a port"),
-        "static" => parse_list(rest, |_| true, "an IP address with a port"),
+        "ipv4" => parse_list(
+            rest,
+            |a| a.is_ipv4(),
+            "an IPv4 address, perhaps with a port",
+        ),
+        "ipv6" => parse_list(
+            rest,
+            |a| a.is_ipv6(),
+            "an IPv6 address, or one in brackets and a port",
+        ),
+        "static" => parse_list(rest, |_| true, "an IP address, perhaps with a port"),
         "unix" => parse_unix(rest),
         "unix-abstract" if rest.is_empty() => Err("the socket's name is missing".to_owned()),
-        "unix-abstract" => Ok(Target::Static(vec![Address::UnixAbstract(rest.to_owned())])),
+        "unix-abstract" => Ok(Target::Static(vec![Address::UnixAbstract(decode(rest)?)])),
         "http" | "https" => Err(format!(
             "a target is no URL; write {:?}",
             format!("dns:///{}", rest.trim_start_matches('/'))
@@ -127,7 +147,7 @@ fn parse(target: &str) -> Result<Target, String> {
         // As in gRPC, what has no known scheme is a name to look up.
         _ if rest.starts_with("//") => Err(format!(
             "scheme {scheme:?} is not known; known are dns, ipv4, ipv6, static, unix and \
-             unix-abstract"
+             unix-abstract, and others go with Builder::resolver"
         )),
         _ => parse_dns(target),
     }
@@ -147,11 +167,12 @@ fn parse_dns(rest: &str) -> Result<Target, String> {
             (parse_server(server)?, name)
         }
     };
-    let (host, port) = parse_host_port(name)?;
+    let name = decode(name)?;
+    let (host, port) = parse_host_port(&name)?;
     // Without brackets an IPv6 literal is no authority.
     let name = match name.parse::<Ipv6Addr>() {
         Ok(ip) => format!("[{ip}]"),
-        Err(_) => name.to_owned(),
+        Err(_) => name,
     };
     Ok(Target::Dns {
         server,
@@ -165,13 +186,12 @@ fn parse_server(server: &str) -> Result<Option<SocketAddr>, String> {
     if server.is_empty() {
         return Ok(None);
     }
-    if let Ok(addr) = server.parse() {
-        return Ok(Some(addr));
+    match parse_address(server, DNS_PORT) {
+        Some(addr) if addr.port() != 0 => Ok(Some(addr)),
+        _ => Err(format!(
+            "DNS server {server:?} is no IP address with an optional port"
+        )),
     }
-    let bare = server.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>()
-        .map(|ip| Some(SocketAddr::new(ip, DNS_PORT)))
-        .map_err(|_| format!("DNS server {server:?} is no IP address with an optional port"))
 }
 
 fn parse_list(
@@ -181,12 +201,60 @@ fn parse_list(
 ) -> Result<Target, String> {
     rest.split(',')
         .map(str::trim)
-        .map(|text| match text.parse::<SocketAddr>() {
-            Ok(addr) if addr.port() != 0 && right_kind(&addr) => Ok(Address::from(addr)),
+        .map(|text| match parse_address(text, DEFAULT_PORT) {
+            Some(addr) if addr.port() == 0 => {
+                Err("port 0 cannot be called; ports are 1 to 65535".to_owned())
+            }
+            Some(addr) if right_kind(&addr) => Ok(Address::from(addr)),
+            _ if text.contains('%') => Err(format!(
+                "{text:?} is not {wanted}; a zone is the number of an interface, like fe80::1%2"
+            )),
             _ => Err(format!("{text:?} is not {wanted}")),
         })
         .collect::<Result<Vec<_>, _>>()
         .map(Target::Static)
+}
+
+/// An IP address and its port; an IPv6 address with a port stands in brackets.
+fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
+    let parse = |text: &str| {
+        let with_port = if text.contains(':') && !text.starts_with('[') {
+            format!("[{text}]:{default_port}")
+        } else {
+            format!("{text}:{default_port}")
+        };
+        text.parse().or_else(|_| with_port.parse()).ok()
+    };
+    // The `%` of a zone is often not encoded, and then may begin what looks like
+    // a code.
+    let decoded = decode(text).ok().and_then(|text| parse(&text));
+    decoded.or_else(|| parse(text))
+}
+
+/// `text` with what is percent-encoded in it decoded. A `%` that begins no code
+/// is one.
+fn decode(text: &str) -> Result<String, String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let code = match tail {
+            [high, low, ..] if *first == b'%' => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        match code.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            Some(0) => return Err("%00 stands in no name and no path".to_owned()),
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| format!("{text:?} does not encode UTF-8"))
 }
 
 fn parse_unix(rest: &str) -> Result<Target, String> {
@@ -197,7 +265,8 @@ fn parse_unix(rest: &str) -> Result<Target, String> {
     if path.is_empty() {
         return Err("the path of the socket is missing".to_owned());
     }
-    Ok(Target::Static(vec![Address::Unix(PathBuf::from(path))]))
+    let path = PathBuf::from(decode(path)?);
+    Ok(Target::Static(vec![Address::Unix(path)]))
 }
 
 fn parse_port(port: &str) -> Result<u16, String> {
@@ -261,13 +330,85 @@ mod tests {
         assert_eq!(addresses.len(), 2);
         for bad in [
             "ipv4:[::1]:2",
+            "ipv4:[10.0.0.1]:2",
+            "ipv4:10.0.0.1:",
+            "ipv4:10.0.0.1:70000",
+            "ipv4:10.0.0.1,",
             "ipv6:10.0.0.1:1",
+            "ipv6:[::1",
+            "ipv6:[::1]:",
+            "ipv6:[fe80::1%eth0]:1",
             "static:a:1",
             "static:10.0.0.1:0",
             "ipv4:",
         ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
+    }
+
+    /// The addresses of a target that lists some.
+    fn listed(target: &str) -> Vec<String> {
+        let Target::Static(addresses) = target.parse().unwrap() else {
+            panic!("{target}")
+        };
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_port_that_is_not_there_is_443() {
+        assert_eq!(
+            listed("ipv4:10.0.0.1,10.0.0.2:80"),
+            ["10.0.0.1:443", "10.0.0.2:80"]
+        );
+        assert_eq!(
+            listed("ipv6:2607:f8b0:400e:c00::ef,[::1],[::]:1234"),
+            ["[2607:f8b0:400e:c00::ef]:443", "[::1]:443", "[::]:1234"]
+        );
+        assert_eq!(listed("static:10.0.0.1,::1"), ["10.0.0.1:443", "[::1]:443"]);
+    }
+
+    #[test]
+    fn schemes_are_in_any_case() {
+        assert_eq!("DNS:///a.b:80".parse::<Target>(), "dns:a.b:80".parse());
+        assert_eq!(listed("IPv4:10.0.0.1:1"), ["10.0.0.1:1"]);
+        assert_eq!(listed("Unix-Abstract:a"), ["unix-abstract:a"]);
+    }
+
+    #[test]
+    fn percent_codes_are_decoded() {
+        assert_eq!(listed("unix:/run/a%20b%2fc"), ["unix:/run/a b/c"]);
+        assert_eq!(listed("unix-abstract:%C3%A9"), ["unix-abstract:é"]);
+        assert_eq!(listed("ipv6:%5B::1%5D:80"), ["[::1]:80"]);
+        let server = "dns://%5B::1%5D:5353/a%2eb:80".parse::<Target>();
+        assert_eq!(
+            server,
+            Ok(dns(Some("[::1]:5353"), "a.b", Some(80), "a.b:80"))
+        );
+        // No code, but a name like any other.
+        assert_eq!(listed("unix:/run/100%"), ["unix:/run/100%"]);
+        assert_eq!(listed("unix:/run/%zz%4"), ["unix:/run/%zz%4"]);
+        for bad in ["unix:/run/%00", "unix:/run/%ff", "unix-abstract:a%00"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_zone_is_for_connecting_and_not_for_the_authority() {
+        for text in [
+            "ipv6:[fe80::1%2]:80",
+            "ipv6:[fe80::1%252]:80",
+            "ipv6:%5Bfe80::1%252%5D:80",
+        ] {
+            assert_eq!(listed(text), ["[fe80::1%2]:80"], "{text}");
+            let authority = text.parse::<Target>().unwrap().authority();
+            assert_eq!(authority, "[fe80::1]:80");
+        }
+        assert_eq!(listed("ipv6:fe80::1%2"), ["[fe80::1%2]:443"]);
+        assert_eq!(listed("ipv6:[fe80::1%12]:80"), ["[fe80::1%12]:80"]);
+        let name = "dns:///[fe80::1%2]:80".parse::<Target>().unwrap_err();
+        assert!(name.to_string().contains("ipv6:[fe80::1%2]:80"), "{name}");
+        let interface = "ipv6:[fe80::1%eth0]:1".parse::<Target>().unwrap_err();
+        assert!(interface.to_string().contains("number"), "{interface}");
     }
 
     #[test]
@@ -308,9 +449,18 @@ mod tests {
         #[test]
         fn every_socket_address_is_a_static_target(addr: SocketAddr) {
             prop_assume!(addr.port() != 0);
-            let SocketAddr::V4(addr) = addr else { return Ok(()) };
-            let target: Target = format!("ipv4:{addr}").parse().unwrap();
-            prop_assert_eq!(target, Target::Static(vec![Address::from(SocketAddr::V4(addr))]));
+            let target: Target = format!("static:{addr}").parse().unwrap();
+            let wanted = Address::from(addr).to_string();
+            prop_assert_eq!(listed(&format!("static:{addr}")), [wanted]);
+            prop_assert!(target.authority().parse::<http::uri::Authority>().is_ok());
+        }
+
+        #[test]
+        fn what_can_be_called_has_an_authority(text in "[-a-zA-Z0-9.:/%\\[\\],_]{0,30}") {
+            if let Ok(target) = text.parse::<Target>() {
+                let authority = target.authority();
+                prop_assert!(authority.parse::<http::uri::Authority>().is_ok(), "{authority}");
+            }
         }
     }
 }
