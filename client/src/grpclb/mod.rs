@@ -198,13 +198,9 @@ impl Grpclb {
             Happened::Stream(StreamEvent::List(servers, stats)) => self.list(servers, stats, pool),
             Happened::Stream(StreamEvent::Fallback) => {
                 self.startup_ends = None;
-                if self.fallback.is_empty() && self.children.serving().is_some() {
-                    // What served so far is better than nothing.
-                    tracing::warn!("the balancer asks for fallback addresses; there are none");
-                } else {
-                    tracing::info!("the balancer asks for the fallback addresses");
-                    self.enter_fallback(pool);
-                }
+                tracing::info!("the balancer asks for the fallback addresses");
+                self.lost = Some("the balancer has no backend for the service".to_owned());
+                self.enter_fallback(pool);
             }
             Happened::Stream(StreamEvent::Renamed) => self.stream_has_list = false,
             Happened::Stream(StreamEvent::Lost(reason)) => {

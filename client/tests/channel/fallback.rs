@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lookaside_client::{Builder, Channel};
+use lookaside_client::{Builder, Channel, ConnectivityState};
+use tonic::Code;
 
 use crate::harness::{
     Backend, Balancer, connect, entry, hello, hellos, nobody, reach, reach_at_last, share, until,
@@ -66,7 +67,7 @@ async fn fallback_response_is_obeyed_and_the_same_list_ends_it() {
 }
 
 #[tokio::test]
-async fn fallback_response_without_fallback_addresses_keeps_the_list() {
+async fn fallback_response_without_fallback_addresses_fails_rpcs_until_the_next_list() {
     let mut balancer = Balancer::start().await;
     let a = Backend::start("a").await;
     let channel = Channel::builder("dns:///greeter:50051")
@@ -76,13 +77,21 @@ async fn fallback_response_without_fallback_addresses_keeps_the_list() {
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, "one")]);
     assert_eq!(hello(&channel).await.unwrap(), "a");
+    let mut states = channel.watch_state();
     stream.fallback();
-    stream.list([entry(a.addr, "two")]);
-    until("the token of the second list", async || {
-        hello(&channel).await.unwrap();
-        a.calls().last().unwrap().lb_token.as_deref() == Some("two")
+    // The operator has drained every backend: none gets calls any more.
+    until("the end of the list", async || {
+        states.changed().await == Some(ConnectivityState::TransientFailure)
     })
     .await;
+    let failed = hello(&channel).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable);
+    for part in ["has no backend", "no fallback address"] {
+        assert!(failed.message().contains(part), "{failed}");
+    }
+    stream.list([entry(a.addr, "two")]);
+    channel.wait_ready().await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
 }
 
 #[tokio::test]
@@ -116,7 +125,7 @@ async fn while_the_balancer_lives_dead_backends_mean_no_fallback() {
     stream.list([entry(dead, "")]);
     for _ in 0..20 {
         let status = hello(&channel).await.unwrap_err();
-        assert_eq!(status.code(), tonic::Code::Unavailable);
+        assert_eq!(status.code(), Code::Unavailable);
     }
     assert_eq!(spare.connections(), 0);
 }

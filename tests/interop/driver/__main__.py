@@ -3,7 +3,6 @@
 import argparse
 import collections
 import concurrent.futures
-import json
 import os
 import pathlib
 import shutil
@@ -19,13 +18,12 @@ from certificates import Authority
 from expect import Absent, Broken
 from stage import Stage
 
-_REPOSITORY = languages.HERE.parent.parent
 _ROW = "{:8}{:8}{:46}{}"
 
 
 def main():
     flags = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
-    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help="python, go, java; all if absent")
+    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help="python, go, java, rust; all if absent")
     flags.add_argument("--filter", default="", help="only scenarios whose name has this in it")
     flags.add_argument("--lookaside", type=pathlib.Path, help="use this balancer instead of building one")
     flags.add_argument("--jobs", type=int, default=3, help="languages played at a time (default 3)")
@@ -37,7 +35,7 @@ def main():
         return 0
     unknown = set(flags.languages) - {language.name for language in languages.ALL}
     if unknown:
-        print(f"no such language: {', '.join(unknown)}; python, go and java are known", file=sys.stderr)
+        print(f"no such language: {', '.join(unknown)}; python, go, java and rust are known", file=sys.stderr)
         return 2
 
     process.end_all_on_signal()
@@ -49,7 +47,7 @@ def main():
     results = Results()
     try:
         playable = [language for language in wanted if prepare(language, logs, results)]
-        binaries = cargo_build(flags.lookaside)
+        binaries = build_ours(flags.lookaside)
         authority = Authority(logs)
         with concurrent.futures.ThreadPoolExecutor(max(1, flags.jobs)) as pool:
             played = [
@@ -81,24 +79,13 @@ def prepare(language, logs, results):
     return True
 
 
-def cargo_build(lookaside):
-    """The binaries, by name."""
+def build_ours(lookaside):
+    """The balancer and the backend, by name."""
     wanted = ["-p", "lookaside-tests", "--bin", "interop-backend"]
     if not lookaside:
         wanted += ["-p", "lookaside-server", "--bin", "lookaside"]
-    built = subprocess.run(
-        ["cargo", "build", "--message-format=json-render-diagnostics", *wanted],
-        cwd=_REPOSITORY,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    binaries = {"lookaside": lookaside} if lookaside else {}
-    for line in built.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("executable"):
-            binaries[message["target"]["name"]] = pathlib.Path(message["executable"])
-    return binaries
+    binaries = languages.cargo_build(*wanted)
+    return binaries | {"lookaside": lookaside} if lookaside else binaries
 
 
 def play(language, only, binaries, authority, logs, results):

@@ -1,5 +1,6 @@
-"""The three clients: what each needs, how it is built, how it is started."""
+"""The clients: what each needs, how it is built, how it is started."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -10,7 +11,8 @@ from balancer import SRV_TARGET
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 BUILD = HERE / ".build"
-EXAMPLES = HERE.parent.parent / "examples"
+REPOSITORY = HERE.parent.parent
+EXAMPLES = REPOSITORY / "examples"
 _CLIENTS = HERE / "clients"
 _BUILD_SECONDS = 900
 
@@ -110,6 +112,40 @@ class Java:
         return ["mvn", "-q", "-B", "compile", "exec:java", f"-Dexec.args={arguments}"], EXAMPLES / "java"
 
 
+class Rust:
+    """Our own client crate, under the same promises."""
+
+    name = "rust"
+    _program = None
+
+    def missing(self):
+        # The balancer is built by it, too.
+        return None
+
+    def build(self, log):
+        self._program = cargo_build("-p", "lookaside-tests", "--bin", "interop-client")["interop-client"]
+
+    def client(self, service, balancer, **options):
+        return [self._program, "--service", service, "--dns", balancer.dns, *flags(options)]
+
+
+def cargo_build(*wanted):
+    """Builds some of our own; the binaries, by name."""
+    built = subprocess.run(
+        ["cargo", "build", "--message-format=json-render-diagnostics", *wanted],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    binaries = {}
+    for line in built.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable"):
+            binaries[message["target"]["name"]] = pathlib.Path(message["executable"])
+    return binaries
+
+
 def flags(options):
     """Flags that all clients have."""
     words = []
@@ -118,4 +154,4 @@ def flags(options):
     return words
 
 
-ALL = (Python(), Go(), Java())
+ALL = (Python(), Go(), Java(), Rust())

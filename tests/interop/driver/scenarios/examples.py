@@ -33,3 +33,7 @@ def example_runs_as_its_readme_says(stage):
         raise Broken(f"{unseen} not in what it printed: {ran.stdout.strip()[-500:]}")
     # Maven ends with a line of its own.
     return [line for line in ran.stdout.splitlines() if "×" in line][-1]
+
+
+# The Rust examples run among the tests.
+example_runs_as_its_readme_says.languages = ("python", "go", "java")
