@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use lookaside_proto::lb_v1::LB_TOKEN_KEY;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -18,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::control::{Progress, Published};
 use crate::policy::{CallEnd, CallTracker, Pick, PickArgs};
-use crate::subchannel::{Connection, Kept, NotSent, describe};
+use crate::subchannel::{Connection, Kept, NotSent, ResponseBody, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
 /// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
@@ -57,7 +56,7 @@ pub(crate) async fn call(
 async fn send(
     published: &Arc<Published>,
     request: Request<Body>,
-) -> Result<(Response<Incoming>, Attempt), Status> {
+) -> Result<(Response<ResponseBody>, Attempt), Status> {
     let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
     let mut outputs = Outputs::new(published);
     let mut given_back = false;
@@ -89,6 +88,7 @@ async fn send(
         };
         let NotSent {
             request: unsent,
+            left,
             error,
         } = match connection.send(request).await {
             Ok(response) => {
@@ -97,10 +97,16 @@ async fn send(
             }
             Err(not_sent) => not_sent,
         };
-        if let Some(unsent) = unsent {
+        if !left {
             attempt.end.sent = false;
             published.metrics().retries.fetch_add(1, Relaxed);
-            request = *unsent;
+            match unsent {
+                Some(unsent) => request = *unsent,
+                None => match kept.again().await {
+                    Some(again) => (request, kept) = again,
+                    None => return Err(status_of(error)),
+                },
+            }
             // The picker will change, as the connection is gone. Until then its
             // other connections may do; but only once, or this loop would spin
             // where there is no other.
@@ -126,17 +132,10 @@ async fn send(
 }
 
 /// Whether the server says that it did not look at the RPC.
-fn was_refused(error: &hyper::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            // h2 ends with the server's GOAWAY only what it does not cover.
-            return error.is_remote() && (error.is_go_away() || (error.is_reset() && refused));
-        }
-        source = error.source();
-    }
-    false
+fn was_refused(error: &h2::Error) -> bool {
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    // h2 ends with the server's GOAWAY only what it does not cover.
+    error.is_remote() && (error.is_go_away() || (error.is_reset() && refused))
 }
 
 struct Chosen {
@@ -235,7 +234,7 @@ impl Drop for Attempt {
 
 /// A response's body: ends the attempt, and the RPC at its deadline.
 struct CallBody {
-    incoming: Incoming,
+    incoming: ResponseBody,
     deadline: Option<Pin<Box<Sleep>>>,
     _attempt: Attempt,
 }
@@ -274,7 +273,7 @@ fn deadline_exceeded() -> Status {
 }
 
 /// The status of an RPC that left and got no answer: the server may have run it.
-fn status_of(error: hyper::Error) -> Status {
+fn status_of(error: h2::Error) -> Status {
     let text = describe(&error);
     let status = Status::from_error(Box::new(error));
     match status.code() {

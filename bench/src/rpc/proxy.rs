@@ -95,8 +95,10 @@ impl Kind {
             .spawn()
             .with_context(|| format!("cannot start {}", self.as_str()))?;
         let listens = tokio::time::timeout(PATIENCE, listens(addr, &mut process));
-        let listens = listens.await.context("too late").flatten();
-        listens.with_context(|| format!("{} does not listen on {addr}", self.as_str()))?;
+        let listens = listens.await.context("too late");
+        listens
+            .and_then(|listens| listens)
+            .with_context(|| format!("{} does not listen on {addr}", self.as_str()))?;
         Ok(Proxy {
             addr,
             pid: process.id().context("a proxy without a process")?,

@@ -1,23 +1,27 @@
 //! From an address to a live HTTP/2 connection.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::Scheme;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
+use super::Connection;
+use super::connection::Shared;
+use super::driver::{Driver, Ending, ROOM_AT_FIRST, Running};
 use super::frames::{Frames, Watched};
+use super::keepalive::Keepalive;
 use super::transport::{Connect, System, Transport};
-use super::{Connection, RequestBody};
 use crate::endpoint::Address;
 #[cfg(feature = "tls")]
 use crate::tls::{ClientTls, Tls};
+
+/// What a server may send of one response before it is taken, in bytes, and of
+/// all responses of a connection: enough for a fast network and not much of it.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 5 << 20;
+/// Longest headers of a response, in bytes; more is an error of that RPC.
+const HEADER_LIST: u32 = 16 << 10;
 
 /// How connections are opened and kept.
 #[derive(Debug, Clone)]
@@ -95,61 +99,10 @@ impl Default for ConnectOptions {
     }
 }
 
-/// Runs a connection for as long as it takes new RPCs, and has to be polled for
-/// that. RPCs under way when it ends, or is dropped, go on if the server does.
-pub(crate) struct Driver {
-    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    /// A GOAWAY's text; none once there can be none any more.
-    goodbye: Option<oneshot::Receiver<String>>,
-}
-
-/// Why a connection takes no more RPCs.
-#[derive(Debug)]
-pub(crate) enum Ending {
-    /// The server said so (GOAWAY). What it has begun it will finish.
-    GoAway(String),
-    /// The connection is gone.
-    Closed(Option<String>),
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GoAway(reason) | Self::Closed(Some(reason)) => f.write_str(reason),
-            Self::Closed(None) => f.write_str("the server closed the connection"),
-        }
-    }
-}
-
-impl Future for Driver {
-    type Output = Ending;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
-        if let Some(goodbye) = &mut self.goodbye
-            && let Poll::Ready(said) = Pin::new(goodbye).poll(cx)
-        {
-            self.goodbye = None;
-            if let Ok(reason) = said {
-                // Takes no more RPCs, and gives back those that it has not sent.
-                self.connection = None;
-                return Poll::Ready(Ending::GoAway(reason));
-            }
-        }
-        match &mut self.connection {
-            Some(connection) => connection
-                .as_mut()
-                .poll(cx)
-                .map(|ended| Ending::Closed(ended.err().map(|error| describe(&error)))),
-            None => Poll::Pending,
-        }
-    }
-}
-
 /// Opens a connection. It counts as open once the server's SETTINGS are here: a
 /// proxy that accepts for a dead server does not make a backend ready.
 ///
-/// The driver must be polled for the connection to live. What hyper spawns
-/// besides lands in `tasks`, and ends with the connection and its RPCs.
+/// What runs it lands in `tasks`, and ends with the connection and its RPCs.
 pub(crate) async fn connect(
     address: &Address,
     options: &ConnectOptions,
@@ -174,24 +127,28 @@ async fn handshake(
     tasks: &TaskTracker,
 ) -> Result<(Connection, Driver), String> {
     let (frames, opening, goodbye) = Frames::new();
-    let io = TokioIo::new(Watched { socket, frames });
-    let mut builder = hyper::client::conn::http2::Builder::new(TrackedExecutor(tasks.clone()));
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(options.keepalive_while_idle);
-    let (sender, driver) = builder
-        .handshake::<_, RequestBody>(io)
-        .await
-        .map_err(|error| describe(&error))?;
-    let mut driver = Driver {
-        connection: Some(Box::pin(driver)),
-        goodbye: Some(goodbye),
+    let shared = Shared::new(ROOM_AT_FIRST);
+    let io = Watched {
+        socket,
+        frames,
+        shared: Arc::clone(&shared),
     };
+    let handshake = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_max_send_streams(ROOM_AT_FIRST)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADER_LIST)
+        .handshake(io);
+    let (sender, mut connection) = handshake.await.map_err(|error| describe(&error))?;
+    let keepalive = Keepalive::new(connection.ping_pong(), options);
+    let (running, end) = Running::new(connection, Arc::clone(&shared), keepalive);
+    tasks.spawn(running);
+    let mut driver = Driver::new(Arc::clone(&shared), goodbye, end);
+    let connection = Connection::new(sender, shared, tasks);
     tokio::select! {
         biased;
-        Ok(opening) = opening => opening.map(|()| (Connection::new(sender), driver)),
+        Ok(opening) = opening => opening.map(|()| (connection, driver)),
         ended = &mut driver => Err(match ended {
             Ending::Closed(None) if options.scheme() == Scheme::HTTP => {
                 "the server closed the connection before it spoke HTTP/2; does it want TLS?"
@@ -205,7 +162,7 @@ async fn handshake(
     }
 }
 
-/// hyper's errors name the cause only in their source.
+/// An error and its causes, which many name only in their source.
 pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -217,17 +174,4 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// Spawns hyper's tasks where they are counted.
-#[derive(Clone)]
-struct TrackedExecutor(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for TrackedExecutor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
-    }
 }

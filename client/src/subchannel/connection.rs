@@ -1,67 +1,182 @@
 //! One live HTTP/2 connection, as RPCs see it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::Service;
 
 use super::RequestBody;
+use super::request::Outgoing;
+use super::response::ResponseBody;
+use super::upload::Upload;
 
 /// Sends RPCs over one connection. Clones send over the same one.
 #[derive(Debug, Clone)]
-pub struct Connection {
-    sender: SendRequest<RequestBody>,
+pub struct Connection(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sender: SendRequest<Bytes>,
+    /// Shared with the task that runs the connection, which is not to keep it
+    /// open.
+    shared: Arc<Shared>,
+    /// For the bodies of streaming requests.
+    tasks: TaskTracker,
     /// One per connection of the process.
     id: u64,
+}
+
+/// What a connection's senders and its task know of each other.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// A permit for each RPC that the server allows at a time. Whoever waits for
+    /// one has not left. Closed when the connection takes no more RPCs.
+    pub(super) room: Arc<Semaphore>,
+    /// Cancelled when an RPC found that the connection takes no more, which h2 tells
+    /// nobody else: it may have run out of stream numbers.
+    pub(super) refuses: CancellationToken,
+    /// Whether there is something to send that the task has not seen.
+    pub(super) queued: AtomicBool,
+    /// How often something was written. An RPC since whose beginning nothing was
+    /// has not left.
+    pub(super) writes: AtomicU64,
+    /// Whether something was read since it was last asked.
+    pub(super) heard: AtomicBool,
 }
 
 /// Why an RPC got no response over a connection.
 #[derive(Debug)]
 pub struct NotSent {
-    /// What hyper says.
-    pub error: hyper::Error,
-    /// The request, if not a byte of it left: it can be sent elsewhere.
+    /// What HTTP/2 says.
+    pub error: h2::Error,
+    /// Whether some of the RPC may have left, so that the server may have run it.
+    pub left: bool,
+    /// The request, if it did not get as far as the connection.
     pub request: Option<Box<Request<RequestBody>>>,
 }
 
+impl Shared {
+    /// Room for this many RPCs at a time.
+    pub(super) fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self {
+            room: Arc::new(Semaphore::new(room)),
+            refuses: CancellationToken::new(),
+            queued: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+        })
+    }
+}
+
 impl Connection {
-    pub(super) fn new(sender: SendRequest<RequestBody>) -> Self {
+    pub(super) fn new(
+        sender: SendRequest<Bytes>,
+        shared: Arc<Shared>,
+        tasks: &TaskTracker,
+    ) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        Self {
+        Self(Arc::new(Inner {
             sender,
+            shared,
+            tasks: tasks.clone(),
             id: IDS.fetch_add(1, Ordering::Relaxed),
+        }))
+    }
+
+    /// Sends one RPC and waits for the response's headers. Dropping the future, or
+    /// the response, cancels the RPC.
+    ///
+    /// # Errors
+    /// [`NotSent`] if the connection ended first, or the server reset the RPC.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, NotSent> {
+        let room = &self.0.shared.room;
+        let permit = match Arc::clone(room).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => Arc::clone(room).acquire_owned().await.ok(),
+        };
+        // h2 wants one for itself of every caller.
+        let mut sender = self.0.sender.clone();
+        // Never pending for a new clone: it says whether the connection is good.
+        let good = poll_fn(|cx| Poll::Ready(sender.poll_ready(cx))).await;
+        let (Some(permit), Poll::Pending | Poll::Ready(Ok(()))) = (permit, &good) else {
+            self.0.shared.refuses.cancel();
+            return Err(NotSent {
+                error: match good {
+                    Poll::Ready(Err(error)) => error,
+                    // It ended in good order.
+                    _ => Reason::NO_ERROR.into(),
+                },
+                left: false,
+                request: Some(Box::new(request)),
+            });
+        };
+        let (head, body) = request.into_parts();
+        let head = Request::from_parts(head, ());
+        // Before it can be written, and so before that is counted.
+        let writes = || self.0.shared.writes.load(Ordering::Acquire);
+        let writes_before = writes();
+        let started = self.start(&mut sender, head, body.into());
+        drop(sender);
+        let (response, upload) = started.map_err(|error| NotSent {
+            error,
+            left: false,
+            request: None,
+        })?;
+        match response.await {
+            Ok(response) => Ok(response.map(|stream| ResponseBody::new(stream, upload, permit))),
+            Err(error) => Err(NotSent {
+                error,
+                left: writes() != writes_before,
+                request: None,
+            }),
         }
     }
 
-    /// Sends one RPC and waits for the response's headers. Dropping the future
-    /// cancels the RPC.
-    ///
-    /// # Errors
-    /// [`NotSent`] if the connection ended first.
-    pub async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, NotSent> {
-        // The clone is what hyper wants of callers that share a connection.
-        let sent = self.sender.clone().try_send_request(request).await;
-        sent.map_err(|mut error| NotSent {
-            request: error.take_message().map(Box::new),
-            error: error.into_error(),
+    /// Hands the RPC to the connection: a message that is there in one piece with
+    /// its headers.
+    fn start(
+        &self,
+        sender: &mut SendRequest<Bytes>,
+        head: Request<()>,
+        body: Outgoing,
+    ) -> Result<(ResponseFuture, Option<Upload>), h2::Error> {
+        // Before the frames, whose queueing wakes the connection's task.
+        self.0.shared.queued.store(true, Ordering::Relaxed);
+        Ok(match body {
+            Outgoing::Empty => (sender.send_request(head, true)?.0, None),
+            Outgoing::Whole(message) => {
+                let (response, mut stream) = sender.send_request(head, false)?;
+                // h2 keeps it until there is window. What fails here the response
+                // fails by, too.
+                let _ = stream.send_data(message, true);
+                (response, None)
+            }
+            Outgoing::Stream(body) => {
+                let (response, stream) = sender.send_request(head, false)?;
+                let upload = Upload::start(body, stream, &self.0.tasks);
+                (response, Some(upload))
+            }
         })
-    }
-
-    /// Whether the connection has ended.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
     }
 }
 
 /// Whether they are the same connection, not only to the same address.
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
+        self.0.id == other.0.id
     }
 }
 
@@ -70,15 +185,20 @@ impl Eq for Connection {}
 /// For tonic's generated clients, which the balancer's stream uses. Requests
 /// need a scheme and an authority.
 impl Service<Request<Body>> for Connection {
-    type Response = Response<Incoming>;
-    type Error = hyper::Error;
+    type Response = Response<ResponseBody>;
+    type Error = h2::Error;
     type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(cx)
+    /// Always ready: an RPC waits in its own future.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.sender.send_request(request.map(RequestBody::from)))
+        let connection = self.clone();
+        Box::pin(async move {
+            let sent = connection.send(request.map(RequestBody::from)).await;
+            sent.map_err(|not_sent| not_sent.error)
+        })
     }
 }

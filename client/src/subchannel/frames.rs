@@ -1,18 +1,20 @@
-//! What hyper does not tell of a connection, read from the frames that pass by:
-//! that the first one has come, and that the server said goodbye.
+//! What h2 does not tell of a connection, read from the frames that pass by: that
+//! the first one has come, and that the server said goodbye.
 //!
-//! hyper ends a connection's future on GOAWAY only when somebody sends the next
-//! RPC over it, or when the last stream is over, which may take hours. Until then
-//! RPCs would be sent to a server that is leaving.
+//! h2 ends a connection's future after GOAWAY when the last stream is over, which
+//! may take hours. Until then RPCs would be sent to a server that is leaving.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
+use super::connection::Shared;
 use super::transport::Transport;
 
 /// HTTP/2's frame header: three bytes of length, type, flags, four of stream.
@@ -101,7 +103,7 @@ impl Frames {
     }
 
     /// The connection cannot be read. With TLS it may be now that a server says
-    /// why it does not like the client; hyper would keep it to itself.
+    /// why it does not like the client; h2 would keep it to itself.
     #[cold]
     fn failed(&mut self, error: &io::Error) {
         if let Some(opening) = self.opening.take() {
@@ -152,6 +154,8 @@ fn reason(payload: &[u8]) -> String {
 pub(super) struct Watched {
     pub(super) socket: Box<dyn Transport>,
     pub(super) frames: Frames,
+    /// Told of every read and write.
+    pub(super) shared: Arc<Shared>,
 }
 
 impl AsyncRead for Watched {
@@ -163,7 +167,10 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
         match &result {
-            Ok(()) => self.frames.see(&buf.filled()[before..]),
+            Ok(()) => {
+                self.shared.heard.store(true, Ordering::Relaxed);
+                self.frames.see(&buf.filled()[before..]);
+            }
             Err(error) => self.frames.failed(error),
         }
         Poll::Ready(result)
@@ -201,6 +208,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.shared.writes.fetch_add(1, Ordering::Release);
         let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.written(cx, result)
     }
@@ -210,6 +218,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.shared.writes.fetch_add(1, Ordering::Release);
         let result = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.written(cx, result)
     }

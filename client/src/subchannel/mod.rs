@@ -10,26 +10,33 @@
 //!   └───────────────────────────────────────┘
 //! ```
 //!
-//! They are ours, on hyper's HTTP/2 connection, because tonic's `Endpoint`
-//! connects lazily, without backoff, hides GOAWAY and loses RPCs that never
-//! left. Here the end of the connection's future is the death notice, and an
-//! RPC that never left comes back to be sent elsewhere.
+//! They are ours, on h2's connection, because tonic's `Endpoint` connects lazily,
+//! without backoff, hides GOAWAY and loses RPCs that never left. Here the end of
+//! the connection's task is the death notice, and an RPC that never left comes
+//! back to be sent elsewhere. hyper's client would do as well, but it runs two
+//! tasks for each RPC, and sends headers and message one after the other.
 
 mod connect;
 mod connection;
+mod driver;
 mod frames;
+mod keepalive;
 mod pool;
 mod request;
+mod response;
 mod transport;
+mod upload;
 
 use std::sync::Arc;
 
 pub use self::connect::ConnectOptions;
-pub(crate) use self::connect::{Driver, Ending, connect, describe};
+pub(crate) use self::connect::{connect, describe};
 pub use self::connection::{Connection, NotSent};
+pub(crate) use self::driver::{Driver, Ending};
 pub use self::pool::Pool;
 pub(crate) use self::request::Kept;
 pub use self::request::RequestBody;
+pub use self::response::ResponseBody;
 pub use self::transport::{Connect, System, Transport};
 use crate::endpoint::Address;
 

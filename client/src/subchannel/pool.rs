@@ -10,8 +10,8 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::connect::{ConnectOptions, Driver, Ending, connect};
-use super::{Connection, Subchannel, SubchannelState};
+use super::connect::{ConnectOptions, connect};
+use super::{Connection, Driver, Ending, Subchannel, SubchannelState};
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
@@ -31,7 +31,7 @@ pub struct Pool {
     slots: HashMap<Address, Slot>,
     /// Attempts and live connections.
     jobs: JoinSet<(Address, Outcome)>,
-    /// What hyper spawns for live connections; it ends with them.
+    /// What runs live connections; it ends with them.
     tasks: TaskTracker,
     rng: fastrand::Rng,
     /// Whether a connection was lost or not to be had since the last
@@ -260,7 +260,7 @@ impl Pool {
             if !keep {
                 gauge(&self.metrics, &slot.state).fetch_sub(1, Relaxed);
                 if let Some(job) = &slot.job {
-                    // Drops the connection's driver; RPCs under way finish.
+                    // The connection goes with it; RPCs under way finish.
                     job.abort();
                 }
             }

@@ -39,6 +39,16 @@ enum Kind {
     Stream(Replayable),
 }
 
+/// A request's body, by the ways to send it.
+pub(super) enum Outgoing {
+    /// The headers are all.
+    Empty,
+    /// The only message.
+    Whole(Bytes),
+    /// Frames as they come.
+    Stream(Replayable),
+}
+
 /// What it takes to send a request again.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -132,6 +142,17 @@ impl From<Body> for RequestBody {
     }
 }
 
+impl From<RequestBody> for Outgoing {
+    fn from(body: RequestBody) -> Self {
+        match body.0 {
+            Kind::Whole(Some(message)) => Self::Whole(message),
+            Kind::Whole(None) => Self::Empty,
+            Kind::Stream(body) if body.is_end_stream() => Self::Empty,
+            Kind::Stream(body) => Self::Stream(body),
+        }
+    }
+}
+
 impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = Status;
@@ -142,21 +163,16 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.0 {
             Kind::Whole(message) => Poll::Ready(message.take().map(|data| Ok(Frame::data(data)))),
-            Kind::Stream(stream) => stream.poll(cx),
+            Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(message) => message.is_none(),
-            Kind::Stream(body) => {
-                body.next == body.stream.taken.len() && body.stream.rest.is_end_stream()
-            }
+            Kind::Stream(body) => body.is_end_stream(),
         }
     }
-
-    // No size hint: hyper would make a content-length of it, which gRPC does not
-    // send.
 }
 
 /// A body, and what was already taken from it.
@@ -215,7 +231,7 @@ impl Stream {
 
 /// Sends what was taken once, then the rest; and comes home when it is dropped.
 #[derive(Debug)]
-struct Replayable {
+pub(super) struct Replayable {
     stream: Stream,
     /// Which of the taken frames is next.
     next: usize,
@@ -223,8 +239,14 @@ struct Replayable {
     home: Option<oneshot::Sender<Stream>>,
 }
 
-impl Replayable {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+impl HttpBody for Replayable {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(data) = self.stream.taken.get(self.next).cloned() {
             self.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -236,6 +258,12 @@ impl Replayable {
         Poll::Ready(frame)
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.next == self.stream.taken.len() && self.stream.rest.is_end_stream()
+    }
+}
+
+impl Replayable {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         // Closed once the server has answered, or the caller has gone.
         let wanted = self.home.as_ref().is_some_and(|home| !home.is_closed());
