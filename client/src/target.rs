@@ -449,9 +449,10 @@ mod tests {
         #[test]
         fn every_socket_address_is_a_static_target(addr: SocketAddr) {
             prop_assume!(addr.port() != 0);
-            let target: Target = format!("static:{addr}").parse().unwrap();
-            let wanted = Address::from(addr).to_string();
-            prop_assert_eq!(listed(&format!("static:{addr}")), [wanted]);
+            // As in a URI: a zone of 25… would else look like a code.
+            let text = format!("static:{addr}").replace('%', "%25");
+            let target: Target = text.parse().unwrap();
+            prop_assert_eq!(listed(&text), [Address::from(addr).to_string()]);
             prop_assert!(target.authority().parse::<http::uri::Authority>().is_ok());
         }
 
