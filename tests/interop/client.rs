@@ -140,6 +140,7 @@ struct Load {
 struct Flags {
     service: Option<String>,
     dns: Option<String>,
+    balancer: Option<String>,
     ca: Option<String>,
     deadline: Option<f64>,
 }
@@ -152,11 +153,12 @@ impl Flags {
             match flag.as_str() {
                 "--service" => flags.service = Some(value),
                 "--dns" => flags.dns = Some(value),
+                "--balancer" => flags.balancer = Some(value),
                 "--ca" => flags.ca = Some(value),
                 "--deadline" => flags.deadline = Some(value.parse().context("--deadline")?),
-                _ => {
-                    bail!("unknown flag {flag}; --service, --dns, --ca and --deadline are known")
-                }
+                _ => bail!(
+                    "unknown flag {flag}; --service, --dns, --balancer, --ca and --deadline are known"
+                ),
             }
         }
         Ok(flags)
@@ -164,9 +166,15 @@ impl Flags {
 
     fn client(self) -> Result<Client> {
         let service = self.service.context("--service name:port is missing")?;
-        let dns = self.dns.context("--dns ip:port is missing")?;
-        let target = format!("dns://{dns}/{service}");
-        let mut builder = Channel::builder(target).txt_service_config(true);
+        let mut builder = match (self.dns, self.balancer) {
+            (Some(dns), _) => {
+                Channel::builder(format!("dns://{dns}/{service}")).txt_service_config(true)
+            }
+            (None, Some(balancer)) => {
+                Channel::builder(format!("dns:///{service}")).balancer(balancer)
+            }
+            (None, None) => bail!("--dns ip:port or --balancer host:port is missing"),
+        };
         if let Some(ca) = self.ca {
             let ca = std::fs::read(&ca).with_context(|| ca.clone())?;
             builder = builder

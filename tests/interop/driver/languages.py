@@ -116,6 +116,8 @@ class Rust:
     """Our own client crate, under the same promises."""
 
     name = "rust"
+    # grpc-go's test balancer, if it can be built.
+    foreign = None
     _program = None
 
     def missing(self):
@@ -124,9 +126,15 @@ class Rust:
 
     def build(self, log):
         self._program = cargo_build("-p", "lookaside-tests", "--bin", "interop-client")["interop-client"]
+        if shutil.which("go"):
+            foreign = BUILD / "fake_grpclb"
+            package = "google.golang.org/grpc/interop/fake_grpclb"
+            run(["go", "build", "-o", foreign, package], _CLIENTS / "go", log)
+            self.foreign = foreign
 
-    def client(self, service, balancer, **options):
-        return [self._program, "--service", service, "--dns", balancer.dns, *flags(options)]
+    def client(self, service, server, **options):
+        words = ["--dns", server.dns] if server else []
+        return [self._program, "--service", service, *words, *flags(options)]
 
 
 def cargo_build(*wanted):

@@ -48,8 +48,14 @@ class Stage:
         self._started.append(made)
         return made
 
-    def client(self, balancer, service=SERVICE, **options):
-        command = self.language.client(service, balancer, **options)
+    def start(self, name, command):
+        """Any other program, which is ended with the scenario."""
+        made = process.Process(name, command, self.folder / "other.log")
+        self._started.append(made)
+        return made
+
+    def client(self, server, service=SERVICE, **options):
+        command = self.language.client(service, server, **options)
         made = Client(process.Process(f"{self.language.name} client", command, self.folder / "client.log"))
         self._started.append(made)
         return made

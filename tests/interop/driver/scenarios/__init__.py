@@ -1,6 +1,6 @@
 """The scenarios, in the order they are played."""
 
-from . import churn, drops, examples, outages, removal, tls, traffic
+from . import churn, drops, examples, foreign, outages, removal, tls, traffic
 
 ALL = (
     traffic.shares_follow_weights,
@@ -27,5 +27,8 @@ ALL = (
     removal.removed_service_keeps_its_clients,
     removal.removed_service_may_be_looked_up_again,
     removal.without_the_grpclb_import,
+    foreign.balancer_of_grpc_go,
+    foreign.balancer_of_grpc_go_that_ends_every_stream,
+    foreign.balancer_of_grpc_go_killed,
     examples.example_runs_as_its_readme_says,
 )
