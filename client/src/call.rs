@@ -89,6 +89,7 @@ async fn send(
         let NotSent {
             request: unsent,
             left,
+            malformed,
             error,
         } = match connection.send(request).await {
             Ok(response) => {
@@ -97,6 +98,11 @@ async fn send(
             }
             Err(not_sent) => not_sent,
         };
+        if malformed {
+            attempt.end.sent = false;
+            let reason = describe(&error);
+            return Err(Status::internal(format!("no request for HTTP/2: {reason}")));
+        }
         if !left {
             attempt.end.sent = false;
             published.metrics().retries.fetch_add(1, Relaxed);

@@ -61,6 +61,8 @@ pub struct NotSent {
     pub error: h2::Error,
     /// Whether some of the RPC may have left, so that the server may have run it.
     pub left: bool,
+    /// Whether it is no request that HTTP/2 can carry, by this connection or another.
+    pub malformed: bool,
     /// The request, if it did not get as far as the connection.
     pub request: Option<Box<Request<RequestBody>>>,
 }
@@ -120,6 +122,7 @@ impl Connection {
                     _ => Reason::NO_ERROR.into(),
                 },
                 left: false,
+                malformed: false,
                 request: Some(Box::new(request)),
             });
         };
@@ -131,6 +134,8 @@ impl Connection {
         let started = self.start(&mut sender, head, body.into());
         drop(sender);
         let (response, upload) = started.map_err(|error| NotSent {
+            // What HTTP/2 cannot carry, it cannot carry elsewhere either.
+            malformed: !error.is_io() && error.reason().is_none(),
             error,
             left: false,
             request: None,
@@ -140,6 +145,7 @@ impl Connection {
             Err(error) => Err(NotSent {
                 error,
                 left: writes() != writes_before,
+                malformed: false,
                 request: None,
             }),
         }

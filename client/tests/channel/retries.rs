@@ -1,9 +1,11 @@
 //! RPCs that a server did not look at are sent again; others are not.
 
 use lookaside_client::Channel;
+use lookaside_proto::helloworld::HelloRequest;
+use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tonic::Code;
 
-use crate::harness::{Backend, Refusal, Refuser, connect, hello, hellos, share, until};
+use crate::harness::{Backend, Refusal, Refuser, connect, hello, hellos, share, until, within};
 
 async fn beside(refuser: &Refuser, backend: &Backend) -> Channel {
     let target = format!("static:{},{}", refuser.addr, backend.addr);
@@ -53,4 +55,21 @@ async fn an_rpc_that_may_have_run_is_not_sent_again() {
         assert_eq!(status.code(), wanted, "{status}");
         assert_eq!(refuser.seen(), 1);
     }
+}
+
+#[tokio::test]
+async fn an_rpc_that_http2_cannot_carry_fails_at_once() {
+    let a = Backend::start("a").await;
+    let channel = Channel::builder(format!("static:{}", a.addr))
+        .connect()
+        .await
+        .unwrap();
+    let mut request = tonic::Request::new(HelloRequest::default());
+    // HTTP/2 has no such header (RFC 9113 §8.2.2).
+    let metadata = request.metadata_mut();
+    metadata.insert("transfer-encoding", "chunked".parse().unwrap());
+    let mut greeter = GreeterClient::new(channel.clone());
+    let failed = within("the failure", greeter.say_hello(request)).await;
+    assert_eq!(failed.unwrap_err().code(), Code::Internal);
+    assert_eq!(hello(&channel).await.unwrap(), "a");
 }
