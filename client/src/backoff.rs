@@ -41,6 +41,12 @@ impl Backoff {
         delay
     }
 
+    /// The delay that would be next, before jitter.
+    #[must_use]
+    pub fn current(&self) -> Duration {
+        self.base
+    }
+
     /// Start over: the last attempt succeeded.
     pub fn reset(&mut self) {
         self.base = Self::INITIAL;

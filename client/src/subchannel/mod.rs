@@ -29,6 +29,8 @@ mod upload;
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 pub use self::connect::ConnectOptions;
 pub(crate) use self::connect::{connect, describe};
 pub use self::connection::{Connection, NotSent};
@@ -43,13 +45,44 @@ use crate::endpoint::Address;
 /// A hold on the subchannel to an address. The subchannel lives as long as
 /// somebody holds it, and 10 s longer, in case the address comes back.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Subchannel(Arc<Address>);
+pub struct Subchannel(Arc<Hold>);
 
 impl Subchannel {
     /// Where it connects to.
     #[must_use]
     pub fn address(&self) -> &Address {
-        &self.0
+        &self.0.address
+    }
+}
+
+/// What all holds on one subchannel share. When the last is dropped, the pool
+/// hears of it.
+#[derive(Debug)]
+struct Hold {
+    address: Address,
+    /// Where the pool has it.
+    place: usize,
+    release: mpsc::UnboundedSender<usize>,
+}
+
+impl PartialEq for Hold {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+}
+
+impl Eq for Hold {}
+
+impl std::hash::Hash for Hold {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // The pool may have ended first.
+        let _ = self.release.send(self.place);
     }
 }
 
