@@ -142,12 +142,16 @@ impl Running {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<String>> {
         if let Some(keepalive) = &mut self.keepalive {
             let idle = self.shared.room.available_permits() >= self.room;
-            let heard = || self.shared.heard.swap(false, Ordering::Relaxed);
-            if keepalive.poll_dead(cx, heard, idle).is_ready() {
+            if keepalive.poll_dead(cx, idle).is_ready() {
                 return Poll::Ready(Some("keep-alive ping timed out".to_owned()));
             }
         }
         let polled = Pin::new(&mut self.connection).poll(cx);
+        if let Some(keepalive) = &mut self.keepalive
+            && self.shared.heard.swap(false, Ordering::Relaxed)
+        {
+            keepalive.heard();
+        }
         polled.map(|end| end.err().map(|error| describe(&error)))
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Keepalive {
     /// Until the next ping, or until an answer is too late.
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    /// When something was last read.
+    heard: Instant,
 }
 
 impl Keepalive {
@@ -27,17 +29,17 @@ impl Keepalive {
             timer: Box::pin(sleep(options.keepalive_interval?)),
             options: options.clone(),
             waiting: false,
+            heard: Instant::now(),
         })
     }
 
-    /// Ready once an answer is too late. `heard` says whether anything was read
-    /// since it was last asked, `idle` whether no RPC is under way.
-    pub(super) fn poll_dead(
-        &mut self,
-        cx: &mut Context<'_>,
-        heard: impl Fn() -> bool,
-        idle: bool,
-    ) -> Poll<()> {
+    /// Something was read.
+    pub(super) fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Ready once an answer is too late. `idle` says whether no RPC is under way.
+    pub(super) fn poll_dead(&mut self, cx: &mut Context<'_>, idle: bool) -> Poll<()> {
         let interval = self.options.keepalive_interval.unwrap_or_default();
         loop {
             if self.waiting {
@@ -49,8 +51,12 @@ impl Keepalive {
                 self.timer.as_mut().reset(Instant::now() + interval);
             }
             ready!(self.timer.as_mut().poll(cx));
-            let silent = !heard();
-            let wanted = silent && (!idle || self.options.keepalive_while_idle);
+            let silent = self.heard + interval;
+            if Instant::now() < silent {
+                self.timer.as_mut().reset(silent);
+                continue;
+            }
+            let wanted = !idle || self.options.keepalive_while_idle;
             self.waiting = wanted && self.pings.send_ping(Ping::opaque()).is_ok();
             let next = match self.waiting {
                 true => self.options.keepalive_timeout,
