@@ -94,6 +94,23 @@ impl Child {
             .with_context(|| format!("no `{word}` from `{}` within {within:?}", self.name))?
     }
 
+    /// The next line, whatever it is; none if the process has ended. May be dropped
+    /// at any time.
+    ///
+    /// # Errors
+    /// If the pipe cannot be read.
+    pub(crate) async fn next_line(&mut self) -> Result<Option<String>> {
+        Ok(self.stdout.next_line().await?)
+    }
+
+    /// Kills it and does not wait: what it has said can still be read.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn start_kill(&mut self) -> Result<()> {
+        Ok(self.process.start_kill()?)
+    }
+
     /// Kills it and waits until the kernel has closed what it held.
     ///
     /// # Errors

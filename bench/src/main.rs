@@ -5,12 +5,14 @@
 //! | `fanout` | a changed list to N streams: time, CPU, memory, beside two servers made of tonic |
 //! | `storm` | N clients at once, and again after the balancer was killed |
 //! | `rpc` | a unary RPC over our channel, beside tonic's and beside proxies |
+//! | `churn` | backends killed and restarted in turn: what our channel notices, and tonic's |
 //! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
 
 mod backends;
 mod child;
+mod churn;
 mod clock;
 mod encode;
 mod fanout;
@@ -49,6 +51,8 @@ enum Command {
     Encode(encode::EncodeArgs),
     /// A unary RPC over our channel, beside tonic's channels and beside proxies.
     Rpc(rpc::RpcArgs),
+    /// Backends killed and restarted in turn: what our channel notices, and tonic's.
+    Churn(churn::ChurnArgs),
     /// A server under test; the other commands start it.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -64,6 +68,9 @@ enum Command {
     /// A client that calls; the other commands start it.
     #[command(hide = true)]
     Caller(rpc::CallerArgs),
+    /// A client that calls all the time; the other commands start it.
+    #[command(hide = true)]
+    Steady(churn::SteadyArgs),
 }
 
 fn main() -> Result<()> {
@@ -72,10 +79,12 @@ fn main() -> Result<()> {
         Command::Storm(args) => storm::run(&args),
         Command::Encode(args) => encode::run(&args),
         Command::Rpc(args) => rpc::run(&args),
+        Command::Churn(args) => churn::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Swarm(args) => swarm::run(args),
         Command::Echo(args) => rpc::run_echo(&args),
         Command::Balancer(args) => rpc::run_balancer(&args),
         Command::Caller(args) => rpc::run_caller(&args),
+        Command::Steady(args) => churn::run_steady(&args),
     }
 }

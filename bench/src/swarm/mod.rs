@@ -26,7 +26,7 @@ pub(crate) use opening::Profile;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use prost::Message as _;
 
+use crate::child::say;
 use crate::{clock, process};
 use client::{Client, News};
 
@@ -303,10 +304,4 @@ impl Swarm {
         self.lengths = (usize::MAX, 0);
         Ok(())
     }
-}
-
-fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    Ok(stdout.flush()?)
 }
