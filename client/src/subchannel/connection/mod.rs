@@ -1,5 +1,8 @@
 //! One live HTTP/2 connection, as RPCs see it.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
