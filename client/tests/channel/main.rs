@@ -8,6 +8,7 @@ mod harness;
 mod bad_dns;
 mod drops;
 mod fallback;
+mod interleavings;
 mod lists;
 mod paused;
 mod plain;

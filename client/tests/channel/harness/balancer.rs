@@ -128,6 +128,8 @@ impl Balancer {
 
     pub(crate) fn kill(&mut self) {
         self.place.kill();
+        // Streams that nobody has accepted yet die with it.
+        while self.streams.try_recv().is_ok() {}
     }
 }
 

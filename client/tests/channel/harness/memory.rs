@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -124,6 +125,24 @@ impl Net {
         }
     }
 
+    /// Whether somebody listens at `addr`.
+    pub(crate) fn is_listening(&self, addr: SocketAddr) -> bool {
+        self.0.lock().unwrap().sites.contains_key(&addr)
+    }
+
+    /// Whether there is a connection to `addr` that neither end has given up.
+    pub(crate) fn is_connected(&self, addr: SocketAddr) -> bool {
+        let net = self.0.lock().unwrap();
+        let links = net
+            .sites
+            .get(&addr)
+            .into_iter()
+            .flat_map(|site| &site.links);
+        links
+            .into_iter()
+            .any(|link| !link.closed.load(Ordering::SeqCst))
+    }
+
     /// When the client tried to connect to `addr`.
     pub(crate) fn dials(&self, addr: SocketAddr) -> Vec<Instant> {
         let net = self.0.lock().unwrap();
@@ -217,11 +236,14 @@ enum Flow {
 
 /// A connection, as far as the network has a say in it.
 #[derive(Debug, Default)]
-struct Link(Mutex<(Flow, [Option<Waker>; 4])>);
+struct Link {
+    flow: Mutex<(Flow, [Option<Waker>; 4])>,
+    closed: AtomicBool,
+}
 
 impl Link {
     fn set(&self, flow: Flow) {
-        let mut link = self.0.lock().unwrap();
+        let mut link = self.flow.lock().unwrap();
         link.0 = flow;
         let waiting = link.1.each_mut().map(Option::take);
         drop(link);
@@ -230,7 +252,7 @@ impl Link {
 
     /// Lets pass, or keeps `cx` waiting. `place` is one for each side and direction.
     fn poll_open(&self, place: usize, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let mut link = self.0.lock().unwrap();
+        let mut link = self.flow.lock().unwrap();
         match link.0 {
             Flow::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             flow => {
@@ -252,6 +274,12 @@ pub(crate) struct End {
     io: DuplexStream,
     link: Arc<Link>,
     side: usize,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.link.closed.store(true, Ordering::SeqCst);
+    }
 }
 
 impl AsyncRead for End {

@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lookaside_client::endpoint::Endpoint;
+use lookaside_client::resolve::Resolution;
 use lookaside_client::{Builder, Channel};
 use tokio::time::Instant;
 
-use super::names::NamesResolver;
+use super::names::{NamesResolver, balancer as named};
 use super::wait::Paused;
 use super::{Backend, Balancer, Names, Net};
 
@@ -72,6 +74,25 @@ impl World {
             // Days pass here between two RPCs.
             .idle_timeout(None);
         set(builder).connect_lazy().unwrap()
+    }
+
+    /// The balancer, these fallback addresses, and `policies` as the service config's
+    /// `loadBalancingConfig`.
+    pub(crate) fn configure(&self, policies: &str, fallback: &[&Backend]) {
+        let known =
+            Resolution::default().with_balancers(vec![named(self.balancer.addr, "lb.test")]);
+        self.resolve(known, policies, fallback);
+    }
+
+    pub(crate) fn configure_without_balancer(&self, policies: &str, addresses: &[&Backend]) {
+        self.resolve(Resolution::default(), policies, addresses);
+    }
+
+    fn resolve(&self, mut known: Resolution, policies: &str, fallback: &[&Backend]) {
+        let config = format!(r#"{{"loadBalancingConfig": [{policies}]}}"#);
+        known.endpoints = fallback.iter().map(|b| Endpoint::from(b.addr)).collect();
+        let known = known.with_service_config(config.parse().unwrap());
+        self.names.answer(Ok(known));
     }
 
     /// The balancer again, where it was.

@@ -3,6 +3,7 @@
 
 mod backends;
 mod balancers;
+mod config;
 mod drops;
 mod fallback;
 mod names;
