@@ -38,9 +38,9 @@ pub use self::body::CountedBody;
 pub use self::builder::{LoadBuilder, is_error};
 use self::counters::Counters;
 pub use self::layer::{CountedFuture, CountedService, LoadLayer};
-use self::report::Mark;
 pub use self::report::Report;
 pub(crate) use self::report::Window;
+use self::report::{Mark, Measured};
 use crate::cpu::Cpu;
 use crate::orca::Orca;
 
@@ -137,11 +137,11 @@ struct Stated {
     metrics: BTreeMap<String, f64>,
 }
 
-/// A report and its form in trailers.
+/// What was measured last, and the report of it that trailers carry.
 #[derive(Debug)]
 struct Recent {
     at: Duration,
-    report: Report,
+    measured: Measured,
     trailer: Option<HeaderValue>,
 }
 
@@ -221,7 +221,7 @@ impl Load {
     /// The load over about the last second; longer where nobody asked.
     #[must_use]
     pub fn recent(&self) -> Report {
-        self.refreshed().report.clone()
+        self.complete(self.refreshed().measured)
     }
 
     /// Ends the streams of [`Self::orca`], which otherwise keep a server that
@@ -270,7 +270,7 @@ impl Load {
             stated: Mutex::default(),
             recent: ArcSwap::from_pointee(Recent {
                 at: Duration::ZERO,
-                report: Report::default(),
+                measured: Measured::default(),
                 trailer: None,
             }),
             recent_window: Mutex::new(Window::from(beginning)),
@@ -317,11 +317,10 @@ impl Load {
         let Some(measured) = self.mark().and_then(|mark| window.advance(mark)) else {
             return recent;
         };
-        let report = self.complete(measured);
         let recent = Arc::new(Recent {
             at: now,
-            trailer: trailer(&report.to_orca()),
-            report,
+            measured,
+            trailer: trailer(&self.complete(measured).to_orca()),
         });
         self.0.recent.store(Arc::clone(&recent));
         recent
@@ -338,7 +337,7 @@ impl Load {
     }
 
     /// What was measured, with what the application says.
-    fn complete(&self, measured: report::Measured) -> Report {
+    fn complete(&self, measured: Measured) -> Report {
         let stated = self.stated().clone();
         let in_flight = match self.0.settings.utilization {
             Utilization::InFlight { limit } if limit > 0.0 => sane(measured.in_flight / limit),

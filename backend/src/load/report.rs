@@ -49,7 +49,7 @@ pub(super) struct Mark {
 pub(crate) struct Window(Mark);
 
 /// What two marks say of the time between them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Measured {
     pub(super) window: Duration,
     pub(super) qps: f64,

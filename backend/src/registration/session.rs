@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lookaside_client::Channel;
@@ -150,6 +151,7 @@ impl Session {
         let wanted = self.wanted.borrow_and_update().clone();
         let mut out = Outbound {
             requests,
+            told: None,
             phase: Phase::Serving,
         };
         if out.tell(&wanted).is_err() {
@@ -252,6 +254,7 @@ impl Session {
 struct Outbound {
     requests: mpsc::Sender<pb::RegisterRequest>,
     /// What it was told last.
+    told: Option<Arc<pb::Registration>>,
     phase: Phase,
 }
 
@@ -259,14 +262,15 @@ struct Outbound {
 struct Stuck;
 
 impl Outbound {
-    /// Says what is wanted now. A registration undoes a drain, so after one it
-    /// is not said again.
+    /// Says what is wanted now and was not before. A registration undoes a drain,
+    /// so after one it is not said again.
     fn tell(&mut self, wanted: &Wanted) -> Result<(), Stuck> {
-        if self.phase == Phase::Serving {
+        if self.phase == Phase::Serving && self.told.as_ref() != Some(&wanted.message) {
+            self.told = Some(Arc::clone(&wanted.message));
             let message = pb::Registration::clone(&wanted.message);
             self.send(Message::Registration(message))?;
         }
-        if self.phase < Phase::Draining && wanted.phase >= Phase::Draining {
+        if self.phase < Phase::Draining && wanted.phase == Phase::Draining {
             self.send(Message::Drain(pb::Drain {}))?;
         }
         if self.phase < Phase::Leaving && wanted.phase == Phase::Leaving {

@@ -8,6 +8,14 @@
 //! The first line on stdout is the address it listens on, so that `--listen
 //! 127.0.0.1:0` can be used from scripts. SIGTERM and Ctrl-C end it in good order:
 //! clients are told to go elsewhere, calls under way finish.
+//!
+//! With `--balancer` it registers and reports its load, where the balancer's file
+//! has `register` for the service; without, the file lists it:
+//!
+//! ```sh
+//! cargo run -p lookaside-examples --bin backend -- --listen 127.0.0.1:0 \
+//!     --balancer static:127.0.0.1:9000 --service greeter.example.com
+//! ```
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 
@@ -15,7 +23,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use clap::Parser;
-use lookaside_backend::lb_token;
+use lookaside_backend::{Load, Registration, Utilization, lb_token};
 use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
 use lookaside_proto::helloworld::{HelloReply, HelloRequest};
 use tokio::net::TcpListener;
@@ -32,6 +40,24 @@ struct Args {
     /// What the answers say they are from; the address if not given.
     #[arg(long)]
     name: Option<String>,
+
+    /// Register with the balancers of this target, as
+    /// dns:///lb.example.com:9000 or static:127.0.0.1:9000.
+    #[arg(long)]
+    balancer: Option<String>,
+
+    /// What clients call the service; for --balancer.
+    #[arg(long, default_value = "greeter.example.com")]
+    service: String,
+
+    /// What to show the balancer, if it wants a token.
+    #[arg(long)]
+    token: Option<String>,
+
+    /// As many calls at once are a utilization of 1; CPU is reported if it is not
+    /// given.
+    #[arg(long)]
+    limit: Option<f64>,
 
     /// Do not print a line for each call.
     #[arg(long)]
@@ -51,10 +77,41 @@ async fn main() -> anyhow::Result<()> {
         name: args.name.unwrap_or_else(|| addr.to_string()),
         quiet: args.quiet,
     };
+    // How busy this backend is, and who is told.
+    let load = Load::new(match args.limit {
+        Some(limit) => Utilization::InFlight { limit },
+        None => Utilization::Cpu,
+    });
+    let registration = match args.balancer {
+        Some(balancer) => {
+            let registration = Registration::builder(balancer)
+                .service(args.service)
+                .port(addr.port())
+                .load(&load);
+            let registration = match args.token {
+                Some(token) => registration.token(token),
+                None => registration,
+            };
+            Some(registration.start()?)
+        }
+        None => None,
+    };
     tonic::transport::Server::builder()
+        .layer(load.layer())
         .add_service(GreeterServer::new(named))
-        // On the signal: no new connections, GOAWAY to clients, then wait.
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), asked_to_stop())
+        // For balancers that ask for the load, and are not told.
+        .add_service(load.orca())
+        // After this: no new connections, GOAWAY to clients, then wait.
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            asked_to_stop().await;
+            match &registration {
+                // No list has it any more, and no call is under way.
+                Some(registration) => {
+                    registration.drain().await;
+                }
+                None => load.close(),
+            }
+        })
         .await?;
     Ok(())
 }
