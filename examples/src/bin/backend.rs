@@ -135,10 +135,16 @@ impl Greeter for Named {
                 None => println!("call without lb-token"),
             }
         }
+        // Sent back for the client to show; a real backend counts by it.
+        let token = request.metadata().get("lb-token").cloned();
         let caller = request.into_inner().name;
-        Ok(Response::new(HelloReply {
+        let mut reply = Response::new(HelloReply {
             message: format!("Hello {caller} from {}", self.name),
-        }))
+        });
+        if let Some(token) = token {
+            reply.metadata_mut().insert("seen-lb-token", token);
+        }
+        Ok(reply)
     }
 }
 
