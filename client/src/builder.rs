@@ -16,7 +16,7 @@ use crate::policy::{PickFirst, Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, BalancerAt, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
-use crate::target::{Target, parse_host_port};
+use crate::target::{Target, name_of_any_scheme, parse_host_port};
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 
@@ -110,8 +110,31 @@ impl Builder {
         self
     }
 
-    /// Resolves by `resolver`. The target then is only the service's name, and
-    /// may be of any scheme: what stands behind the last `/` is the authority.
+    /// Resolves by `resolver`. The target then is only the service's name, of any
+    /// scheme: `example:///greeter`, `example:greeter` and `greeter` all have the
+    /// authority `greeter`. What the resolver says of balancers and service config
+    /// counts, and [`Builder::balancer`] and [`Builder::txt_service_config`] do not.
+    ///
+    /// Where targets come from a configuration and may be of several schemes, a
+    /// function that looks at the scheme is all the registry it takes:
+    ///
+    /// ```
+    /// use lookaside_client::resolve::{FixedResolver, Resolution};
+    /// use lookaside_client::{Builder, Channel};
+    ///
+    /// fn channel(target: &str) -> Builder {
+    ///     let builder = Channel::builder(target);
+    ///     match target.split_once(":///") {
+    ///         Some(("example", name)) => builder.resolver(lookup(name)),
+    ///         // dns, ipv4, ipv6, static, unix and unix-abstract.
+    ///         _ => builder,
+    ///     }
+    /// }
+    /// # fn lookup(_: &str) -> FixedResolver { FixedResolver::new(Resolution::default()) }
+    /// # drop(channel("example:///greeter"));
+    /// ```
+    ///
+    /// `examples/src/bin/custom_resolver.rs` is a whole one.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Box::new(resolver));
         self
@@ -222,10 +245,7 @@ impl Builder {
     /// cannot be read.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
         let (resolver, name) = match self.resolver {
-            Some(resolver) => {
-                let name = self.target.rsplit('/').next().unwrap_or_default();
-                (resolver, name.to_owned())
-            }
+            Some(resolver) => (resolver, name_of_any_scheme(&self.target).to_owned()),
             None => {
                 let target: Target = self.target.parse()?;
                 let name = target.authority();

@@ -120,6 +120,16 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), Strin
     Ok((host.to_owned(), port))
 }
 
+/// The name in a target of a scheme that is not ours: what stands behind the last
+/// `/`, or behind the scheme. Only digits behind the `:` are a port.
+pub(crate) fn name_of_any_scheme(target: &str) -> &str {
+    match (target.rsplit_once('/'), target.split_once(':')) {
+        (Some((_, name)), _) => name,
+        (None, Some((_, rest))) if !rest.bytes().all(|b| b.is_ascii_digit()) => rest,
+        _ => target,
+    }
+}
+
 fn parse(target: &str) -> Result<Target, String> {
     let Some((scheme, rest)) = target.split_once(':') else {
         return parse_dns(target);
@@ -365,6 +375,20 @@ mod tests {
             ["[2607:f8b0:400e:c00::ef]:443", "[::1]:443", "[::]:1234"]
         );
         assert_eq!(listed("static:10.0.0.1,::1"), ["10.0.0.1:443", "[::1]:443"]);
+    }
+
+    #[test]
+    fn a_target_of_another_scheme_has_a_name_too() {
+        for (target, name) in [
+            ("example:///a.b:80", "a.b:80"),
+            ("example://server/a.b", "a.b"),
+            ("example:a.b", "a.b"),
+            ("example:a.b:80", "a.b:80"),
+            ("a.b:80", "a.b:80"),
+            ("a.b", "a.b"),
+        ] {
+            assert_eq!(name_of_any_scheme(target), name);
+        }
     }
 
     #[test]

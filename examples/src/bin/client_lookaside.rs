@@ -1,8 +1,9 @@
 //! A client that follows a lookaside balancer, with the stub that tonic generated.
 //!
 //! ```sh
-//! # `lookaside demo` prints the address of its DNS:
-//! cargo run -p lookaside-examples --bin client_lookaside -- --dns 127.0.0.1:9053
+//! # `lookaside demo` prints this line, with the address of its DNS:
+//! cargo run -p lookaside-examples --bin client_lookaside -- \
+//!     --dns 127.0.0.1:9053 greeter.lookaside.test:50051
 //! # Where your DNS knows the balancer, the service's name is enough:
 //! cargo run -p lookaside-examples --bin client_lookaside -- \
 //!     --target dns:///greeter.example.com:50051
@@ -111,14 +112,17 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 /// What to do where nobody answers.
 fn missing(target: &str, balancer: Option<&str>) -> String {
-    let (what, flag) = match balancer {
-        Some(balancer) => (format!("the balancer {balancer}"), "--balancer"),
-        None => (format!("{target}, by DNS"), "--dns"),
+    let (what, arguments) = match balancer {
+        Some(balancer) => (
+            format!("{target} by balancer {balancer}"),
+            "--balancer ADDRESS SERVICE",
+        ),
+        None => (target.to_owned(), "--dns ADDRESS SERVICE"),
     };
     format!(
-        "nothing to call through {what}. To try it, start `cargo run --release -- demo` and give \
-         the address that it prints by {flag}; or `lookaside serve` with examples/lookaside.toml \
-         and backends of your own"
+        "nothing answers for {what}. To try it, start `cargo run --release -- demo` and give this \
+         program `{arguments}` as it prints them; or start `lookaside serve` with a configuration \
+         like examples/lookaside.toml, and the backends that stand there"
     )
 }
 

@@ -13,7 +13,7 @@
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -50,11 +50,18 @@ async fn main() -> anyhow::Result<()> {
 async fn with_own_backends(count: u32) -> anyhow::Result<()> {
     let mut backends = Backends::default();
     let mut addresses = vec![];
-    for name in ["blue", "green", "red"] {
+    let names = ["blue", "green", "red"];
+    for name in names {
         addresses.push(backends.start(name).await?.to_string());
     }
     let target = format!("static:{}", addresses.join(","));
     let mut greeter = connect(&target).await?;
+    // There is one connection now; the others follow.
+    let mut missing = BTreeSet::from(names);
+    while !missing.is_empty() {
+        let reply = greeter.say_hello(HelloRequest::default()).await?;
+        missing.remove(&*reply.into_inner().message);
+    }
     println!("{count} calls to {target}:");
     call(&mut greeter, count).await?;
 

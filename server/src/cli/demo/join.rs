@@ -25,7 +25,8 @@ pub(super) fn instructions(
             conn, err := grpc.NewClient("dns://{dns}/{service}:{port}", creds)
   Java    io.grpc:grpc-grpclb on the classpath; grpc-java cannot be told a DNS server, so in examples/java
             mvn -q compile exec:java -Dexec.args="--balancer {balancer} {service}"
-  Rust    let channel = lookaside_client::Channel::builder("dns://{dns}/{service}:{port}").connect().await?;
+  Rust    cargo run -p lookaside-examples --bin client_lookaside -- --dns {dns} {service}:{port}
+            let channel = lookaside_client::Channel::builder("dns://{dns}/{service}:{port}").connect().await?;
 Edit weights yourself:  {lookaside} weight {service} ADDRESS WEIGHT --config {config}
 Follow the lists:       {lookaside} watch {service} --balancer {balancer}
 "#,
