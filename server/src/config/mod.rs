@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{BackendAddr, DropShare, ServiceName, Weight, Zone};
+use crate::model::{BackendAddr, Cidr, DropShare, ServiceName, Weight, Zone};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,8 +139,27 @@ pub struct ServiceConfig {
     /// A/AAAA of the service's name lists backends with this port. Default:
     /// the one port that all backends share, else none.
     pub fallback_port: Option<u16>,
+    /// Who may register as a backend; nobody if absent.
+    pub register: Option<RegisterConfig>,
     /// Its backends, as the file lists them.
     pub backends: Vec<BackendConfig>,
+}
+
+/// `register` of a service: which backends may say that they are its.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegisterConfig {
+    /// File with tokens, one a line; who shows one may register. Read again when
+    /// it changes.
+    pub token_file: Option<PathBuf>,
+    /// Who shows a certificate for one of these names may register. With
+    /// neither this nor `token_file`, whoever has an address of `cidrs`.
+    pub client_names: Vec<String>,
+    /// Addresses that backends may have. Default: all but those that never
+    /// belong to a backend (link-local, multicast, unspecified, metadata).
+    pub cidrs: Vec<Cidr>,
+    /// Whether backends may register addresses other than their own. Default
+    /// false.
+    pub any_address: bool,
 }
 
 /// One entry of `backends`. What is absent is left to other sources.

@@ -2,12 +2,14 @@
 //! that cannot be wrong once they exist.
 
 mod backend_addr;
+mod cidr;
 mod drop_share;
 mod service_name;
 mod token;
 mod weight;
 
 pub use backend_addr::{BackendAddr, BadBackendAddr};
+pub use cidr::{BadCidr, Cidr};
 pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};
 pub use service_name::{BadServiceName, RequestedName, ServiceName};
 pub(crate) use token::hash;

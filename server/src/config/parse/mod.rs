@@ -2,6 +2,7 @@
 //! services.
 
 mod read;
+mod register;
 mod service;
 
 use std::net::{IpAddr, SocketAddr};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
+use super::register;
 use crate::config::error::{Faults, Place};
 use crate::config::nearest::list;
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
@@ -16,13 +17,12 @@ const MAX_ZONE_LEN: usize = 63;
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 9] = [
+const LATER: [&str; 8] = [
     "cidrs",
     "discovery",
     "health",
     "hold",
     "match",
-    "register",
     "shadow",
     "slow_start",
     "subset",
@@ -74,6 +74,8 @@ fn read_service(
     let drops = drops.map(|node| read_drops(&node, faults));
     let fallback_port = table.take("fallback_port");
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
+    let register = table.take("register");
+    let register = register.and_then(|node| register::read(&node, faults));
     let backends = table.take("backends");
     let backends = backends.map(|node| read_backends(&node, faults));
     table.finish(faults, &LATER);
@@ -82,6 +84,7 @@ fn read_service(
         aliases,
         drops: drops.unwrap_or_default(),
         fallback_port,
+        register,
         backends: backends.unwrap_or_default(),
     })
 }

@@ -43,7 +43,10 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
             drops: service.drops.clone(),
             fallback_port: service.fallback_port,
         },
-        sources: BTreeSet::from([Source::File]),
+        sources: match service.register {
+            Some(_) => BTreeSet::from([Source::File, Source::Registration]),
+            None => BTreeSet::from([Source::File]),
+        },
     }
 }
 

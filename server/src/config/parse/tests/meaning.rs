@@ -69,7 +69,6 @@ fn what_comes_later_is_refused_as_such() {
     for line in [
         "health = { kind = \"grpc\", interval = \"1s\", timeout = \"500ms\" }",
         "subset = 100",
-        "register = { token_file = \"t\" }",
         "shadow = \"feedback\"",
         "cidrs = []",
         "hold = \"30s\"",
@@ -91,6 +90,51 @@ fn what_comes_later_is_refused_as_such() {
         "service[0].policy: there is no policy `random`; there is `static`, and `feedback` and \
          `weighted_round_robin` are not yet supported"
     );
+}
+
+#[test]
+fn who_may_register_is_said_by_tokens_names_or_addresses() {
+    let read = |line: &str| {
+        let text = format!("[[service]]\nname = \"a\"\n{line}");
+        parse(&text, "f").unwrap().services.remove(0).register
+    };
+    assert_eq!(read(""), None);
+    let register = read("register = { cidrs = [\"10.0.0.0/8\"] }").unwrap();
+    assert_eq!(register.cidrs, ["10.0.0.0/8".parse().unwrap()]);
+    assert!(!register.any_address);
+    let register =
+        read("register = { token_file = \"t\", client_names = [\"a.test\"], any_address = true }");
+    let register = register.unwrap();
+    assert_eq!(register.token_file, Some("t".into()));
+    assert_eq!(register.client_names, ["a.test"]);
+
+    for (register, wanted) in [
+        ("{}", ": it does not say who may register;"),
+        ("{ any_address = true }", ": it does not say who"),
+        (
+            "{ cidrs = [\"0.0.0.0/0\"], any_address = true }",
+            ": with any_address, whoever",
+        ),
+        (
+            "{ cidrs = [\"10.0.0.1/8\"] }",
+            ".cidrs[0]: `10.0.0.1/8` has bits",
+        ),
+        ("{ cidrs = [\"ten\"] }", ".cidrs[0]: `ten` is no network;"),
+        ("{ token_file = \"\" }", ".token_file: an empty path"),
+        (
+            "{ client_names = [\"*.a.test\"] }",
+            ".client_names[0]: `*.a.test` is no name",
+        ),
+        (
+            "{ cidr = [] }",
+            ".cidr: unknown key `cidr`; did you mean `cidrs`?",
+        ),
+        ("true", ": this is true or false, but a table"),
+    ] {
+        let fault = fault_in_service(&format!("register = {register}"));
+        let wanted = format!("service[0].register{wanted}");
+        assert!(fault.starts_with(&wanted), "{fault}");
+    }
 }
 
 #[test]

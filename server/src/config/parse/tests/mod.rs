@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use toml::de::DeValue;
 
 use super::*;
-use crate::config::{BackendConfig, ServiceConfig};
+use crate::config::{BackendConfig, RegisterConfig, ServiceConfig};
 use crate::model::{DropCategory, DropShare, ServiceName, Weight};
 
 /// The faults of a text, each as `line:column: key: message`.
@@ -105,6 +105,12 @@ fn every_key_is_read() {
                     DropShare::new(DropCategory::new("maintenance").unwrap(), 0.05).unwrap()
                 ],
                 fallback_port: Some(50051),
+                register: Some(RegisterConfig {
+                    token_file: Some("/etc/lookaside/tokens".into()),
+                    client_names: vec!["greeter.example.com".to_owned()],
+                    cidrs: vec!["10.0.1.0/24".parse().unwrap()],
+                    any_address: true,
+                }),
                 backends: vec![
                     BackendConfig {
                         weight: weight(3.0),
@@ -123,6 +129,7 @@ fn every_key_is_read() {
                 aliases: vec![],
                 drops: vec![],
                 fallback_port: None,
+                register: None,
                 backends: vec![
                     BackendConfig {
                         weight: weight(2.5),
@@ -191,7 +198,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 12, "{found:?}");
+    assert_eq!(found.len(), 13, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {
