@@ -48,6 +48,22 @@ async fn every_backend_has_ten_seconds_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_is_listed_again_in_the_moment_it_expires_is_reached() {
+    let mut world = World::new();
+    let [a, b] = world.backends(["a", "b"]);
+    let channel = world.follow(&[]);
+    let stream = world.balancer.greet().await;
+    for away in 9_990..10_010 {
+        stream.list([entry(a.addr, ""), entry(b.addr, "")]);
+        world.settle().await;
+        assert_eq!(share(&hellos(&channel, 4).await, "a"), 2);
+        stream.list([entry(b.addr, "")]);
+        world.pass(f64::from(away) / 1000.0).await;
+    }
+    assert_eq!(b.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_dies_unlisted_is_not_called_when_it_is_listed_again() {
     let mut world = World::new();
     let [mut a, b] = world.backends(["a", "b"]);

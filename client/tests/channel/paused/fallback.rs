@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tonic::{Code, Status};
 
 use crate::harness::{World, entry, hello, hellos, share};
@@ -296,4 +298,43 @@ async fn an_empty_list_is_no_reason_to_leave_fallback() {
     stream.list([]);
     world.settle().await;
     assert_eq!(share(&hellos(&channel, 10).await, "spare"), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_fallback_addresses_do_not_touch_a_list_that_serves() {
+    let mut world = World::new();
+    let [a, spare, other] = world.backends(["a", "spare", "other"]);
+    let channel = world.follow(&[&spare]);
+    let stream = world.balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    world.settle().await;
+    for fallback in [vec![other.addr], vec![], vec![spare.addr, other.addr]] {
+        world.names.balancers(&[world.balancer.addr], &fallback);
+        world.pass(30.0).await;
+        assert_eq!(share(&hellos(&channel, 10).await, "a"), 10);
+    }
+    assert_eq!((spare.connections(), other.connections()), (0, 0));
+    assert!(!world.balancer.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_fallback_address_cannot_be_used_reaches_the_rpc() {
+    let mut world = World::new();
+    let spare = world.net.address();
+    let (incoming, mut place) = world.net.listen(spare);
+    // It is no HTTP/2 server.
+    place.spawn(incoming.for_each(|end| async {
+        let text = b"SSH-2.0-OpenSSH_9.9 this is not HTTP/2\r\n";
+        let _ = end.unwrap().write_all(text).await;
+    }));
+    world.names.balancers(&[world.balancer.addr], &[spare]);
+    let channel = world.channel_with(|builder| builder);
+    let stream = world.balancer.greet().await;
+    stream.fallback();
+    world.settle().await;
+    let status = hello(&channel).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let text = status.message();
+    assert!(text.contains(&spare.to_string()), "{text}");
+    assert!(text.contains("fallback"), "{text}");
 }

@@ -64,6 +64,11 @@ async fn without_any_address_rpcs_fail_and_say_so() {
     world.names.addresses(&[a.addr]);
     world.settle().await;
     assert_eq!(hello(&channel).await.unwrap(), "a");
+    // That there are none any more is an answer too.
+    world.names.addresses(&[]);
+    world.settle().await;
+    let status = hello(&channel).await.unwrap_err();
+    assert!(status.message().contains("no addresses"), "{status}");
 }
 
 #[tokio::test(start_paused = true)]

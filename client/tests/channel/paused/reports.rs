@@ -105,14 +105,20 @@ async fn no_interval_and_a_negative_one_mean_no_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_told_not_to_report_does_not() {
+async fn a_client_that_is_told_not_to_report_does_not_and_still_sends_tokens() {
     let mut world = World::new();
     let a = world.backend("a");
     let channel = world.follow_with(&[], |builder| builder.report_stats(false));
     let mut stream = world.balancer.greet_with(SECOND).await;
-    stream.list([entry(a.addr, "")]);
+    stream.list([entry(a.addr, "token")]);
     world.settle().await;
     hellos(&channel, 5).await;
+    let tokens = a.calls().into_iter().map(|call| call.lb_token);
+    assert!(
+        tokens
+            .into_iter()
+            .all(|token| token.as_deref() == Some("token"))
+    );
     assert!(!speaks(&world, &mut stream, 600.0).await);
 }
 
