@@ -45,6 +45,8 @@ use crate::resolve::BalancerAddress;
 use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
 
+/// Least time between two log lines about a lost balancer.
+const LOSS_LOG: Duration = Duration::from_secs(60);
 /// Events that wait for the control task before the stream waits too.
 const EVENTS: usize = 4;
 
@@ -81,6 +83,8 @@ pub(crate) struct Grpclb {
     startup_ends: Option<Instant>,
     /// Why there is no stream, for the error text.
     lost: Option<String>,
+    /// When a loss was last logged.
+    loss_logged: Option<Instant>,
     output: Output,
     /// Lists of the balancer that RPCs have met so far.
     lists: u64,
@@ -140,6 +144,7 @@ impl Grpclb {
             stream_has_list: false,
             startup_ends: Some(Instant::now() + patience),
             lost: None,
+            loss_logged: None,
             output: Output::connecting(),
             lists: 0,
             metrics: config.metrics,
@@ -205,6 +210,7 @@ impl Grpclb {
             Happened::Stream(StreamEvent::Renamed) => self.stream_has_list = false,
             Happened::Stream(StreamEvent::Lost(reason)) => {
                 self.stream_has_list = false;
+                self.log_loss(&reason);
                 self.lost = Some(reason);
                 if self.startup_ends.take().is_some() {
                     self.enter_fallback(pool);
@@ -220,6 +226,16 @@ impl Grpclb {
             }
         }
         self.compose();
+    }
+
+    /// Once per loss, and no more than once in [`LOSS_LOG`] if the balancer is lost
+    /// again and again.
+    fn log_loss(&mut self, reason: &str) {
+        let logged = self.loss_logged.map(|at| at.elapsed());
+        if self.lost.is_none() && logged.is_none_or(|ago| ago >= LOSS_LOG) {
+            self.loss_logged = Some(Instant::now());
+            tracing::warn!(reason, "there is no stream to the balancer");
+        }
     }
 
     /// What the resolver knows now. No new balancers (`None`) changes nothing.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
+use tonic::Code;
 
 use super::stats::{StreamStats, is_zero};
 use crate::backoff::{Backoff, jittered};
@@ -299,14 +300,19 @@ impl Session<'_> {
                 Ok(None) => {
                     return Ok(format!("balancer {} ended the stream", self.balancer.addr));
                 }
-                Err(status) => return Ok(self.end(&status)),
+                Err(status) => {
+                    // A message that is too long or malformed: the next stream is
+                    // likely to bring it again.
+                    *greeted &= !matches!(status.code(), Code::OutOfRange | Code::Internal);
+                    return Ok(self.end(&status));
+                }
             }
         }
     }
 
     fn end(&self, status: &tonic::Status) -> String {
         format!(
-            "balancer {} ended the stream with {:?}: {}",
+            "the stream to balancer {} ended with {:?}: {}",
             self.balancer.addr,
             status.code(),
             status.message()
@@ -330,7 +336,8 @@ impl Session<'_> {
 }
 
 /// How long after the start of a stream that lasted for `age` the next one may
-/// start. `greeted` says whether the balancer got as far as the handshake.
+/// start. `greeted` says whether the balancer got as far as the handshake, and then
+/// said what can be understood.
 fn reopen_after(
     age: Duration,
     greeted: bool,

@@ -6,6 +6,7 @@
 mod harness;
 
 mod bad_dns;
+mod bad_input;
 mod drops;
 mod fallback;
 mod interleavings;

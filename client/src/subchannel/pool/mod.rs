@@ -32,12 +32,14 @@ const RETENTION: Duration = Duration::from_secs(10);
 /// matters for a server that accepts and then closes, which no backoff slows
 /// down: the attempt did succeed.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
-/// A policy looks at all its subchannels after each change. Per subchannel, this
-/// is the time between two changes that it is told of: with 100 000 of them it is
-/// to do something else besides.
-const LOOK: Duration = Duration::from_micros(1);
-/// Up to so many subchannels every change is told at once.
-const FEW: usize = 1000;
+/// A policy may look at all its subchannels after each change, which takes time
+/// when there are 100 000 of them. This much of it is nothing to care about; for so
+/// many times as long as it took more, changes are gathered before the next are
+/// told, so that there is time for other things.
+const SHORT_LOOK: Duration = Duration::from_millis(2);
+const REST: u32 = 3;
+/// Longest that changes are gathered.
+const MAX_REST: Duration = Duration::from_millis(200);
 
 /// The subchannels of a channel. Policies hold the ones they use.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct Pool {
     rng: fastrand::Rng,
     /// Whether a state changed since [`Pool::changed`] last said so.
     news: bool,
+    /// When it did, until it is called again.
+    told: Option<Instant>,
     /// When it may say so again.
     quiet_until: Option<Instant>,
     /// Whether a connection was lost or not to be had since the last
@@ -85,6 +89,7 @@ impl Pool {
             tasks: TaskTracker::new(),
             rng,
             news: false,
+            told: None,
             quiet_until: None,
             losses: false,
             metrics,
@@ -199,15 +204,18 @@ impl Pool {
     /// Waits until at least one subchannel has changed its state. May be dropped
     /// at any time.
     pub(crate) async fn changed(&mut self) {
+        if let Some(told) = self.told.take() {
+            let now = Instant::now();
+            let look = (now - told).saturating_sub(SHORT_LOOK);
+            self.quiet_until = Some(now + (look * REST).min(MAX_REST));
+        }
         loop {
             let now = Instant::now();
             self.settle(now);
             let quiet = self.quiet_until.filter(|until| *until > now);
             if self.news && quiet.is_none() {
                 self.news = false;
-                let few = self.places.len() <= FEW;
-                let looks = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-                self.quiet_until = (!few).then(|| now + LOOK.saturating_mul(looks));
+                self.told = Some(now);
                 return;
             }
             let due = [
