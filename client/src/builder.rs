@@ -113,7 +113,8 @@ impl Builder {
     /// Resolves by `resolver`. The target then is only the service's name, of any
     /// scheme: `example:///greeter`, `example:greeter` and `greeter` all have the
     /// authority `greeter`. What the resolver says of balancers and service config
-    /// counts, and [`Builder::balancer`] and [`Builder::txt_service_config`] do not.
+    /// counts: [`Builder::balancer`] beside it is an error, and
+    /// [`Builder::txt_service_config`] of no effect.
     ///
     /// Where targets come from a configuration and may be of several schemes, a
     /// function that looks at the scheme is all the registry it takes:
@@ -245,6 +246,14 @@ impl Builder {
     /// cannot be read.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
         let (resolver, name) = match self.resolver {
+            Some(_) if self.balancer.is_some() => {
+                return Err(Error::Target(TargetError {
+                    target: self.target,
+                    reason: "a resolver of one's own names the balancers itself, by \
+                             Resolution::with_balancers; leave Builder::balancer out"
+                        .to_owned(),
+                }));
+            }
             Some(resolver) => (resolver, name_of_any_scheme(&self.target).to_owned()),
             None => {
                 let target: Target = self.target.parse()?;

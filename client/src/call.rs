@@ -106,6 +106,7 @@ async fn send(
         if !left {
             attempt.end.sent = false;
             published.metrics().retries.fetch_add(1, Relaxed);
+            tracing::debug!(%error, "not sent; it goes elsewhere");
             match unsent {
                 Some(unsent) => request = *unsent,
                 None => match kept.again().await {
@@ -127,6 +128,7 @@ async fn send(
             match kept.again().await {
                 Some(again) => {
                     published.metrics().retries.fetch_add(1, Relaxed);
+                    tracing::debug!(%error, "refused unseen; it goes elsewhere");
                     (request, kept) = again;
                 }
                 None => return Err(status_of(error)),

@@ -150,7 +150,8 @@ impl Service<Request<Body>> for Channel {
         if !headers.contains_key(USER_AGENT) {
             headers.insert(USER_AGENT, inner.user_agent.clone());
         }
-        Box::pin(async move {
+        let span = tracing::debug_span!("rpc", method = request.uri().path());
+        let rpc = async move {
             *request.uri_mut() = address(request.uri(), &inner.scheme, &inner.authority)?;
             let published = Arc::clone(&inner.published);
             // `inner` stays until the response's headers: a channel whose last
@@ -158,7 +159,8 @@ impl Service<Request<Body>> for Channel {
             let response = call(published, request).await;
             drop(inner);
             response
-        })
+        };
+        Box::pin(rpc.instrument(span))
     }
 }
 

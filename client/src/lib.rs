@@ -68,7 +68,8 @@
 //! - A balancer that dies leaves its list in use. If its backends die too, or if it
 //!   never answers, the addresses from DNS are the fallback.
 //! - [`Channel::watch_state`] follows the channel's state, [`Channel::metrics`] what
-//!   it counts; the rest is told by `tracing`, once per change and not per RPC.
+//!   it counts; the rest is told by `tracing`, once per change and not per RPC, in the
+//!   spans `channel`, `balance_load` (debug) and `rpc` (debug).
 //!
 //! # TLS
 //!

@@ -2,6 +2,7 @@
 
 use hickory_resolver::proto::rr::RecordType;
 use lookaside_client::Channel;
+use lookaside_client::resolve::{FixedResolver, Resolution};
 
 use crate::harness::{
     Backend, Balancer, DnsServer, Fault, connect, entry, hello, hellos, nobody, reach, share,
@@ -109,6 +110,12 @@ async fn malformed_settings_are_refused_with_the_reason() {
     assert!(missing.contains("host:port"), "{missing}");
     let agent = Channel::builder("a:1").user_agent("a\nb").connect_lazy();
     assert!(agent.unwrap_err().to_string().contains("user agent"));
+    let both = Channel::builder("a:1")
+        .balancer("lb:1")
+        .resolver(FixedResolver::new(Resolution::default()))
+        .connect_lazy();
+    let both = both.unwrap_err().to_string();
+    assert!(both.contains("with_balancers"), "{both}");
 }
 
 #[tokio::test]
