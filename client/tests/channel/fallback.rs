@@ -7,7 +7,8 @@ use lookaside_client::{Builder, Channel, ConnectivityState};
 use tonic::Code;
 
 use crate::harness::{
-    Backend, Balancer, connect, entry, hello, hellos, nobody, reach, reach_at_last, share, until,
+    Backend, Balancer, connect, entry, hello, hellos, nobody, reach, reach_at_last, ready, share,
+    until,
 };
 
 /// A channel whose fallback is `fallback`.
@@ -90,7 +91,7 @@ async fn fallback_response_without_fallback_addresses_fails_rpcs_until_the_next_
         assert!(failed.message().contains(part), "{failed}");
     }
     stream.list([entry(a.addr, "two")]);
-    channel.wait_ready().await.unwrap();
+    ready(&channel).await;
     assert_eq!(hello(&channel).await.unwrap(), "a");
 }
 

@@ -60,10 +60,8 @@ async fn an_rpc_that_may_have_run_is_not_sent_again() {
 #[tokio::test]
 async fn an_rpc_that_http2_cannot_carry_fails_at_once() {
     let a = Backend::start("a").await;
-    let channel = Channel::builder(format!("static:{}", a.addr))
-        .connect()
-        .await
-        .unwrap();
+    let target = format!("static:{}", a.addr);
+    let channel = connect(Channel::builder(target)).await.unwrap();
     let mut request = tonic::Request::new(HelloRequest::default());
     // HTTP/2 has no such header (RFC 9113 §8.2.2).
     let metadata = request.metadata_mut();

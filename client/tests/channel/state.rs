@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use lookaside_client::{Channel, ConnectivityState};
 
-use crate::harness::{Backend, Balancer, drop_entry, entry, hello, hellos, nobody};
+use crate::harness::{
+    Backend, Balancer, connect, drop_entry, entry, hello, hellos, nobody, ready, state_is, until,
+    within,
+};
 
 #[tokio::test]
 async fn a_watch_sees_the_channel_become_ready_fail_and_end() {
@@ -13,14 +16,12 @@ async fn a_watch_sees_the_channel_become_ready_fail_and_end() {
     let channel = Channel::builder(target).connect_lazy().unwrap();
     let mut states = channel.watch_state();
     assert_eq!(states.state(), ConnectivityState::Connecting);
-    assert_eq!(states.changed().await, Some(ConnectivityState::Ready));
+    state_is(&mut states, ConnectivityState::Ready).await;
     a.kill();
-    while states.changed().await != Some(ConnectivityState::TransientFailure) {}
+    state_is(&mut states, ConnectivityState::TransientFailure).await;
     drop(channel);
-    while states.state() != ConnectivityState::Shutdown {
-        states.changed().await;
-    }
-    assert_eq!(states.changed().await, None);
+    state_is(&mut states, ConnectivityState::Shutdown).await;
+    assert_eq!(within("the end", states.changed()).await, None);
 }
 
 #[tokio::test]
@@ -29,9 +30,9 @@ async fn wait_ready_waits_for_a_backend_that_comes_late() {
     let target = format!("static:{addr}");
     let channel = Channel::builder(target).connect_lazy().unwrap();
     let mut states = channel.watch_state();
-    while states.changed().await != Some(ConnectivityState::TransientFailure) {}
+    state_is(&mut states, ConnectivityState::TransientFailure).await;
     let _late = Backend::start_at("late", addr).await;
-    channel.wait_ready().await.unwrap();
+    ready(&channel).await;
     assert_eq!(channel.state(), ConnectivityState::Ready);
     assert_eq!(hello(&channel).await.unwrap(), "late");
 }
@@ -47,29 +48,21 @@ async fn an_unused_channel_is_idle_until_the_next_rpc() {
         .unwrap();
     for round in 1..=2 {
         let mut states = channel.watch_state();
-        let call = tokio::spawn({
-            let channel = channel.clone();
-            async move { hello(&channel).await }
-        });
+        let call = tokio::spawn(hello(&channel));
         let mut stream = balancer.greet().await;
         stream.list([entry(a.addr, "")]);
         assert_eq!(call.await.unwrap().unwrap(), "a");
-        while states.state() != ConnectivityState::Idle {
-            states.changed().await;
-        }
+        state_is(&mut states, ConnectivityState::Idle).await;
         // The balancer is not kept busy by a client that has nothing to ask.
         assert!(stream.next_request().await.is_none());
         assert!(!channel.metrics().balancer.connected);
         assert_eq!(channel.lists_followed(), round);
     }
     // Whoever wants it ready wakes it too.
-    let ready = tokio::spawn({
-        let channel = channel.clone();
-        async move { channel.wait_ready().await }
-    });
+    let woken = tokio::spawn(ready(&channel));
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, "")]);
-    ready.await.unwrap().unwrap();
+    woken.await.unwrap();
 }
 
 #[tokio::test]
@@ -82,7 +75,7 @@ async fn metrics_count_every_rpc_and_what_became_of_it() {
         .unwrap();
     let stream = balancer.greet().await;
     stream.list([entry(a.addr, ""), drop_entry("rate"), entry(a.addr, "grün")]);
-    channel.wait_ready().await.unwrap();
+    ready(&channel).await;
     for _ in 0..30 {
         let _ = hello(&channel).await;
     }
@@ -98,13 +91,8 @@ async fn metrics_count_every_rpc_and_what_became_of_it() {
 
     // An RPC is over when its response's body is: tonic reads on to the trailers.
     a.hold(true);
-    let under_way = tokio::spawn({
-        let channel = channel.clone();
-        async move { hello(&channel).await }
-    });
-    while a.calls().len() < 21 {
-        tokio::task::yield_now().await;
-    }
+    let under_way = tokio::spawn(hello(&channel));
+    until("the call", async || a.calls().len() == 21).await;
     let metrics = channel.metrics();
     assert_eq!(metrics.picks - metrics.finished, 1);
     under_way.abort();
@@ -116,11 +104,8 @@ async fn metrics_count_every_rpc_and_what_became_of_it() {
 #[tokio::test]
 async fn metrics_say_when_the_fallback_addresses_are_in_use() {
     let (balancer, a) = (nobody().await, Backend::start("a").await);
-    let channel = Channel::builder(format!("static:{}", a.addr))
-        .balancer(balancer.to_string())
-        .connect()
-        .await
-        .unwrap();
+    let builder = Channel::builder(format!("static:{}", a.addr)).balancer(balancer.to_string());
+    let channel = connect(builder).await.unwrap();
     hellos(&channel, 3).await;
     let metrics = channel.metrics();
     assert!(metrics.balancer.in_fallback && !metrics.balancer.connected);

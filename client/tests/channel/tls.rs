@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use lookaside_client::{Builder, Channel, ClientTls, Error};
 use lookaside_proto::helloworld::HelloRequest;
-use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,7 +16,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{ANY_PORT, Backend, Balancer, DnsServer, Process, entry, hello, nobody};
+use crate::harness::{
+    ANY_PORT, Backend, Balancer, DnsServer, Process, call, connect, entry, hello, nobody, until,
+    within,
+};
 
 /// A certificate authority.
 struct Ca(CertifiedIssuer<'static, KeyPair>);
@@ -151,7 +153,7 @@ fn greeter(dns: &DnsServer, port: u16) -> Builder {
 /// What `connect` says of a backend at `addr` that it does not take.
 async fn refusal(addr: SocketAddr, tls: ClientTls) -> String {
     let builder = Channel::builder(format!("static:{addr}")).tls(tls);
-    let error = builder.connect().await.unwrap_err().to_string();
+    let error = connect(builder).await.unwrap_err().to_string();
     assert!(error.contains(&addr.to_string()), "{error}");
     error
 }
@@ -206,13 +208,10 @@ async fn balancer_and_backends_of_different_authorities() {
 
     // The wrong way round neither is trusted.
     let dns = zone_with_fallback(lb.addr).await;
-    let error = greeter(&dns, front.addr.port())
+    let builder = greeter(&dns, front.addr.port())
         .tls(balancer_ca.trusted())
-        .balancer_tls(backend_ca.trusted())
-        .connect()
-        .await
-        .unwrap_err()
-        .to_string();
+        .balancer_tls(backend_ca.trusted());
+    let error = connect(builder).await.unwrap_err().to_string();
     assert_eq!(error.matches("UnknownIssuer").count(), 2, "{error}");
 }
 
@@ -228,18 +227,18 @@ async fn a_balancer_whose_certificate_is_not_for_its_name_is_not_listened_to() {
             .balancer_tls(ca.trusted())
             .fallback_timeout(Duration::from_secs(3600))
     };
-    let channel = follow(spare.addr.port()).connect().await.unwrap();
+    let channel = connect(follow(spare.addr.port())).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "spare");
 
     // Without a fallback the reason is in the error.
     let channel = follow(nobody().await.port()).connect_lazy().unwrap();
-    let text = loop {
-        let status = hello(&channel).await.unwrap_err();
-        // DNS may know the backend before it knows the balancer.
-        if status.message().contains("fallback") {
-            break status.message().to_owned();
-        }
-    };
+    let mut text = String::new();
+    // DNS may know the backend before it knows the balancer.
+    until("an error of the fallback", async || {
+        text = hello(&channel).await.unwrap_err().message().to_owned();
+        text.contains("fallback")
+    })
+    .await;
     for wanted in [&*front.addr.to_string(), "\"lb.test\"", "other.test"] {
         assert!(text.contains(wanted), "{wanted} is not in: {text}");
     }
@@ -274,13 +273,13 @@ async fn the_name_is_the_targets_host_or_the_authority_or_what_was_given() {
     let by_authority = target().authority("greeter.test:443").tls(ca.trusted());
     let by_name = target().tls(ca.trusted().server_name("greeter.test"));
     for builder in [by_authority, by_name] {
-        let channel = builder.connect().await.unwrap();
+        let channel = connect(builder).await.unwrap();
         assert_eq!(hello(&channel).await.unwrap(), "a");
     }
 
     let by_ip = Front::start(ca.server("127.0.0.1"), a.addr).await;
     let builder = Channel::builder(format!("static:{}", by_ip.addr));
-    let channel = builder.tls(ca.trusted()).connect().await.unwrap();
+    let channel = connect(builder.tls(ca.trusted())).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "a");
 }
 
@@ -301,7 +300,7 @@ async fn tls_towards_plain_text_is_called_so_and_the_other_way_round() {
 
     let front = Front::start(ca.server("127.0.0.1"), a.addr).await;
     let builder = Channel::builder(format!("static:{}", front.addr));
-    let error = builder.connect().await.unwrap_err().to_string();
+    let error = connect(builder).await.unwrap_err().to_string();
     assert!(error.contains(&front.addr.to_string()), "{error}");
     assert!(error.contains("the server speaks TLS"), "{error}");
 }
@@ -327,7 +326,7 @@ async fn clients_show_their_certificate_to_servers_that_ask() {
     let me = clients.issue("client");
     let tls = ca.trusted().identity_pem(&*me.cert, &*me.key);
     let builder = Channel::builder(format!("static:{}", front.addr));
-    let channel = builder.tls(tls).connect().await.unwrap();
+    let channel = connect(builder.tls(tls)).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "a");
 
     let error = refusal(front.addr, ca.trusted()).await;
@@ -351,7 +350,7 @@ async fn a_rustls_config_of_ones_own_gets_alpn() {
         .with_no_client_auth();
     let builder = Channel::builder(format!("static:{}", front.addr));
     let builder = builder.tls(ClientTls::from_config(config));
-    let channel = builder.connect().await.unwrap();
+    let channel = connect(builder).await.unwrap();
     assert_eq!(hello(&channel).await.unwrap(), "a");
 }
 
@@ -408,13 +407,13 @@ async fn credentials_of_rpcs_are_for_backends_and_the_scheme_is_https() {
     let mut request = tonic::Request::new(HelloRequest::default());
     let secret = "Bearer secret".parse().unwrap();
     request.metadata_mut().insert("authorization", secret);
-    let rpc = tokio::spawn(async move { GreeterClient::new(channel).say_hello(request).await });
+    let rpc = tokio::spawn(call(&channel, request));
 
-    let seen = asked_backend.recv().await.unwrap();
+    let seen = within("an RPC", asked_backend.recv()).await.unwrap();
     assert_eq!(seen.headers["authorization"], "Bearer secret");
     assert_eq!(seen.uri.scheme_str(), Some("https"));
     assert_eq!(seen.uri.host(), Some("greeter.test"));
-    let seen = asked_balancer.recv().await.unwrap();
+    let seen = within("a stream", asked_balancer.recv()).await.unwrap();
     assert_eq!(seen.uri.path(), "/grpc.lb.v1.LoadBalancer/BalanceLoad");
     assert!(!seen.headers.contains_key("authorization"), "{seen:?}");
     assert_eq!(seen.uri.scheme_str(), Some("https"));

@@ -19,7 +19,7 @@ mod world;
 
 use std::net::SocketAddr;
 
-use lookaside_client::{Builder, Channel, Error, WaitForReady};
+use lookaside_client::{Builder, Channel, ConnectivityState, Error, StateWatch, WaitForReady};
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tokio::net::TcpListener;
@@ -160,6 +160,27 @@ pub(crate) fn named(name: &str) -> HelloRequest {
     HelloRequest {
         name: name.to_owned(),
     }
+}
+
+/// Waits until RPCs are sent.
+#[track_caller]
+pub(crate) fn ready(channel: &Channel) -> impl Future<Output = ()> + use<> {
+    let channel = channel.clone();
+    let ready = within("a ready channel", async move { channel.wait_ready().await });
+    async { ready.await.unwrap() }
+}
+
+/// Waits until the channel has come to `wanted`.
+#[track_caller]
+pub(crate) fn state_is(
+    states: &mut StateWatch,
+    wanted: ConnectivityState,
+) -> impl Future<Output = ()> {
+    within(format!("{wanted:?}"), async move {
+        while states.state() != wanted {
+            states.changed().await;
+        }
+    })
 }
 
 /// `count` RPCs, one after the other; returns who answered, in order.

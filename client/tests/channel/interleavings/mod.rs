@@ -7,6 +7,7 @@
 //! every backend is connected or known to have failed, and nothing is a matter of
 //! luck. What RPCs meet before that is only bounded.
 
+mod happening;
 mod model;
 
 use std::collections::BTreeMap;
@@ -19,72 +20,13 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status};
 
+use self::happening::{Entry, Happening, a_happening};
 use self::model::{Model, Sent, Serving};
 use crate::harness::{Backend, BalancerStream, World, call, drop_entry, entry, named};
 
 /// Backends that lists may name; the rest are fallback addresses.
 const LISTED: usize = 4;
 const SPARES: usize = 2;
-
-/// What may happen.
-#[derive(Debug, Clone)]
-enum Happening {
-    /// The balancer answers the stream that waits for it, if one does.
-    Greet,
-    /// It refuses it.
-    Refuse,
-    List(Vec<Entry>),
-    /// The last list once more.
-    SameList,
-    FallbackResponse,
-    EndStream,
-    KillBalancer,
-    StartBalancer,
-    Kill(usize),
-    Start(usize),
-    /// The resolver names these of the fallback addresses.
-    Fallback([bool; SPARES]),
-    Pass(f64),
-}
-
-#[derive(Debug, Clone)]
-enum Entry {
-    Backend(usize, &'static str),
-    Drop(&'static str),
-    /// No address.
-    BadIp,
-    BadPort(i32),
-    /// A backend whose token cannot be sent.
-    BadToken(usize),
-}
-
-fn an_entry() -> impl Strategy<Value = Entry> {
-    prop_oneof![
-        6 => (0..LISTED, prop::sample::select(vec!["", "one", "two"]))
-            .prop_map(|(backend, token)| Entry::Backend(backend, token)),
-        2 => prop::sample::select(vec!["rate", "load"]).prop_map(Entry::Drop),
-        1 => Just(Entry::BadIp),
-        1 => prop::sample::select(vec![0, -1, 65_536]).prop_map(Entry::BadPort),
-        1 => (0..LISTED).prop_map(Entry::BadToken),
-    ]
-}
-
-fn a_happening() -> impl Strategy<Value = Happening> {
-    prop_oneof![
-        4 => Just(Happening::Greet),
-        1 => Just(Happening::Refuse),
-        6 => prop::collection::vec(an_entry(), 0..6).prop_map(Happening::List),
-        2 => Just(Happening::SameList),
-        1 => Just(Happening::FallbackResponse),
-        2 => Just(Happening::EndStream),
-        1 => Just(Happening::KillBalancer),
-        2 => Just(Happening::StartBalancer),
-        3 => (0..LISTED + SPARES).prop_map(Happening::Kill),
-        3 => (0..LISTED + SPARES).prop_map(Happening::Start),
-        1 => any::<[bool; SPARES]>().prop_map(Happening::Fallback),
-        2 => prop::sample::select(vec![0.3, 4.0, 11.0, 150.0]).prop_map(Happening::Pass),
-    ]
-}
 
 /// As many cases as take some seconds; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
