@@ -6,6 +6,7 @@
 //! | `storm` | N clients at once, and again after the balancer was killed |
 //! | `rpc` | a unary RPC over our channel, beside tonic's and beside proxies |
 //! | `churn` | backends killed and restarted in turn: what our channel notices, and tonic's |
+//! | `pick` | choosing a connection, beside grpc-go's |
 //! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
@@ -17,6 +18,7 @@ mod clock;
 mod encode;
 mod fanout;
 mod median;
+mod pick;
 mod process;
 mod rpc;
 mod serve;
@@ -53,6 +55,8 @@ enum Command {
     Rpc(rpc::RpcArgs),
     /// Backends killed and restarted in turn: what our channel notices, and tonic's.
     Churn(churn::ChurnArgs),
+    /// Choosing a connection for an RPC, beside grpc-go.
+    Pick(pick::PickArgs),
     /// A server under test; the other commands start it.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -78,6 +82,7 @@ fn main() -> Result<()> {
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Encode(args) => encode::run(&args),
+        Command::Pick(args) => pick::run(&args),
         Command::Rpc(args) => rpc::run(&args),
         Command::Churn(args) => churn::run(&args),
         Command::Serve(args) => serve::run(&args),

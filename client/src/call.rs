@@ -159,7 +159,7 @@ fn choose<B>(
     wait_for_ready: bool,
 ) -> Result<Option<Chosen>, Status> {
     let args = PickArgs::new(request.uri(), request.headers());
-    match published.output().picker.pick(&args) {
+    published.pick(&args, |pick| match pick {
         Pick::Complete(picked) => Ok(Some(Chosen {
             connection: picked.connection.clone(),
             lb_token: picked.lb_token.cloned(),
@@ -171,11 +171,8 @@ fn choose<B>(
             published.metrics().failed_picks.add_one();
             Err(status.clone())
         }
-        Pick::Drop(status) => {
-            published.metrics().drops.add_one();
-            Err(status.clone())
-        }
-    }
+        Pick::Drop(status) => Err(status.clone()),
+    })
 }
 
 /// Waits for the next output without missing one: it subscribes before the pick
@@ -215,11 +212,8 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// Of an RPC whose start has been counted.
     fn new(published: &Arc<Published>, tracker: Option<&Arc<dyn CallTracker>>) -> Self {
-        published.metrics().picks.add_one();
-        if let Some(tracker) = tracker {
-            tracker.started();
-        }
         Self {
             published: Arc::clone(published),
             tracker: tracker.cloned(),

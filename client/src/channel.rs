@@ -19,6 +19,7 @@ use crate::control::{Control, Published};
 use crate::endpoint::ConnectivityState;
 use crate::error::Error;
 use crate::metrics::ChannelMetrics;
+use crate::policy::{Pick, PickArgs};
 use crate::state_watch::StateWatch;
 
 /// A virtual connection to a service, over which its RPCs are balanced. Any tonic
@@ -127,6 +128,13 @@ impl Channel {
     #[must_use]
     pub fn lists_followed(&self) -> u64 {
         self.inner.published.lists_followed()
+    }
+
+    /// Takes the turn of an RPC without sending one, and has `f` see what the RPC
+    /// would have been told: to try out a policy, and to measure one. To metrics,
+    /// and to the balancer, this is an RPC that has begun and does not end.
+    pub fn with_pick<R>(&self, args: &PickArgs<'_>, f: impl FnOnce(Pick<'_>) -> R) -> R {
+        self.inner.published.pick(args, f)
     }
 
     pub(crate) fn published(&self) -> &Published {

@@ -54,6 +54,24 @@ impl Published {
         self.output.load()
     }
 
+    /// Takes an RPC's turn: picks, counts that, and has `f` see what was picked.
+    pub(crate) fn pick<R>(&self, args: &PickArgs<'_>, f: impl FnOnce(Pick<'_>) -> R) -> R {
+        let output = self.output();
+        let pick = output.picker.pick(args);
+        match &pick {
+            Pick::Complete(picked) => {
+                self.metrics.picks.add_one();
+                if let Some(tracker) = picked.tracker {
+                    tracker.started();
+                }
+            }
+            Pick::Drop(_) => self.metrics.drops.add_one(),
+            // Whether it fails depends on the RPC.
+            Pick::Queue | Pick::Fail(_) => {}
+        }
+        f(pick)
+    }
+
     /// How many of a balancer's lists there have been in [`Self::output`].
     pub(crate) fn lists_followed(&self) -> u64 {
         self.lists.load(Ordering::Acquire)
