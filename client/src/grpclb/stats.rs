@@ -6,42 +6,58 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use lookaside_proto::lb_v1::{ClientStats, ClientStatsPerToken};
 
+use crate::metrics::Striped;
 use crate::policy::{CallEnd, CallTracker};
 
-/// The counters of one stream.
+/// The counters of one stream. Those of calls only grow; reports have what they
+/// grew by.
 #[derive(Debug, Default)]
 pub(super) struct StreamStats {
-    started: AtomicI64,
-    finished: AtomicI64,
-    failed_to_send: AtomicI64,
-    known_received: AtomicI64,
-    drops: Mutex<BTreeMap<String, Arc<AtomicI64>>>,
+    started: Striped,
+    finished: Striped,
+    failed_to_send: Striped,
+    known_received: Striped,
+    reported: Mutex<Reported>,
+}
+
+#[derive(Debug, Default)]
+struct Reported {
+    started: u64,
+    finished: u64,
+    failed_to_send: u64,
+    known_received: u64,
+    /// By token, what was counted since the last report.
+    drops: BTreeMap<String, Arc<AtomicI64>>,
 }
 
 impl StreamStats {
     /// The counter for drops by `token`.
     pub(super) fn drop_counter(&self, token: &str) -> Arc<AtomicI64> {
-        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(drops.entry(token.to_owned()).or_default())
+        let mut reported = self.reported();
+        Arc::clone(reported.drops.entry(token.to_owned()).or_default())
     }
 
     /// Counts one call that `counter`'s token dropped.
     pub(super) fn dropped(&self, counter: &AtomicI64) {
-        self.started.fetch_add(1, Relaxed);
-        self.finished.fetch_add(1, Relaxed);
+        self.started.add_one();
+        self.finished.add_one();
         counter.fetch_add(1, Relaxed);
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Reported> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was counted since the last call.
     pub(super) fn take(&self, now: SystemTime) -> ClientStats {
-        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported();
         let mut calls_finished_with_drop = vec![];
-        drops.retain(|token, counter| {
+        reported.drops.retain(|token, counter| {
             let num_calls = counter.swap(0, Relaxed);
             if num_calls != 0 {
                 calls_finished_with_drop.push(ClientStatsPerToken {
@@ -54,10 +70,16 @@ impl StreamStats {
         });
         ClientStats {
             timestamp: Some(now.into()),
-            num_calls_started: self.started.swap(0, Relaxed),
-            num_calls_finished: self.finished.swap(0, Relaxed),
-            num_calls_finished_with_client_failed_to_send: self.failed_to_send.swap(0, Relaxed),
-            num_calls_finished_known_received: self.known_received.swap(0, Relaxed),
+            num_calls_started: growth(&self.started, &mut reported.started),
+            num_calls_finished: growth(&self.finished, &mut reported.finished),
+            num_calls_finished_with_client_failed_to_send: growth(
+                &self.failed_to_send,
+                &mut reported.failed_to_send,
+            ),
+            num_calls_finished_known_received: growth(
+                &self.known_received,
+                &mut reported.known_received,
+            ),
             calls_finished_with_drop,
         }
     }
@@ -65,18 +87,26 @@ impl StreamStats {
 
 impl CallTracker for StreamStats {
     fn started(&self) {
-        self.started.fetch_add(1, Relaxed);
+        self.started.add_one();
     }
 
     fn finished(&self, end: CallEnd) {
-        self.finished.fetch_add(1, Relaxed);
+        self.finished.add_one();
         if !end.sent {
-            self.failed_to_send.fetch_add(1, Relaxed);
+            self.failed_to_send.add_one();
         }
         if end.received {
-            self.known_received.fetch_add(1, Relaxed);
+            self.known_received.add_one();
         }
     }
+}
+
+/// By how much `counter` has grown since it was at `before`.
+fn growth(counter: &Striped, before: &mut u64) -> i64 {
+    let now = counter.sum();
+    let growth = now - *before;
+    *before = now;
+    i64::try_from(growth).unwrap_or(i64::MAX)
 }
 
 /// Whether a report says that nothing happened. One such report is sent, the
@@ -133,6 +163,6 @@ mod tests {
             stats.take(SystemTime::UNIX_EPOCH);
         }
         stats.take(SystemTime::UNIX_EPOCH);
-        assert_eq!(stats.drops.lock().unwrap().len(), 0);
+        assert_eq!(stats.reported().drops.len(), 0);
     }
 }
