@@ -10,6 +10,7 @@ mod bad_input;
 mod drops;
 mod fallback;
 mod interleavings;
+mod leaving;
 mod lists;
 mod paused;
 mod plain;

@@ -17,7 +17,7 @@ use lookaside_proto::lb_v1::{
     LoadBalanceResponse, Server, ServerList,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tonic::metadata::MetadataMap;
 use tonic::transport::server::Connected;
@@ -31,6 +31,7 @@ pub(crate) struct Balancer {
     place: Place,
     streams: mpsc::UnboundedReceiver<BalancerStream>,
     connections: Arc<AtomicUsize>,
+    stop: Arc<Notify>,
 }
 
 impl Balancer {
@@ -65,11 +66,13 @@ impl Balancer {
         let incoming = incoming.inspect(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
         });
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
         place.spawn(async move {
             tonic::transport::Server::builder()
                 .layer(MapRequestLayer::new(see_authority))
                 .add_service(LoadBalancerServer::new(Service(opened)))
-                .serve_with_incoming(incoming)
+                .serve_with_incoming_shutdown(incoming, async move { stopped.notified().await })
                 .await
                 .unwrap();
         });
@@ -78,6 +81,7 @@ impl Balancer {
             place,
             streams,
             connections,
+            stop,
         }
     }
 
@@ -124,6 +128,11 @@ impl Balancer {
             stream.initial(interval);
             stream
         }
+    }
+
+    /// As SIGTERM would: GOAWAY, and streams go on until the test ends them.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
     }
 
     pub(crate) fn kill(&mut self) {
