@@ -285,15 +285,10 @@ impl Builder {
             ..ConnectOptions::default()
         };
         #[cfg(feature = "tls")]
-        let (options, balancer_options) = {
-            let backends = options.over(self.tls, authority.host());
-            // Each balancer is called by its own name.
-            let balancers = balancer_options.over(self.balancer_tls, "");
-            (
-                backends.map_err(Error::Tls)?,
-                balancers.map_err(Error::Tls)?,
-            )
-        };
+        let options = options.over(self.tls, authority.host())?;
+        // Each balancer is called by its own name.
+        #[cfg(feature = "tls")]
+        let balancer_options = balancer_options.over(self.balancer_tls, "")?;
         let user_agent = match self.user_agent {
             Some(own) => format!("{own} {USER_AGENT}"),
             None => USER_AGENT.to_owned(),

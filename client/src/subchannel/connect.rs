@@ -14,6 +14,8 @@ use super::keepalive::Keepalive;
 use super::transport::{Connect, System, Transport};
 use crate::endpoint::Address;
 #[cfg(feature = "tls")]
+use crate::error::Error;
+#[cfg(feature = "tls")]
 use crate::tls::{ClientTls, Tls};
 
 /// What a server may send of one response before it is taken, in bytes, and of
@@ -46,8 +48,9 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// The same over `tls`, if there is to be some, to a server called `server`.
     #[cfg(feature = "tls")]
-    pub(crate) fn over(self, tls: Option<ClientTls>, server: &str) -> Result<Self, String> {
-        let tls = tls.map(|tls| tls.prepare(server)).transpose()?;
+    pub(crate) fn over(self, tls: Option<ClientTls>, server: &str) -> Result<Self, Error> {
+        let tls = tls.map(|tls| tls.prepare(server)).transpose();
+        let tls = tls.map_err(Error::Tls)?;
         Ok(Self { tls, ..self })
     }
 
