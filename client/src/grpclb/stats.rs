@@ -68,18 +68,17 @@ impl StreamStats {
             // Tokens of lists gone by would pile up.
             num_calls != 0 || Arc::strong_count(counter) > 1
         });
+        // In this order: what happens meanwhile is not finished before it is
+        // started, in no report.
+        let received = growth(&self.known_received, &mut reported.known_received);
+        let failed_to_send = growth(&self.failed_to_send, &mut reported.failed_to_send);
+        let finished = growth(&self.finished, &mut reported.finished);
         ClientStats {
             timestamp: Some(now.into()),
             num_calls_started: growth(&self.started, &mut reported.started),
-            num_calls_finished: growth(&self.finished, &mut reported.finished),
-            num_calls_finished_with_client_failed_to_send: growth(
-                &self.failed_to_send,
-                &mut reported.failed_to_send,
-            ),
-            num_calls_finished_known_received: growth(
-                &self.known_received,
-                &mut reported.known_received,
-            ),
+            num_calls_finished: finished,
+            num_calls_finished_with_client_failed_to_send: failed_to_send,
+            num_calls_finished_known_received: received,
             calls_finished_with_drop,
         }
     }
