@@ -1,6 +1,8 @@
 //! A balancer's server list, as RPCs will use it: backends in their order, and
 //! the turns at which an RPC is dropped.
 
+use std::collections::HashMap;
+
 use http::HeaderValue;
 use lookaside_proto::addr::socket_addr;
 use lookaside_proto::lb_v1::Server;
@@ -34,6 +36,7 @@ impl List {
         let mut backends = Vec::with_capacity(servers.len());
         let mut drop_turns = Vec::with_capacity(servers.len());
         let mut drop_tokens: Vec<String> = vec![];
+        let mut places: HashMap<&str, usize> = HashMap::new();
         let mut bad: Option<(usize, String)> = None;
         let mut complain = |entry: usize, what: String| match &mut bad {
             Some((count, _)) => *count += 1,
@@ -42,11 +45,11 @@ impl List {
         for (entry, server) in servers.iter().enumerate() {
             if server.drop {
                 let token = &server.load_balance_token;
-                let known = drop_tokens.iter().position(|t| t == token);
-                drop_turns.push(Some(known.unwrap_or_else(|| {
+                let place = places.entry(token).or_insert_with(|| {
                     drop_tokens.push(token.clone());
                     drop_tokens.len() - 1
-                })));
+                });
+                drop_turns.push(Some(*place));
                 continue;
             }
             drop_turns.push(None);
