@@ -126,7 +126,7 @@ fn who_may_register_is_said_by_tokens_names_or_addresses() {
             ".client_names[0]: `*.a.test` is no name",
         ),
         (
-            "{ cidr = [] }",
+            "{ cidr = [], token_file = \"t\" }",
             ".cidr: unknown key `cidr`; did you mean `cidrs`?",
         ),
         ("true", ": this is true or false, but a table"),
