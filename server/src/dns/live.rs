@@ -128,7 +128,7 @@ fn backends(service: &Service) -> Option<Vec<IpAddr>> {
     let port = port.or_else(|| shared_port(members));
     let listed = members
         .iter()
-        .filter(|member| member.state.is_listed() && Some(member.addr.port()) == port);
+        .filter(|member| member.listed && Some(member.addr.port()) == port);
     Some(listed.map(|member| member.addr.ip()).collect())
 }
 

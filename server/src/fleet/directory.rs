@@ -14,10 +14,11 @@ use tracing::info;
 
 use super::metrics::FleetMetrics;
 use super::publisher::{self, READY_DEADLINE};
-use super::service::Service;
+use super::service::{Reported, Service};
 use super::subscribers::EndReason;
-use crate::model::{RequestedName, ServiceName};
-use crate::plan::{Contribution, ServiceSettings, Source};
+use crate::model::{BackendAddr, RequestedName, ServiceName};
+use crate::plan::{Contribution, HealthFields, ServiceSettings, Source};
+use crate::weights::Report;
 
 /// Every service the balancer knows. Clones of the `Arc` are handles.
 #[derive(Debug)]
@@ -111,6 +112,24 @@ impl Fleet {
     pub fn contribute(&self, service: &ServiceName, source: Source, contribution: Contribution) {
         if let Some(service) = self.services.get(service) {
             service.contribute(source, contribution);
+        }
+    }
+
+    /// A backend's report of its load. It counts from the next step of the
+    /// service's policy on; one that says that nearly all calls fail is looked at
+    /// at once.
+    pub fn report(&self, service: &ServiceName, backend: BackendAddr, report: Report) -> Reported {
+        let service = self.services.get(service);
+        service.map_or(Reported::UnknownBackend, |service| {
+            service.report(backend, report)
+        })
+    }
+
+    /// What is known of a backend's health; replaces what was. Ignored if no
+    /// source of the service knows the backend.
+    pub fn set_health(&self, service: &ServiceName, backend: BackendAddr, health: HealthFields) {
+        if let Some(service) = self.services.get(service) {
+            service.set_health(backend, health);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The one shared state: which services there are, what is known of their
 //! backends, and what their clients should be sent.
 //!
-//! Feeders and fronts write through three doors, [`Fleet::configure`],
-//! [`Fleet::contribute`] and [`Fleet::mark_stale`]; nobody else writes. Each
+//! Feeders and fronts write through five doors, [`Fleet::configure`],
+//! [`Fleet::contribute`], [`Fleet::mark_stale`], [`Fleet::report`] and
+//! [`Fleet::set_health`]; nobody else writes. Each
 //! service has one publisher task, which turns what is known into a
 //! [`Snapshot`] that moves as a whole. Readers hold one `Arc` of it.
 
@@ -15,7 +16,7 @@ mod subscribers;
 
 pub use directory::{Fleet, FleetConfig, ResolveError, ServiceEntry};
 pub use metrics::FleetMetrics;
-pub use service::{Service, SourceState};
+pub use service::{Reported, Service, SourceState};
 pub use snapshot::{Group, Listing, Snapshot};
 pub use subscribers::{EndReason, Subscription, Update};
 

@@ -70,6 +70,9 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
     loop {
         let (all, any) = service.answered();
         let ready = service.snapshot().is_some() || all || (any && Instant::now() >= ready_by);
+        // Weights move though nothing else does.
+        let due = state.next(&service.settings());
+        dirty |= due.is_some_and(|due| due <= service.age());
         if dirty && ready {
             dirty = false;
             candidate = consider(service, &mut state, &mut pace);
@@ -77,6 +80,7 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
         let wake_at = match pace.decide(service.age()) {
             Some(Publish::Now) => {
                 if let Some(plan) = candidate.take() {
+                    state.published(&plan, service.age());
                     publish(service, plan, metrics);
                 }
                 pace.published(service.age());
@@ -86,6 +90,9 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
             None if !ready && any => Some(ready_by),
             None => None,
         };
+        let due = state.next(&service.settings());
+        let due = due.map(|due| service.started() + due);
+        let wake_at = wake_at.into_iter().chain(due).min();
         let wake = async {
             match wake_at {
                 Some(at) => sleep_until(at).await,

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::snapshot::{Group, Snapshot};
 use super::subscribers::{EndReason, Subscribers, Subscription};
-use crate::model::ServiceName;
-use crate::plan::{Contribution, PlanInput, ServiceSettings, Source};
+use crate::model::{BackendAddr, ServiceName};
+use crate::plan::{Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport};
+use crate::weights::Report;
 
 /// How far a source of a service's backends is to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,24 @@ pub enum SourceState {
     Synced,
     /// It does not answer; what it said last stands.
     Stale,
+}
+
+/// A backend's reports that come faster than this are one too many.
+const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A backend that fails this share of its calls is looked at as soon as it
+/// says so.
+const ALARMING: f64 = 0.85;
+
+/// What became of a backend's report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reported {
+    /// It counts from the next plan on.
+    Taken,
+    /// No source knows the backend.
+    UnknownBackend,
+    /// It came too soon after the one before, and is ignored.
+    TooSoon,
 }
 
 /// A service and its subscribers.
@@ -43,6 +62,9 @@ struct Inputs {
     settings: ServiceSettings,
     sources: BTreeMap<Source, SourceState>,
     contributions: BTreeMap<Source, Contribution>,
+    health: BTreeMap<BackendAddr, HealthFields>,
+    /// Of known backends only, and of each a few between two plans.
+    reports: BTreeMap<BackendAddr, Vec<TimedReport>>,
 }
 
 impl Service {
@@ -59,6 +81,8 @@ impl Service {
                 settings,
                 sources: sources.map(|s| (s, SourceState::Syncing)).collect(),
                 contributions: BTreeMap::new(),
+                health: BTreeMap::new(),
+                reports: BTreeMap::new(),
             }),
             changed: Notify::new(),
             snapshot: ArcSwapOption::empty(),
@@ -152,6 +176,40 @@ impl Service {
         self.changed.notify_one();
     }
 
+    pub(super) fn report(&self, backend: BackendAddr, report: Report) -> Reported {
+        let at = self.age();
+        let mut inputs = self.lock();
+        if !inputs.knows(backend) {
+            return Reported::UnknownBackend;
+        }
+        let waiting = inputs.reports.entry(backend).or_default();
+        let soon = |last: &TimedReport| at < last.at + LEAST_REPORT_INTERVAL;
+        if waiting.last().is_some_and(soon) {
+            return Reported::TooSoon;
+        }
+        waiting.push(TimedReport {
+            backend,
+            at,
+            report,
+        });
+        drop(inputs);
+        if report.failing_share() >= ALARMING {
+            self.changed.notify_one();
+        }
+        Reported::Taken
+    }
+
+    pub(super) fn set_health(&self, backend: BackendAddr, health: HealthFields) {
+        let mut inputs = self.lock();
+        if !inputs.knows(backend) {
+            return;
+        }
+        if inputs.health.insert(backend, health) != Some(health) {
+            drop(inputs);
+            self.changed.notify_one();
+        }
+    }
+
     pub(super) fn mark_stale(&self, source: Source) {
         let mut inputs = self.lock();
         let state = inputs.sources.entry(source).or_insert(SourceState::Syncing);
@@ -191,12 +249,21 @@ impl Service {
         (all, any)
     }
 
-    /// Runs `plan` on what is known now.
+    /// Runs `plan` on what is known now, and on the reports that came since the
+    /// last time.
     pub(super) fn with_inputs<T>(&self, plan: impl FnOnce(PlanInput<'_>) -> T) -> T {
-        let inputs = self.lock();
+        let mut inputs = self.lock();
+        let inputs = &mut *inputs;
+        // Taken first: what a plan should fail on must not come again.
+        let reports = std::mem::take(&mut inputs.reports);
+        let reports: Vec<TimedReport> = reports.into_values().flatten().collect();
+        let contributions = &inputs.contributions;
+        inputs.health.retain(|addr, _| knows(contributions, *addr));
         plan(PlanInput {
-            contributions: &inputs.contributions,
+            contributions,
             settings: &inputs.settings,
+            health: &inputs.health,
+            reports: &reports,
         })
     }
 
@@ -210,4 +277,15 @@ impl Service {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Inputs {
+    fn knows(&self, backend: BackendAddr) -> bool {
+        knows(&self.contributions, backend)
+    }
+}
+
+fn knows(contributions: &BTreeMap<Source, Contribution>, backend: BackendAddr) -> bool {
+    let mut contributions = contributions.values();
+    contributions.any(|contribution| contribution.members.contains_key(&backend))
 }

@@ -20,7 +20,7 @@ pub(super) fn group(
     mean: Option<f64>,
     drops: &[DropShare],
 ) -> Vec<GroupPlan> {
-    let listed = members.iter().filter(|member| member.state.is_listed());
+    let listed = members.iter().filter(|member| member.listed);
     let backends: Vec<ListedBackend> = listed
         .map(|member| ListedBackend {
             addr: member.addr,

@@ -70,6 +70,8 @@ pub struct Merged {
     pub zone: Option<Zone>,
     /// Whether any source wants it drained.
     pub drain: bool,
+    /// Which life it is in, if a source says.
+    pub incarnation: Option<Arc<str>>,
 }
 
 /// Merges contributions, backends in the order of their addresses.
@@ -81,6 +83,8 @@ pub(super) fn merge(contributions: &BTreeMap<Source, Contribution>) -> Vec<Merge
             let field = fields.entry(*addr).or_default();
             field.weight = field.weight.or(stated.weight);
             field.zone = field.zone.take().or_else(|| stated.zone.clone());
+            let life = field.incarnation.take();
+            field.incarnation = life.or_else(|| stated.incarnation.clone());
             let drain = field.drain == Some(true) || stated.drain == Some(true);
             field.drain = Some(drain);
         }
@@ -90,6 +94,7 @@ pub(super) fn merge(contributions: &BTreeMap<Source, Contribution>) -> Vec<Merge
         weight: field.weight.unwrap_or_default(),
         zone: field.zone,
         drain: field.drain == Some(true),
+        incarnation: field.incarnation,
     });
     merged.collect()
 }

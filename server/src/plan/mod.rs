@@ -4,26 +4,35 @@
 //!
 //! ```text
 //! contributions ─► merge ─► eligible ─► weigh ─► group ─► Plan
-//!                                    (weights::)
+//! health ──────────────────────┘         │(weights::)
+//! reports ───────────────────────────────┘
 //! ```
 //!
-//! and [`Pace`] says when a new plan goes out.
+//! [`Pace`] says when a new plan goes out, and [`PlanState::next`] when to plan
+//! again though nothing came in.
 
 mod eligible;
 mod group;
 mod merge;
 mod pace;
+mod state;
 
-pub use eligible::BackendState;
+#[cfg(test)]
+mod tests;
+
+pub use eligible::{BackendState, HealthFields, Probe};
 pub use group::GroupPlan;
 pub use merge::{Contribution, MemberFields, Merged, Source};
 pub use pace::{Lane, Pace, Publish};
+pub use state::{PlanState, SavedPlan};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use eligible::Judgement;
+
 use crate::model::{BackendAddr, DropShare, Weight, Zone};
-use crate::weights::{Candidate, Static, WeightPolicy};
+use crate::weights::{Candidate, Moment, Report, WeightSettings};
 
 /// What an operator says of a service as a whole.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +42,22 @@ pub struct ServiceSettings {
     /// The port that A/AAAA answers for the service's own name are about, if
     /// the operator names one.
     pub fallback_port: Option<u16>,
+    /// Whether backends are probed: then one that joins is listed only after
+    /// its first good probe.
+    pub health_checks: bool,
+    /// How backends are weighed.
+    pub weights: WeightSettings,
+}
+
+/// A report that a backend made, and when it came.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimedReport {
+    /// The backend.
+    pub backend: BackendAddr,
+    /// When it came: time since the service began.
+    pub at: Duration,
+    /// What it says.
+    pub report: Report,
 }
 
 /// What a plan is made of.
@@ -42,20 +67,11 @@ pub struct PlanInput<'a> {
     pub contributions: &'a BTreeMap<Source, Contribution>,
     /// What the operator says of the service.
     pub settings: &'a ServiceSettings,
-}
-
-/// What one plan leaves to the next.
-#[derive(Debug)]
-pub struct PlanState {
-    policy: Box<dyn WeightPolicy>,
-    frozen: Option<FrozenMean>,
-}
-
-/// The mean weight that lists are scaled by, and how many backends it is of.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct FrozenMean {
-    mean: f64,
-    members: usize,
+    /// What is known of the backends' health; of who is absent, nothing.
+    pub health: &'a BTreeMap<BackendAddr, HealthFields>,
+    /// Reports that came since the last plan, those of one backend in order.
+    /// Those of backends that no source knows are ignored.
+    pub reports: &'a [TimedReport],
 }
 
 /// A backend in a plan.
@@ -63,8 +79,10 @@ struct FrozenMean {
 pub struct Member {
     /// Where it is.
     pub addr: BackendAddr,
-    /// Whether it gets calls, and why not.
+    /// Whether it should get calls, and why not.
     pub state: BackendState,
+    /// Whether it is in the lists: if it is healthy, or in need of any.
+    pub listed: bool,
     /// The operator's weight.
     pub operator: Weight,
     /// The policy's factor on it.
@@ -74,14 +92,34 @@ pub struct Member {
 }
 
 impl Member {
+    fn new(merged: &Merged, state: BackendState) -> Self {
+        Self {
+            addr: merged.addr,
+            state,
+            listed: false,
+            operator: merged.weight,
+            factor: 1.0,
+            zone: merged.zone.clone(),
+        }
+    }
+
     /// The weight it is listed with; 0 if it is not listed.
     #[must_use]
     pub fn weight(&self) -> f64 {
-        if self.state.is_listed() {
+        if self.listed {
             self.operator.value() * self.factor
         } else {
             0.0
         }
+    }
+
+    /// Whether `other` differs at most in what a policy makes of it.
+    fn is_like(&self, other: &Self) -> bool {
+        self.addr == other.addr
+            && self.state == other.state
+            && self.listed == other.listed
+            && self.operator == other.operator
+            && self.zone == other.zone
     }
 }
 
@@ -96,66 +134,81 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
 }
 
-impl Default for PlanState {
-    fn default() -> Self {
-        Self {
-            policy: Box::new(Static),
-            frozen: None,
-        }
-    }
-}
-
 /// Makes a plan. `now` is the time since the service began.
 pub fn plan(input: PlanInput<'_>, state: &mut PlanState, now: Duration) -> Plan {
+    let settings = input.settings;
     let merged = merge::merge(input.contributions);
-    let mut members: Vec<Member> = merged.iter().map(eligible::judge).collect();
+    state.track(&merged);
+    for timed in input.reports {
+        let at = Moment::new(timed.at);
+        let weigher = &mut state.weigher;
+        weigher.report(timed.backend, &timed.report, at, &settings.weights);
+    }
 
-    let candidates: Vec<Candidate> = members
-        .iter()
-        .filter(|member| member.state.is_listed())
+    let mut members = judge(input, &merged, state, Moment::new(now));
+    let candidates = members.iter().filter(|m| m.state != BackendState::Draining);
+    let candidates: Vec<Candidate> = candidates
         .map(|member| Candidate {
             addr: member.addr,
             operator: member.operator,
+            listed: member.listed,
+            serving: member.state.is_healthy(),
         })
         .collect();
-    let weighed = state.policy.weigh(&candidates, now);
-    let listed = members.iter_mut().filter(|member| member.state.is_listed());
-    for (member, factor) in listed.zip(&weighed.factors) {
+    let weights = &settings.weights;
+    let factors = state.weigher.weigh(&candidates, weights, Moment::new(now));
+    let moved = members
+        .iter_mut()
+        .filter(|m| m.state != BackendState::Draining);
+    for (member, factor) in moved.zip(&factors) {
         member.factor = *factor;
     }
 
+    let touched = members.iter().any(|m| m.listed && m.factor != 1.0);
     let mean = state.frozen_mean(&members);
-    let groups = group::group(&members, !weighed.moved, mean, &input.settings.drops);
+    let groups = group::group(&members, !touched, mean, &settings.drops);
     Plan {
         members,
-        drops: input.settings.drops.clone(),
+        drops: settings.drops.clone(),
         groups,
     }
 }
 
-impl PlanState {
-    /// The mean weight of the listed members, or the last one while it is off
-    /// by no more than a tenth, in value and in members: then one backend's
-    /// change leaves the counts of the others alone.
-    fn frozen_mean(&mut self, members: &[Member]) -> Option<f64> {
-        let weights = members.iter().map(Member::weight).filter(|w| *w > 0.0);
-        let (count, sum) = weights.fold((0usize, 0.0), |(n, sum), w| (n + 1, sum + w));
-        if count == 0 {
-            self.frozen = None;
-            return None;
+/// The members: their states, ejections included, and who is listed.
+fn judge(
+    input: PlanInput<'_>,
+    merged: &[Merged],
+    state: &mut PlanState,
+    now: Moment,
+) -> Vec<Member> {
+    let settings = input.settings;
+    let judgement = Judgement {
+        health: input.health,
+        admitted: state.admitted(settings),
+    };
+    let members = merged
+        .iter()
+        .map(|merged| Member::new(merged, judgement.state(merged)));
+    let mut members: Vec<Member> = members.collect();
+    let healthy = |addr: BackendAddr| {
+        let found = members.binary_search_by_key(&addr, |member| member.addr);
+        found.is_ok_and(|index| members[index].state.is_healthy())
+    };
+    let outcome = state.weigher.eject(healthy, &settings.weights, now);
+    state.ejections.enforced += outcome.enforced;
+    state.ejections.not_enforced += outcome.not_enforced;
+    state.ejections.ended += outcome.ended;
+    for member in &mut members {
+        if member.state.is_healthy() && state.weigher.is_ejected(member.addr) {
+            member.state = BackendState::Ejected;
         }
-        let mean = sum / count as f64;
-        let near = |new: f64, old: f64| (new - old).abs() <= 0.1 * old;
-        let keep = self
-            .frozen
-            .filter(|old| near(mean, old.mean) && near(count as f64, old.members as f64));
-        let frozen = keep.unwrap_or(FrozenMean {
-            mean,
-            members: count,
-        });
-        self.frozen = Some(frozen);
-        Some(frozen.mean)
     }
+    let judgement = Judgement {
+        health: input.health,
+        admitted: None,
+    };
+    judgement.list(&mut members);
+    members
 }
 
 impl Plan {
@@ -171,10 +224,19 @@ impl Plan {
             let found = new
                 .members
                 .binary_search_by_key(&addr, |member| member.addr);
-            found.is_ok_and(|index| new.members[index].state.is_listed())
+            found.is_ok_and(|index| new.members[index].listed)
         };
-        let mut members = self.members.iter().filter(|m| m.state.is_listed());
-        let gone = members.any(|old| !listed(old.addr));
-        Some(if gone { Lane::Removal } else { Lane::Change })
+        let mut members = self.members.iter().filter(|member| member.listed);
+        if members.any(|old| !listed(old.addr)) {
+            return Some(Lane::Removal);
+        }
+        let same = self.members.len() == new.members.len() && self.drops == new.drops;
+        let mut pairs = self.members.iter().zip(&new.members);
+        let weights_only = same && pairs.all(|(old, new)| old.is_like(new));
+        Some(if weights_only {
+            Lane::Weights
+        } else {
+            Lane::Change
+        })
     }
 }

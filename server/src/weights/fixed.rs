@@ -1,8 +1,6 @@
 //! `static`: weights are the operator's.
 
-use std::time::Duration;
-
-use super::{Candidate, Weighed, WeightPolicy};
+use super::policy::{Backends, WeightPolicy};
 
 /// The default policy: a weight moves only when the operator moves it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,10 +11,11 @@ impl WeightPolicy for Static {
         "static"
     }
 
-    fn weigh(&mut self, candidates: &[Candidate], _now: Duration) -> Weighed {
-        Weighed {
-            factors: vec![1.0; candidates.len()],
-            moved: false,
-        }
+    fn weigh(&mut self, backends: &Backends<'_>) -> Vec<f64> {
+        vec![1.0; backends.each.len()]
+    }
+
+    fn is_constant(&self) -> bool {
+        true
     }
 }

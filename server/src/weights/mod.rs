@@ -1,41 +1,40 @@
-//! Weight policies: what each backend's operator weight is multiplied with.
+//! Weights: what each backend's operator weight is multiplied with.
 //!
-//! A policy is one file behind [`WeightPolicy`]. Policies are pure: they are
-//! given what is known and the time, and return factors.
+//! ```text
+//! Report (checked) ─► Signals (smoothed) ─► WeightPolicy ─► Weigher (slow start, gate) ─► plan
+//! ```
+//!
+//! A policy is one file behind [`WeightPolicy`]. Everything here is pure: it is
+//! given reports and the time, and returns factors; what it remembers is plain
+//! data with ages, which a restart can take up.
+//!
+//! Rules that hold whatever comes in: a weight is finite, above 0 and in its
+//! policy's bounds; unknown is not zero; stale is held; noise is not published;
+//! what an operator says is multiplied exactly and at once.
 
+mod ejection;
+mod feedback;
 mod fixed;
+mod gate;
+mod moment;
+mod policy;
+mod published;
+mod report;
+mod settings;
+mod signals;
+mod slow_start;
+mod statistics;
+mod weigher;
+mod weighted_round_robin;
 
+pub use ejection::Ejections;
+pub use feedback::{BOUNDS as FEEDBACK_BOUNDS, Feedback};
 pub use fixed::Static;
-
-use std::time::Duration;
-
-use crate::model::{BackendAddr, Weight};
-
-/// A backend that a policy weighs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    /// Where it is.
-    pub addr: BackendAddr,
-    /// The operator's weight, above 0.
-    pub operator: Weight,
-}
-
-/// What a policy makes of the candidates.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Weighed {
-    /// For each candidate, in order, the factor on its operator weight: above
-    /// 0 and finite.
-    pub factors: Vec<f64>,
-    /// Whether the policy itself moved a weight, so that what the operator
-    /// wrote no longer stands alone.
-    pub moved: bool,
-}
-
-/// Computes weights of the backends of one service.
-pub trait WeightPolicy: std::fmt::Debug + Send {
-    /// Its name in the configuration and in metrics.
-    fn name(&self) -> &'static str;
-
-    /// Weighs the candidates. `now` is the time since the service began.
-    fn weigh(&mut self, candidates: &[Candidate], now: Duration) -> Weighed;
-}
+pub use moment::Moment;
+pub use policy::{Backends, Observed, PolicyChoice, Probation, WeightPolicy};
+pub use published::PublishedWeight;
+pub use report::{BadReport, Field, RawReport, Report, ReportSource};
+pub use settings::WeightSettings;
+pub use signals::{Applied, Freshness, LastReport, ReportSettings, Signals};
+pub use weigher::{Candidate, GateCounts, Observation, SavedWeights, TICK, Weigher};
+pub use weighted_round_robin::WeightedRoundRobin;

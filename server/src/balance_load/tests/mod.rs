@@ -131,6 +131,7 @@ impl Balancer {
                 settings: ServiceSettings {
                     drops: drops.collect(),
                     fallback_port: None,
+                    ..ServiceSettings::default()
                 },
                 sources: [Source::File].into(),
             }

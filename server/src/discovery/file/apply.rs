@@ -42,6 +42,7 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
         settings: ServiceSettings {
             drops: service.drops.clone(),
             fallback_port: service.fallback_port,
+            ..ServiceSettings::default()
         },
         sources: match service.register {
             Some(_) => BTreeSet::from([Source::File, Source::Registration]),
