@@ -11,6 +11,7 @@
 //! | S4 | [`balance_load`], [`dns`], [`admin`] | fronts: answer somebody |
 //! | S3 | [`discovery`] | feeders: learn something |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
+//! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
 //! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
 //! | S0 | [`model`], [`telemetry`], [`net`] | ground |
 //!
@@ -26,6 +27,7 @@ pub mod server_list;
 pub mod weights;
 
 pub mod fleet;
+pub mod simulate;
 
 pub mod discovery;
 

@@ -10,15 +10,20 @@ use std::path::{Path, PathBuf};
 const SERVER_FLOORS: &[&[&str]] = &[
     &["model", "telemetry", "net"],
     &["config", "plan", "weights", "server_list"],
-    &["fleet"],
+    &["fleet", "simulate"],
     &["discovery"],
     &["balance_load", "dns", "admin"],
     &["app"],
     &["cli"],
 ];
 
-/// Within the arithmetic floor, who may use whom: a plan weighs and lists.
-const SERVER_SIDEWAYS: &[(&str, &str)] = &[("plan", "weights"), ("plan", "server_list")];
+/// Within the arithmetic floor, who may use whom: a plan weighs and lists, and
+/// a configuration says how to weigh.
+const SERVER_SIDEWAYS: &[(&str, &str)] = &[
+    ("plan", "weights"),
+    ("plan", "server_list"),
+    ("config", "weights"),
+];
 
 /// Floors of the client, from the ground up.
 const CLIENT_FLOORS: &[&[&str]] = &[

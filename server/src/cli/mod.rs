@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod edit;
 mod serve;
+mod simulate;
 mod watch;
 
 use std::io::{self, Write as _};
@@ -50,6 +51,8 @@ enum Command {
     Drain(edit::DrainArgs),
     /// Put drained backends back into the lists, in the configuration file
     Undrain(edit::DrainArgs),
+    /// Compare policies in virtual time, before they serve
+    Simulate(simulate::SimulateArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Weight(args) => return edit::run_weight(&args),
         Command::Drain(args) => return edit::run_drain(&args),
         Command::Undrain(args) => return edit::run_undrain(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lookaside", &mut io::stdout());
             Ok(())

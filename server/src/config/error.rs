@@ -75,16 +75,16 @@ impl std::error::Error for ConfigErrors {}
 
 /// Where a key or value stands, and by which path one gets there.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// As in [`ConfigError::key`].
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Bytes of the text.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 /// Collects faults while a text is read.
 #[derive(Debug)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     found: Vec<Fault>,
 }
 
@@ -108,7 +108,7 @@ enum Kind {
 }
 
 impl Faults {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { found: Vec::new() }
     }
 
@@ -118,14 +118,14 @@ impl Faults {
     }
 
     /// What stands at `place` is wrong.
-    pub(super) fn wrong(&mut self, place: &Place, message: impl ToString) {
+    pub(crate) fn wrong(&mut self, place: &Place, message: impl ToString) {
         let key = place.key.clone();
         self.push(Kind::Local, place.span.start, key, message.to_string());
     }
 
     /// What stands at `place` lacks something, or does not go with what stands
     /// elsewhere.
-    pub(super) fn clash(&mut self, place: &Place, message: impl ToString) {
+    pub(crate) fn clash(&mut self, place: &Place, message: impl ToString) {
         let key = place.key.clone();
         self.push(Kind::Relation, place.span.start, key, message.to_string());
     }

@@ -11,8 +11,11 @@ mod parse;
 mod reload;
 
 pub use edit::{EditError, set_drain, set_weight};
+pub(crate) use error::Faults;
 pub use error::{ConfigError, ConfigErrors};
+pub(crate) use nearest::list;
 pub use parse::parse;
+pub(crate) use parse::{MILLISECOND, Node, Table, parse_document};
 pub use reload::{Outcome, Refusal, reload};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::{BackendAddr, Cidr, DropShare, ServiceName, Weight, Zone};
+use crate::weights::WeightSettings;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +145,8 @@ pub struct ServiceConfig {
     pub fallback_port: Option<u16>,
     /// Who may register as a backend; nobody if absent.
     pub register: Option<RegisterConfig>,
+    /// How its backends are weighed.
+    pub weights: WeightSettings,
     /// Its backends, as the file lists them.
     pub backends: Vec<BackendConfig>,
 }

@@ -7,7 +7,7 @@ const MAX_WORD: usize = 130;
 
 /// The candidate nearest to `word`, if it is near enough to be meant: a third
 /// of the word may differ.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -27,7 +27,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `a`, `b` and `c`: what there is, in order, each in backquotes.
-pub(super) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let items: BTreeSet<&str> = items.into_iter().collect();
     let last = items.len().saturating_sub(1);
     let mut text = String::new();

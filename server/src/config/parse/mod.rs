@@ -4,6 +4,7 @@
 mod read;
 mod register;
 mod service;
+mod weights;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use self::read::{Node, Table};
+pub(crate) use self::read::{Node, Table};
 use self::service::Names;
 use crate::config::error::{Faults, Place};
 use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig, TlsConfig};
@@ -28,7 +29,7 @@ const SHUTDOWN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600
 const TTL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
 
 /// Durations that go into messages of grpclb.
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Times to live in DNS.
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +40,19 @@ const SECOND: Duration = Duration::from_secs(1);
 /// [`ConfigErrors`] with every fault that could be found, each with its place.
 /// Behind a fault in TOML's syntax only more of those are looked for.
 pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
+    parse_document(text, file, read)
+}
+
+/// Reads any document by the same rules: what is wrong with it is told with its
+/// place and what would be right.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_document<T>(
+    text: &str,
+    file: &str,
+    read: impl FnOnce(Table<'_>, &mut Faults) -> T,
+) -> Result<T, ConfigErrors> {
     let mut faults = Faults::new();
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
@@ -49,10 +63,10 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
         key: String::new(),
         span: 0..0,
     };
-    let config = read(Table::new(place, document.get_ref()), &mut faults);
+    let document = read(Table::new(place, document.get_ref()), &mut faults);
     match faults.into_errors(text, file) {
         Some(errors) => Err(errors),
-        None => Ok(config),
+        None => Ok(document),
     }
 }
 

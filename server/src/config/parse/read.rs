@@ -16,22 +16,22 @@ use crate::config::nearest::{list, nearest};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct Node<'a> {
-    pub(super) place: Place,
+pub(crate) struct Node<'a> {
+    pub(crate) place: Place,
     value: &'a DeValue<'a>,
 }
 
 /// A table of which keys are taken one by one.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
-    pub(super) place: Place,
+pub(crate) struct Table<'a> {
+    pub(crate) place: Place,
     entries: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Node<'a> {
     /// The text, or a fault that shows `example`.
-    pub(super) fn text(&self, faults: &mut Faults, example: &str) -> Option<&'a str> {
+    pub(crate) fn text(&self, faults: &mut Faults, example: &str) -> Option<&'a str> {
         if let DeValue::String(text) = self.value {
             return Some(text);
         }
@@ -39,7 +39,7 @@ impl<'a> Node<'a> {
     }
 
     /// What the text says, by the type's own reading of it.
-    pub(super) fn parsed<T>(&self, faults: &mut Faults, example: &str) -> Option<T>
+    pub(crate) fn parsed<T>(&self, faults: &mut Faults, example: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,
@@ -51,7 +51,7 @@ impl<'a> Node<'a> {
             .ok()
     }
 
-    pub(super) fn boolean(&self, faults: &mut Faults, example: &str) -> Option<bool> {
+    pub(crate) fn boolean(&self, faults: &mut Faults, example: &str) -> Option<bool> {
         if let DeValue::Boolean(value) = self.value {
             return Some(*value);
         }
@@ -60,7 +60,7 @@ impl<'a> Node<'a> {
 
     /// A number, whole or not. NaN, infinities and what overflows come through
     /// as such, to be refused by who knows the range.
-    pub(super) fn number(&self, faults: &mut Faults, example: &str) -> Option<f64> {
+    pub(crate) fn number(&self, faults: &mut Faults, example: &str) -> Option<f64> {
         match self.value {
             DeValue::Float(float) => float.as_str().parse().ok(),
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
@@ -74,7 +74,7 @@ impl<'a> Node<'a> {
     }
 
     /// A port, 1 to 65535.
-    pub(super) fn port(&self, faults: &mut Faults, example: &str) -> Option<u16> {
+    pub(crate) fn port(&self, faults: &mut Faults, example: &str) -> Option<u16> {
         let DeValue::Integer(integer) = self.value else {
             return self.wants(faults, "a port number", example);
         };
@@ -91,7 +91,7 @@ impl<'a> Node<'a> {
     }
 
     /// A duration from `least` to `most`, both included, in whole `unit`s.
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &self,
         faults: &mut Faults,
         example: &str,
@@ -130,7 +130,7 @@ impl<'a> Node<'a> {
     }
 
     /// The items, each with its index in its path.
-    pub(super) fn array(&self, faults: &mut Faults, example: &str) -> Option<Vec<Self>> {
+    pub(crate) fn array(&self, faults: &mut Faults, example: &str) -> Option<Vec<Self>> {
         let DeValue::Array(array) = self.value else {
             return self.wants(faults, "an array", example);
         };
@@ -144,7 +144,7 @@ impl<'a> Node<'a> {
         Some(items.collect())
     }
 
-    pub(super) fn table(&self, faults: &mut Faults, example: &str) -> Option<Table<'a>> {
+    pub(crate) fn table(&self, faults: &mut Faults, example: &str) -> Option<Table<'a>> {
         let DeValue::Table(entries) = self.value else {
             return self.wants(faults, "a table", example);
         };
@@ -168,7 +168,7 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(place: Place, entries: &'a DeTable<'a>) -> Self {
+    pub(crate) fn new(place: Place, entries: &'a DeTable<'a>) -> Self {
         Self {
             place,
             entries,
@@ -177,14 +177,14 @@ impl<'a> Table<'a> {
     }
 
     /// The value of a key that may be there.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Node<'a>> {
         self.known.push(key);
         let (key, value) = self.entries.get_key_value(key)?;
         Some(self.node(key, value))
     }
 
     /// The value of a key that must be there.
-    pub(super) fn require(
+    pub(crate) fn require(
         &mut self,
         key: &'static str,
         faults: &mut Faults,
@@ -200,7 +200,7 @@ impl<'a> Table<'a> {
 
     /// Every entry, in the order of the file, for a table whose keys are the
     /// operator's.
-    pub(super) fn entries(&self) -> Vec<(&'a str, Node<'a>)> {
+    pub(crate) fn entries(&self) -> Vec<(&'a str, Node<'a>)> {
         let entries = self.entries.iter();
         let mut entries: Vec<_> = entries
             .map(|(key, value)| (key.get_ref().as_ref(), self.node(key, value)))
@@ -211,7 +211,7 @@ impl<'a> Table<'a> {
 
     /// Faults for the keys nobody took. Those in `later` are promised, but not
     /// yet there.
-    pub(super) fn finish(self, faults: &mut Faults, later: &[&str]) {
+    pub(crate) fn finish(self, faults: &mut Faults, later: &[&str]) {
         for (key, value) in self.entries {
             let name = key.get_ref().as_ref();
             if self.known.contains(&name) {

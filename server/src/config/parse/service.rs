@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use super::register;
+use super::weights;
 use crate::config::error::{Faults, Place};
-use crate::config::nearest::list;
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
 
@@ -17,22 +17,10 @@ const MAX_ZONE_LEN: usize = 63;
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 8] = [
-    "cidrs",
-    "discovery",
-    "health",
-    "hold",
-    "match",
-    "shadow",
-    "slow_start",
-    "subset",
-];
+const LATER: [&str; 6] = ["cidrs", "discovery", "health", "hold", "match", "subset"];
 
 /// The same of a backend.
 const LATER_OF_BACKEND: [&str; 2] = ["labels", "priority"];
-
-/// Policies that are designed, but not there yet.
-const LATER_POLICIES: [&str; 2] = ["feedback", "weighted_round_robin"];
 
 /// Which services have which names, so that each means one.
 #[derive(Debug, Default)]
@@ -67,9 +55,7 @@ fn read_service(
     let aliases = aliases.iter().filter_map(|node| names.read(node, faults));
     let aliases = aliases.collect();
 
-    if let Some(node) = table.take("policy") {
-        check_policy(&node, faults);
-    }
+    let weights = weights::read(&mut table, faults);
     let drops = table.take("drop");
     let drops = drops.map(|node| read_drops(&node, faults));
     let fallback_port = table.take("fallback_port");
@@ -85,27 +71,9 @@ fn read_service(
         drops: drops.unwrap_or_default(),
         fallback_port,
         register,
+        weights,
         backends: backends.unwrap_or_default(),
     })
-}
-
-fn check_policy(node: &Node<'_>, faults: &mut Faults) {
-    match node.text(faults, "\"static\"") {
-        None | Some("static") => {}
-        Some(later) if LATER_POLICIES.contains(&later) => {
-            let message = format!(
-                "policy `{later}` is not yet supported by this version; write \"static\" or remove it"
-            );
-            faults.wrong(&node.place, message);
-        }
-        Some(other) => {
-            let message = format!(
-                "there is no policy `{other}`; there is `static`, and {} are not yet supported",
-                list(LATER_POLICIES)
-            );
-            faults.wrong(&node.place, message);
-        }
-    }
 }
 
 fn read_drops(node: &Node<'_>, faults: &mut Faults) -> Vec<DropShare> {

@@ -42,7 +42,8 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
         settings: ServiceSettings {
             drops: service.drops.clone(),
             fallback_port: service.fallback_port,
-            ..ServiceSettings::default()
+            weights: service.weights.clone(),
+            health_checks: false,
         },
         sources: match service.register {
             Some(_) => BTreeSet::from([Source::File, Source::Registration]),

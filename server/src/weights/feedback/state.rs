@@ -21,6 +21,11 @@ const FIRST_SAMPLES: f64 = 0.5;
 /// Over how many seconds the weight that a liar falls back to is smoothed.
 const SLOW_TAU: f64 = 300.0;
 
+/// Who is known for so long has a usual capacity; over how many seconds it is
+/// smoothed while the backend is believed, and while it is not.
+const ESTABLISHED: Duration = Duration::from_secs(300);
+const USUAL_TAU: (f64, f64) = (300.0, 3600.0);
+
 /// For how long who was caught is not believed; doubled each time.
 const DISTRUST: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
 
@@ -41,6 +46,7 @@ pub(super) struct Learned {
     pub(super) samples: u64,
     pub(super) calls: f64,
     slow: Option<Slow>,
+    usual: Option<Usual>,
     distrusted_until: Option<Moment>,
     distrusted_times: u32,
 }
@@ -48,6 +54,14 @@ pub(super) struct Learned {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Slow {
     weight: f64,
+    at: Moment,
+}
+
+/// A backend's capacity against the median's, as a logarithm, on the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Usual {
+    capacity: f64,
+    since: Moment,
     at: Moment,
 }
 
@@ -71,6 +85,7 @@ impl Default for Learned {
             samples: 0,
             calls: 0.0,
             slow: None,
+            usual: None,
             distrusted_until: None,
             distrusted_times: 0,
         }
@@ -88,9 +103,27 @@ impl Learned {
         self.skew_at = Some(now);
     }
 
-    /// Notes whether it claims what nobody can.
-    pub(super) fn judge(&mut self, incredible: bool, now: Moment) {
-        if self.is_distrusted(now) || !incredible {
+    /// Notes whether it claims what nobody can: a capacity (against the median's,
+    /// as a logarithm) above `incredible`, or one that leapt by more than `leap`
+    /// from what it usually is.
+    pub(super) fn judge(&mut self, capacity: f64, (incredible, leap): (f64, f64), now: Moment) {
+        let distrusted = self.is_distrusted(now);
+        let usual = self.usual.get_or_insert(Usual {
+            capacity,
+            since: now,
+            at: now,
+        });
+        let established = now.since(usual.since) >= ESTABLISHED;
+        let leapt = established && capacity - usual.capacity > leap;
+        let (believed, caught) = USUAL_TAU;
+        let tau = if distrusted || leapt {
+            caught
+        } else {
+            believed
+        };
+        usual.capacity += pull(now.seconds_since(usual.at), tau) * (capacity - usual.capacity);
+        usual.at = now;
+        if distrusted || !(capacity > incredible || leapt) {
             return;
         }
         let (first, longest) = DISTRUST;
@@ -120,11 +153,13 @@ impl Learned {
         let bounds = BOUNDS.0..=BOUNDS.1;
         let slow = self.slow.is_none_or(|slow| bounds.contains(&slow.weight));
         let ejected = self.weight_at_ejection;
+        let usual = self.usual.is_none_or(|usual| usual.capacity.is_finite());
         bounds.contains(&self.weight)
             && self.skew.abs() <= SKEW_MOST
             && self.calls.is_finite()
             && ejected.is_none_or(|weight| bounds.contains(&weight))
             && slow
+            && usual
     }
 }
 
@@ -134,6 +169,10 @@ impl Rebase for Learned {
         self.distrusted_until.rebase(from, to);
         if let Some(slow) = &mut self.slow {
             slow.at.rebase(from, to);
+        }
+        if let Some(usual) = &mut self.usual {
+            usual.since.rebase(from, to);
+            usual.at.rebase(from, to);
         }
     }
 }

@@ -23,7 +23,7 @@ fn wrong_types_are_refused_with_an_example() {
             "[[service]]\nname = \"a\"\naliases = \"b\"",
             "[\"greeter\"]",
         ),
-        ("[[service]]\nname = \"a\"\npolicy = 1", "\"static\""),
+        ("[[service]]\nname = \"a\"\npolicy = 1", "\"feedback\""),
         (
             "[[service]]\nname = \"a\"\ndrop = 0.5",
             "{ maintenance = 0.05 }",
@@ -69,13 +69,10 @@ fn what_comes_later_is_refused_as_such() {
     for line in [
         "health = { kind = \"grpc\", interval = \"1s\", timeout = \"500ms\" }",
         "subset = 100",
-        "shadow = \"feedback\"",
         "cidrs = []",
         "hold = \"30s\"",
         "[[service.match]]\nlabels = { version = \"v2\" }\nweight = 0.5",
         "[[service.discovery]]\nkind = \"dns\"",
-        "policy = \"weighted_round_robin\"",
-        "policy = \"feedback\"",
         "backends = [{ address = \"1.2.3.4:5\", labels = {} }]",
     ] {
         let fault = fault_in_service(line);
@@ -87,8 +84,8 @@ fn what_comes_later_is_refused_as_such() {
     let fault = fault_in_service("policy = \"random\"");
     assert_eq!(
         fault,
-        "service[0].policy: there is no policy `random`; there is `static`, and `feedback` and \
-         `weighted_round_robin` are not yet supported"
+        "service[0].policy: there is no policy `random`; there are `feedback`, `static` and \
+         `weighted_round_robin`"
     );
 }
 
@@ -134,6 +131,36 @@ fn who_may_register_is_said_by_tokens_names_or_addresses() {
         let fault = fault_in_service(&format!("register = {register}"));
         let wanted = format!("service[0].register{wanted}");
         assert!(fault.starts_with(&wanted), "{fault}");
+    }
+}
+
+#[test]
+fn how_backends_are_weighed_is_said_in_range() {
+    for (line, wanted) in [
+        (
+            "blend = 0",
+            "blend: blend 0 is out of range; write a number above 0",
+        ),
+        ("blend = nan", "blend: blend NaN is out of range"),
+        (
+            "slow_start = \"2h\"",
+            "slow_start: `2h` is out of range; write 0s to 1h",
+        ),
+        (
+            "ejection = 1",
+            "ejection: this is a whole number, but true or false",
+        ),
+        ("shadow = \"a58\"", "shadow: there is no policy `a58`"),
+        (
+            "policy = \"feedback\"\nshadow = \"feedback\"",
+            "shadow: `feedback` is the policy already",
+        ),
+    ] {
+        let fault = fault_in_service(line);
+        assert!(
+            fault.starts_with(&format!("service[0].{wanted}")),
+            "{fault}"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::*;
 use crate::config::{BackendConfig, RegisterConfig, ServiceConfig};
 use crate::model::{DropCategory, DropShare, ServiceName, Weight};
+use crate::weights::{PolicyChoice, WeightSettings};
 
 /// The faults of a text, each as `line:column: key: message`.
 fn faults(text: &str) -> Vec<String> {
@@ -111,6 +112,14 @@ fn every_key_is_read() {
                     cidrs: vec!["10.0.1.0/24".parse().unwrap()],
                     any_address: true,
                 }),
+                weights: WeightSettings {
+                    policy: PolicyChoice::STATIC,
+                    shadow: Some(PolicyChoice::FEEDBACK),
+                    blend: 1.0,
+                    slow_start: Some(Duration::ZERO),
+                    ejection: Some(false),
+                    ..WeightSettings::default()
+                },
                 backends: vec![
                     BackendConfig {
                         weight: weight(3.0),
@@ -130,6 +139,7 @@ fn every_key_is_read() {
                 drops: vec![],
                 fallback_port: None,
                 register: None,
+                weights: WeightSettings::default(),
                 backends: vec![
                     BackendConfig {
                         weight: weight(2.5),

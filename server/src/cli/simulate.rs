@@ -1,0 +1,128 @@
+//! `lookaside simulate`: compares policies in virtual time.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, answer};
+use crate::discovery::file::read_config;
+use crate::simulate::{PolicyOutcome, Scenario, plot, simulate};
+
+/// Arguments of `lookaside simulate`.
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// Scenarios
+    #[arg(value_name = "SCENARIO", required = true)]
+    files: Vec<PathBuf>,
+
+    /// End with one JSON object a scenario, on one line
+    #[arg(long)]
+    json: bool,
+
+    /// Draw utilisation over time; of several scenarios, into files with theirs names added
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
+    // All are read before the first runs: a slip in the last is not told after
+    // minutes.
+    let read = args.files.iter().map(|file| read(file));
+    let scenarios: Vec<Scenario> = read.collect::<Result<_, _>>().map_err(Failure::Input)?;
+    for (scenario, file) in scenarios.iter().zip(&args.files) {
+        let outcomes = simulate(scenario);
+        answer(&table(scenario, &outcomes))?;
+        if let Some(plot_to) = &args.plot {
+            let to = match (args.files.len(), file.file_stem()) {
+                (2.., Some(stem)) => beside(plot_to, &stem.to_string_lossy()),
+                _ => plot_to.clone(),
+            };
+            let written = std::fs::write(&to, plot(scenario, &outcomes));
+            written.with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        if args.json {
+            answer(&json(scenario, &outcomes))?;
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<Scenario> {
+    let text = read_config(file)?;
+    let scenario = Scenario::parse(&text, &file.display().to_string());
+    scenario.map_err(|errors| anyhow!("{errors}"))
+}
+
+/// `dir/name.svg` and `full` are `dir/name-full.svg`.
+fn beside(plot: &Path, scenario: &str) -> PathBuf {
+    let stem = plot.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = plot.extension().unwrap_or_default().to_string_lossy();
+    plot.with_file_name(format!("{stem}-{scenario}.{extension}"))
+}
+
+fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
+    let mut text = format!(
+        "{}: {} backends, {} clients, {}, seed {}\n",
+        scenario.name,
+        scenario.backends,
+        scenario.clients,
+        humantime::format_duration(scenario.duration),
+        scenario.seed
+    );
+    text.push_str(
+        "policy                max/avg    p99  +60 s   then  worst  settle  ≤1.15  quiet   failed  offenders\n",
+    );
+    for outcome in outcomes {
+        let (first, then) = match outcome.after_event {
+            Some((first, then)) => (number(first), number(then)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let seconds =
+            |s: Option<f64>| s.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s"));
+        let offenders = outcome
+            .offenders
+            .map(|(most, later)| format!("{most:.2} {later:.2}"));
+        let line = format!(
+            "{:<21} {:>7} {:>6} {:>6} {:>6} {:>6.2} {:>7} {:>6} {:>5.0}% {:>7.3}%  {}\n",
+            outcome.policy,
+            number(outcome.mean_max_over_avg),
+            number(outcome.max_over_avg),
+            first,
+            then,
+            outcome.worst_utilization,
+            seconds(outcome.resettle_s),
+            seconds(outcome.level_s),
+            100.0 * outcome.quiet_ticks,
+            100.0 * outcome.failed_share,
+            offenders.unwrap_or_else(|| "-".to_owned()),
+        );
+        text.push_str(&line);
+    }
+    text
+}
+
+fn number(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
+    let policies = outcomes.iter().map(|outcome| {
+        json!({
+            "policy": outcome.policy,
+            "max_over_avg": rounded(outcome.max_over_avg),
+            "worst_utilization": rounded(outcome.worst_utilization),
+            "resettle_s": outcome.resettle_s.map(rounded),
+            "quiet_ticks": rounded(outcome.quiet_ticks),
+            "failed_share": rounded(outcome.failed_share),
+        })
+    });
+    let policies: Vec<_> = policies.collect();
+    json!({ "scenario": scenario.name, "policies": policies }).to_string()
+}
+
+/// Six digits: more would be noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
