@@ -470,8 +470,9 @@ proptest! {
             run.tick_if(|index| index > 0);
             let weights = run.weights();
             let share = weights[0] / weights.iter().sum::<f64>();
-            // Four shares of ten, while the others have six between them.
-            prop_assert!(share <= 0.45, "{share}");
+            // At most it claims six times a capacity and half of it as skew: then
+            // it weighs 4, and the nine others 4.28 between them.
+            prop_assert!(share <= 0.49, "{share}");
         }
     }
 
