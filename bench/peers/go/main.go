@@ -124,23 +124,27 @@ func (l *list) wait() {
 // What the compiler must not do without.
 var sink atomic.Pointer[balancer.PickResult]
 
-// Picks between two looks at the clock.
-const chunk = 1000
+// Picks between two looks at the clock, and parts of them after each of which the
+// other thread is told.
+const (
+	chunk = 1000
+	parts = 10
+)
 
-// How many chunks a thread has behind it, on cache lines of its own.
-type chunks struct {
+// How many parts a thread has behind it, on cache lines of its own.
+type progress struct {
 	n atomic.Uint64
 	_ [120]byte
 }
 
 // The nanoseconds that a thread spends on a pick: the median over chunks, of two
-// threads over those in which both got on, as for our own client.
+// threads over those in which both got on about as far, as for our own client.
 func (l *list) measure(threads, picks int) float64 {
 	picker := *l.picker.Load()
 	info := balancer.PickInfo{FullMethodName: "/helloworld.Greeter/SayHello"}
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
-	behind := make([]chunks, threads)
+	behind := make([]progress, threads)
 	took := make([][]float64, threads)
 	ready.Add(threads)
 	done.Add(threads)
@@ -157,14 +161,17 @@ func (l *list) measure(threads, picks int) float64 {
 			for range picks / chunk {
 				before := other.Load()
 				started := time.Now()
-				for range chunk {
-					last, _ = picker.Pick(info)
+				for range parts {
+					for range chunk / parts {
+						last, _ = picker.Pick(info)
+					}
+					behind[thread].n.Add(1)
 				}
 				ns := float64(time.Since(started).Nanoseconds()) / chunk
-				if threads == 1 || other.Load() > before {
+				wentBy := other.Load() - before
+				if threads == 1 || (wentBy >= parts/3 && wentBy <= parts*3) {
 					took[thread] = append(took[thread], ns)
 				}
-				behind[thread].n.Add(1)
 			}
 			sink.Store(&last)
 		}()

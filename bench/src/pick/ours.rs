@@ -149,15 +149,15 @@ fn request() -> (Uri, HeaderMap) {
 /// The nanoseconds that a thread spends on a pick while as many threads pick as
 /// there are: the median over chunks of picks that are too short to be
 /// interrupted often. Of two threads only chunks count in which the other got on
-/// as well: on a machine that does something else they may not run together.
+/// about as far: on a machine that does something else they may not run together.
 fn measure(channel: &Channel, threads: usize, picks: u64) -> Result<f64> {
-    let chunks: Vec<_> = (0..threads).map(|_| Chunks::default()).collect();
+    let parts: Vec<_> = (0..threads).map(|_| Parts::default()).collect();
     let barrier = Barrier::new(threads);
     let took: Option<Vec<_>> = std::thread::scope(|scope| {
-        let (chunks, barrier) = (&chunks, &barrier);
+        let (parts, barrier) = (&parts, &barrier);
         let threads = (0..threads).map(|own| {
             let channel = channel.clone();
-            scope.spawn(move || time(&channel, picks / CHUNK, chunks, own, barrier))
+            scope.spawn(move || time(&channel, picks / CHUNK, parts, own, barrier))
         });
         let threads: Vec<_> = threads.collect();
         let took = threads.into_iter().map(|thread| thread.join().ok());
@@ -169,20 +169,19 @@ fn measure(channel: &Channel, threads: usize, picks: u64) -> Result<f64> {
 
 /// Picks between two looks at the clock.
 const CHUNK: u64 = 1000;
+/// Parts of a chunk, after each of which the other threads are told.
+const PARTS: u64 = 10;
+/// How many of theirs must go by meanwhile for them to have run as well, and
+/// nobody to have been interrupted.
+const TOGETHER: std::ops::RangeInclusive<u64> = PARTS / 3..=PARTS * 3;
 
-/// How many chunks a thread has behind it.
+/// How many parts a thread has behind it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Chunks(AtomicU64);
+struct Parts(AtomicU64);
 
 /// The nanoseconds per pick of each chunk that counts.
-fn time(
-    channel: &Channel,
-    count: u64,
-    chunks: &[Chunks],
-    own: usize,
-    barrier: &Barrier,
-) -> Vec<f64> {
+fn time(channel: &Channel, count: u64, parts: &[Parts], own: usize, barrier: &Barrier) -> Vec<f64> {
     let (uri, headers) = request();
     let pick = || {
         let args = PickArgs::new(black_box(&uri), black_box(&headers));
@@ -190,20 +189,23 @@ fn time(
             black_box(&pick);
         });
     };
-    let others = || chunks.iter().enumerate().filter(|(at, _)| *at != own);
-    let behind = || others().map(|(_, chunks)| chunks.0.load(Relaxed));
+    let others = || parts.iter().enumerate().filter(|(at, _)| *at != own);
+    let behind = || others().map(|(_, parts)| parts.0.load(Relaxed));
     (0..CHUNK).for_each(|_| pick());
     barrier.wait();
     let mut took = Vec::new();
     for _ in 0..count {
         let before: Vec<_> = behind().collect();
         let started = clock::now();
-        (0..CHUNK).for_each(|_| pick());
+        for _ in 0..PARTS {
+            (0..CHUNK / PARTS).for_each(|_| pick());
+            parts[own].0.fetch_add(1, Relaxed);
+        }
         let ns = (clock::now() - started) as f64 / CHUNK as f64;
-        if behind().zip(before).all(|(now, before)| now > before) {
+        let mut went_by = behind().zip(before).map(|(now, before)| now - before);
+        if went_by.all(|parts| TOGETHER.contains(&parts)) {
             took.push(ns);
         }
-        chunks[own].0.fetch_add(1, Relaxed);
     }
     took
 }
