@@ -6,13 +6,13 @@
 //! wants.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicI64;
 
 use tonic::Status;
 
 use super::list::List;
 use super::stats::StreamStats;
-use crate::policy::{CallTracker, Pick, PickArgs, Picked, Picker};
+use crate::policy::{CallTracker, Pick, PickArgs, Picked, Picker, Position};
 
 /// The drops of one list. Its position outlives pickers: a backend that comes or
 /// goes does not restart the round.
@@ -20,7 +20,7 @@ use crate::policy::{CallTracker, Pick, PickArgs, Picked, Picker};
 pub(super) struct Drops {
     turns: Box<[Option<usize>]>,
     tokens: Box<[String]>,
-    next: AtomicUsize,
+    next: Position,
     status: Status,
 }
 
@@ -31,7 +31,7 @@ impl Drops {
             Arc::new(Self {
                 turns: list.drop_turns.clone().into(),
                 tokens: list.drop_tokens.clone().into(),
-                next: AtomicUsize::new(0),
+                next: Position::default(),
                 status: Status::unavailable("call dropped by the balancer"),
             })
         })
@@ -39,8 +39,7 @@ impl Drops {
 
     /// Which token drops the next RPC, if one does.
     fn next(&self) -> Option<usize> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.turns.len();
-        self.turns[turn]
+        self.turns[self.next.turn(self.turns.len())]
     }
 }
 

@@ -53,6 +53,7 @@
 //! subchannels of a [`Pool`].
 
 mod pick_first;
+mod position;
 mod random;
 mod round_robin;
 mod spread;
@@ -68,6 +69,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 pub use self::pick_first::PickFirst;
+pub(crate) use self::position::Position;
 pub use self::random::{Random, RandomPicker, RandomPickers};
 pub use self::round_robin::{RoundRobin, RoundRobinPicker, RoundRobinPickers};
 pub use self::spread::{BuildPicker, Ready, Spread};

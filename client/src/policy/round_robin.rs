@@ -2,11 +2,9 @@
 //! ready, in turn, in the order given. An address that stands n times gets n
 //! turns a round: that is how a balancer's list carries weights.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use http::HeaderValue;
 
-use super::{BuildPicker, Pick, PickArgs, Picked, Picker, Ready, Spread};
+use super::{BuildPicker, Pick, PickArgs, Picked, Picker, Position, Ready, Spread};
 use crate::subchannel::Connection;
 
 /// gRPC's `round_robin`.
@@ -32,7 +30,7 @@ impl BuildPicker for RoundRobinPickers {
 
     fn build(&mut self, ready: Vec<Ready>) -> RoundRobinPicker {
         RoundRobinPicker {
-            next: AtomicUsize::new(self.rng.usize(..ready.len())),
+            next: Position::new(self.rng.u64(..ready.len() as u64)),
             ready: ready.into_iter().map(Turn::from).collect(),
         }
     }
@@ -42,7 +40,7 @@ impl BuildPicker for RoundRobinPickers {
 #[derive(Debug)]
 pub struct RoundRobinPicker {
     ready: Box<[Turn]>,
-    next: AtomicUsize,
+    next: Position,
 }
 
 /// What a pick needs of an endpoint, and no more: long lists should stay in the
@@ -64,8 +62,7 @@ impl From<Ready> for Turn {
 
 impl Picker for RoundRobinPicker {
     fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.ready.len();
-        let turn = &self.ready[turn];
+        let turn = &self.ready[self.next.turn(self.ready.len())];
         Pick::Complete(Picked {
             lb_token: turn.lb_token.as_ref(),
             ..Picked::from(&turn.connection)

@@ -13,10 +13,8 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use self::schedule::Schedule;
-use super::{BuildPicker, Pick, PickArgs, Picker, Ready, Spread};
+use super::{BuildPicker, Pick, PickArgs, Picker, Position, Ready, Spread};
 
 /// Spreads RPCs by [`Endpoint::weight`](crate::endpoint::Endpoint::weight).
 ///
@@ -49,7 +47,7 @@ impl BuildPicker for WeightedPickers {
         let weights: Vec<_> = ready.iter().map(|ready| ready.endpoint.weight).collect();
         let schedule = Schedule::new(&weights);
         WeightedPicker {
-            position: AtomicU64::new(schedule.position(self.rng.u64(..))),
+            position: Position::new(schedule.position(self.rng.u64(..))),
             ready: ready.into(),
             schedule,
         }
@@ -61,13 +59,12 @@ impl BuildPicker for WeightedPickers {
 pub struct WeightedPicker {
     ready: Box<[Ready]>,
     schedule: Schedule,
-    position: AtomicU64,
+    position: Position,
 }
 
 impl Picker for WeightedPicker {
     fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
-        let step = self.schedule.step();
-        let position = self.position.fetch_add(step, Ordering::Relaxed);
+        let position = self.position.advance(self.schedule.step());
         Pick::Complete(self.ready[self.schedule.turn(position)].picked())
     }
 }
