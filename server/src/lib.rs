@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | S6 | [`cli`] | says what to run |
 //! | S5 | [`app`] | wires; the only one who knows all |
-//! | S4 | [`balance_load`], [`dns`], [`admin`] | fronts: answer somebody |
+//! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
 //! | S3 | [`discovery`] | feeders: learn something |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
 //! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
@@ -34,6 +34,7 @@ pub mod discovery;
 pub mod admin;
 pub mod balance_load;
 pub mod dns;
+pub mod registration;
 
 pub mod app;
 pub mod cli;

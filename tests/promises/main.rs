@@ -6,5 +6,6 @@
 mod conformance;
 mod lifecycle;
 mod lists;
+mod registration;
 mod rust_client;
 mod tidy;

@@ -12,7 +12,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
     &["discovery"],
-    &["balance_load", "dns", "admin"],
+    &["balance_load", "registration", "dns", "admin"],
     &["app"],
     &["cli"],
 ];

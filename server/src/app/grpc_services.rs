@@ -1,5 +1,5 @@
-//! What the main port serves beside BalanceLoad: health and reflection, as
-//! tonic generates them.
+//! What the main port serves beside BalanceLoad: registration, health and
+//! reflection, as tonic generates them.
 
 use std::sync::Arc;
 
@@ -10,22 +10,30 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::fleet::Fleet;
+use crate::registration::Registrar;
 
 /// The service that clients of the balancer may watch the health of.
 const LOAD_BALANCER: &str = "grpc.lb.v1.LoadBalancer";
 
+/// The service of backends that register.
+const REGISTRATION: &str = "lookaside.v1.RegistrationService";
+
 /// The services, and what tells the health of the balancer.
-pub(super) fn routes() -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
+pub(super) fn routes(
+    registrar: &Registrar,
+) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // The Greeter is among our protos and is not served here.
             .with_service_name(LOAD_BALANCER)
+            .with_service_name(REGISTRATION)
             .with_service_name("grpc.health.v1.Health")
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(health);
+    routes = routes.add_service(registrar.service());
     routes = routes.add_service(reflection().build_v1()?);
     routes = routes.add_service(reflection().build_v1alpha()?);
     Ok((routes, reporter))

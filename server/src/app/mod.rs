@@ -32,6 +32,7 @@ use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
+use crate::registration::{Registrar, RegistrationMetrics};
 use crate::telemetry::MetricsRegistry;
 
 /// After the streams have ended, connections have this long to close.
@@ -139,6 +140,19 @@ impl App {
             StreamLimits::default(),
             metrics.register(BalanceLoadMetrics::register),
         );
+        let registrar = Registrar::new(
+            Arc::clone(&fleet),
+            &config,
+            CancellationToken::clone(&draining),
+            metrics.register(RegistrationMetrics::register),
+        );
+        spawn(&mut parts, "the keeper of registrations", {
+            let kept = registrar.clone().run(CancellationToken::clone(&end));
+            async move {
+                kept.await;
+                Ok::<_, Infallible>(())
+            }
+        });
         let zone = zone_settings(&config, &addresses).map_err(|reason| AppError::Ended {
             part: "the DNS server",
             reason,
@@ -158,6 +172,7 @@ impl App {
             let follower = Follower {
                 in_force: self.config_file.subscribe(),
                 balance_load: balance_load.clone(),
+                registrar: registrar.clone(),
                 addresses,
                 zone,
             };
@@ -177,10 +192,11 @@ impl App {
             };
             self.admin.run(state, end.clone())
         });
-        let (routes, health) = grpc_services::routes().map_err(|error| AppError::Ended {
-            part: "reflection",
-            reason: error.to_string(),
-        })?;
+        let (routes, health) =
+            grpc_services::routes(&registrar).map_err(|error| AppError::Ended {
+                part: "reflection",
+                reason: error.to_string(),
+            })?;
         spawn(&mut parts, "the health reporter", {
             let reported = grpc_services::report_health(
                 Arc::clone(&fleet),
@@ -239,6 +255,7 @@ impl App {
 struct Follower {
     in_force: watch::Receiver<Arc<Config>>,
     balance_load: BalanceLoad,
+    registrar: Registrar,
     addresses: Addresses,
     zone: watch::Sender<Arc<ZoneSettings>>,
 }
@@ -250,6 +267,7 @@ impl Follower {
             let config = Arc::clone(&self.in_force.borrow_and_update());
             let interval = config.balancer.report_interval;
             self.balance_load.set_report_interval(interval);
+            self.registrar.configure(&config);
             match zone_settings(&config, &self.addresses) {
                 Ok(settings) => {
                     self.zone.send_if_modified(|known| {

@@ -1,0 +1,131 @@
+//! The task that tells the fleet who is registered, ends leases, and looks where
+//! a stream broke off.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::table::{Change, Suspect};
+use crate::fleet::Fleet;
+use crate::plan::{HealthFields, Probe, Source};
+
+/// A host that is there takes or refuses a connection in less.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Probes at one time: the end of a rack is the end of many streams.
+const PROBES: usize = 256;
+
+/// Between two looks there is at least this long, and this many times what the
+/// last one took: when 10 000 register at once, telling the fleet of each alone
+/// would take all the time there is.
+const PAUSE: (Duration, u32) = (Duration::from_millis(10), 3);
+
+/// Runs until `end`. From `draining` on nothing is told any more: streams end
+/// then because the balancer does, and that says nothing about backends.
+pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: CancellationToken) {
+    let mut probes: JoinSet<(Suspect, bool)> = JoinSet::new();
+    let seats = Arc::new(Semaphore::new(PROBES));
+    loop {
+        let now = Instant::now();
+        let (changes, suspects, ended, next) = {
+            let mut table = shared.table();
+            table.expire(now);
+            (
+                table.changes(now),
+                table.take_suspects(),
+                table.take_ended(),
+                table.next(now),
+            )
+        };
+        shared.metrics.ended("expired", ended.expired);
+        shared.metrics.ended("probe_refused", ended.refused);
+        for change in changes {
+            tell(&shared.fleet, change);
+        }
+        for suspect in suspects {
+            let seats = Arc::clone(&seats);
+            probes.spawn(async move {
+                let _seat = seats.acquire().await;
+                (suspect, is_refused(suspect).await)
+            });
+        }
+        let rested = Instant::now() + PAUSE.0.max(now.elapsed() * PAUSE.1);
+        let wake = async {
+            match next {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = draining.cancelled() => break,
+            () = shared.changed.notified() => {}
+            Some(Ok((suspect, refused))) = probes.join_next() => {
+                if refused {
+                    info!(backend = %suspect.addr, "its stream broke off and nobody listens there: out");
+                    shared.table().gone(suspect);
+                } else {
+                    debug!(backend = %suspect.addr, "its stream broke off, but it may be there");
+                }
+            }
+            () = wake => {}
+        }
+        tokio::select! {
+            () = draining.cancelled() => break,
+            () = sleep_until(rested) => {}
+        }
+    }
+    probes.shutdown().await;
+    end.cancelled().await;
+}
+
+fn tell(fleet: &Fleet, change: Change) {
+    let Change {
+        service,
+        contribution,
+        suspects,
+        held,
+    } = change;
+    fleet.contribute(&service, Source::Registration, contribution);
+    if held {
+        warn!(
+            service = %service,
+            "most registered backends fell silent at once; they stay listed for a while"
+        );
+        fleet.mark_stale(&service, Source::Registration);
+    }
+    // Where health is checked, that says more than a broken stream.
+    let checked = fleet
+        .get(service.as_str())
+        .is_none_or(|service| service.settings().health_checks);
+    if checked {
+        return;
+    }
+    for (addr, suspect) in suspects {
+        let health = HealthFields {
+            probe: Probe::Unknown,
+            suspect,
+        };
+        fleet.set_health(&service, addr, health);
+    }
+}
+
+/// Whether nobody listens there any more. No answer at all says less: it may be
+/// us who cannot be heard.
+async fn is_refused(suspect: Suspect) -> bool {
+    let connecting = TcpStream::connect(suspect.addr.socket_addr());
+    match timeout(PROBE_TIMEOUT, connecting).await {
+        Ok(Err(error)) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
+        ),
+        Ok(Ok(_)) | Err(_) => false,
+    }
+}

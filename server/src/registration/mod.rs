@@ -1,0 +1,148 @@
+//! `lookaside.v1.RegistrationService`: backends that say they are there, how
+//! busy they are, and that they go.
+//!
+//! ```text
+//!  stream ─► Claim ─► Rules ─► Table ─► keeper ─► fleet.contribute
+//!    │      (read)  (may it?) (leases)    │
+//!    ├─ reports ──────────────────────────┼─────► fleet.report
+//!    └─ breaks off ─► suspect ─► probe ───┘
+//! ```
+//!
+//! A stream has no task: it is a response body that reads the request when
+//! HTTP/2 asks it for more. One task, the keeper, tells the fleet, so 10 000
+//! registrations at once become a few contributions.
+//!
+//! Nobody may register unless the service's `register` says who; see [`rules`].
+//! After a start, what is registered is told after one lease, so that backends
+//! of before have come back: until then clients keep what they have.
+
+mod claim;
+mod drain;
+mod keeper;
+mod metrics;
+mod report;
+mod rules;
+mod service;
+mod stream;
+mod table;
+mod tokens;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lookaside_proto::registration_v1::registration_service_server::RegistrationServiceServer;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::RegistrationMetrics;
+pub use service::{Register, Responses};
+
+use crate::config::Config;
+use crate::fleet::Fleet;
+use rules::Rules;
+use table::Table;
+use tokens::Tokens;
+
+/// A message longer than this is none of a backend's.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Backends of before a restart are waited for no longer than this: a stream is
+/// turned away after 10 s of nothing.
+const MAX_WAIT: Duration = Duration::from_secs(9);
+
+/// The registration service. Clones are handles to the same.
+#[derive(Debug, Clone)]
+pub struct Registrar(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    fleet: Arc<Fleet>,
+    rules: watch::Sender<Arc<Rules>>,
+    tokens: Tokens,
+    /// A std mutex: held to change a few entries, or for one pass over all.
+    table: Mutex<Table>,
+    changed: Notify,
+    metrics: RegistrationMetrics,
+    next_stream: AtomicU64,
+    streams: AtomicUsize,
+    /// When refusals were logged last.
+    logged: Mutex<Option<Instant>>,
+    /// Cancelled when the balancer begins to shut down.
+    draining: CancellationToken,
+    /// Streams end over this time then.
+    shutdown: Duration,
+}
+
+impl Registrar {
+    /// For the services of `fleet`, as `config` lets it. Streams end when
+    /// `draining` is cancelled, spread over half of the configured shutdown.
+    #[must_use]
+    pub fn new(
+        fleet: Arc<Fleet>,
+        config: &Config,
+        draining: CancellationToken,
+        metrics: RegistrationMetrics,
+    ) -> Self {
+        let registrar = Self(Arc::new(Shared {
+            fleet,
+            rules: watch::Sender::default(),
+            tokens: Tokens::default(),
+            table: Mutex::default(),
+            changed: Notify::new(),
+            metrics,
+            next_stream: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            logged: Mutex::default(),
+            draining,
+            shutdown: config.balancer.shutdown / 2,
+        }));
+        registrar.configure(config);
+        registrar
+    }
+
+    /// From now on `config` says who may register. Backends that may no longer
+    /// are out at once.
+    pub fn configure(&self, config: &Config) {
+        let rules = Arc::new(Rules::of(config));
+        let opens = Instant::now() + rules.lease().min(MAX_WAIT);
+        self.0.table().allow(rules.services(), opens);
+        self.0.rules.send_if_modified(|now| {
+            let changed = **now != *rules;
+            *now = rules;
+            changed
+        });
+        self.0.changed.notify_one();
+    }
+
+    /// The service, to be routed.
+    #[must_use]
+    pub fn service(&self) -> RegistrationServiceServer<Register> {
+        RegistrationServiceServer::new(Register::new(Arc::clone(&self.0)))
+            .max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Tells the fleet who is registered, until `end`.
+    pub async fn run(self, end: CancellationToken) {
+        let draining = self.0.draining.clone();
+        keeper::run(self.0, draining, end).await;
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a refusal may be logged now: once in ten seconds, since a whole
+    /// fleet may be wrong together.
+    fn may_log(&self) -> bool {
+        let mut last = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = last.is_some_and(|last| last.elapsed() < Duration::from_secs(10));
+        if !quiet {
+            *last = Some(Instant::now());
+        }
+        !quiet
+    }
+}

@@ -1,0 +1,227 @@
+//! Who may register what: the configuration's `register` tables.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookaside_proto::registration_v1::Outcome;
+use rustls::pki_types::ServerName;
+
+use super::claim::Claim;
+use super::tokens::Tokens;
+use crate::config::{Config, RegisterConfig};
+use crate::fleet::Fleet;
+use crate::model::ServiceName;
+use crate::net::Peer;
+
+/// Reports after which a silent backend is given up.
+const REPORTS_IN_A_LEASE: u32 = 3;
+
+/// Cloud providers answer with credentials here; the IPv4 one is link-local.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// What the configuration says of registration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Rules {
+    services: BTreeMap<ServiceName, Arc<RegisterConfig>>,
+    /// How often backends report.
+    pub(super) report_interval: Duration,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) peer: Arc<Peer>,
+    /// The token it shows.
+    pub(super) token: Option<String>,
+}
+
+/// Why a backend is not listed for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) outcome: Outcome,
+    /// For the backend's operator.
+    pub(super) error: String,
+}
+
+impl Rules {
+    pub(super) fn of(config: &Config) -> Self {
+        let services = config.services.iter().filter_map(|service| {
+            let register = service.register.clone()?;
+            Some((service.name.clone(), Arc::new(register)))
+        });
+        Self {
+            services: services.collect(),
+            report_interval: config.balancer.report_interval,
+        }
+    }
+
+    /// The services that are open to registration.
+    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.keys()
+    }
+
+    /// How long a backend stays listed after its last message.
+    pub(super) fn lease(&self) -> Duration {
+        self.report_interval * REPORTS_IN_A_LEASE
+    }
+
+    /// Whether backends of a service may say where they are.
+    pub(super) fn any_address(&self, service: &ServiceName) -> bool {
+        let register = self.services.get(service);
+        register.is_some_and(|register| register.any_address)
+    }
+
+    /// For each service of a claim, in its order, what it is called here, or why
+    /// the backend may not have it.
+    pub(super) fn judge(
+        &self,
+        claim: &Claim,
+        caller: &Caller,
+        fleet: &Fleet,
+        tokens: &Tokens,
+    ) -> Vec<Result<ServiceName, Refused>> {
+        let judged = claim.services.iter().map(|(_, name)| {
+            let name = name
+                .as_ref()
+                .map_err(|error| Refused::new(Outcome::UnknownService, error.as_str()))?;
+            let service = fleet.find(name).ok_or_else(|| {
+                Refused::new(
+                    Outcome::UnknownService,
+                    "this balancer has no such service; add it to lookaside.toml as a [[service]] \
+                     or one of its aliases, or correct the name",
+                )
+            })?;
+            let name = service.name();
+            let register = self.services.get(name).ok_or_else(|| {
+                Refused::new(
+                    Outcome::Forbidden,
+                    "backends may not register for it; to let them, write register = { cidrs = \
+                     [\"…\"] } at the [[service]]",
+                )
+            })?;
+            check_identity(register, caller, tokens)?;
+            check_address(register, claim, caller)?;
+            Ok(name.clone())
+        });
+        judged.collect()
+    }
+}
+
+impl Refused {
+    pub(super) fn new(outcome: Outcome, error: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            error: error.into(),
+        }
+    }
+}
+
+fn check_identity(
+    register: &RegisterConfig,
+    caller: &Caller,
+    tokens: &Tokens,
+) -> Result<(), Refused> {
+    let wants_token = register.token_file.is_some();
+    let wants_name = !register.client_names.is_empty();
+    if !wants_token && !wants_name {
+        // Then the addresses say who may.
+        let ip = caller.peer.addr.ip();
+        if register.cidrs.iter().any(|cidr| cidr.contains(ip)) {
+            return Ok(());
+        }
+        let error = format!("{ip} is in none of the service's register.cidrs");
+        return Err(Refused::new(Outcome::Forbidden, error));
+    }
+    if let Some(file) = &register.token_file
+        && let Some(token) = &caller.token
+        && tokens.has(file, token)
+    {
+        return Ok(());
+    }
+    if wants_name && has_name(&caller.peer, &register.client_names) {
+        return Ok(());
+    }
+    let wanted = match (wants_token, wants_name) {
+        (true, true) => {
+            "a token of the service's token_file, or a client certificate for one of \
+                         its client_names"
+        }
+        (true, false) => {
+            "a token of the service's token_file, as metadata `authorization: Bearer \
+                          <token>`"
+        }
+        _ => "a client certificate for one of the service's client_names",
+    };
+    Err(Refused::new(Outcome::Forbidden, format!("show {wanted}")))
+}
+
+/// Whether the peer showed a certificate for one of these names. It was verified
+/// when the connection began.
+fn has_name(peer: &Peer, names: &[String]) -> bool {
+    let leaf = peer.certificates.as_ref().and_then(|chain| chain.first());
+    let Some(Ok(leaf)) = leaf.map(webpki::EndEntityCert::try_from) else {
+        return false;
+    };
+    names.iter().any(|name| {
+        let name = ServerName::try_from(name.as_str());
+        name.is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok())
+    })
+}
+
+fn check_address(register: &RegisterConfig, claim: &Claim, caller: &Caller) -> Result<(), Refused> {
+    let refused = |error: String| Err(Refused::new(Outcome::AddressRefused, error));
+    let (ip, peer) = (claim.addr.ip(), caller.peer.addr.ip().to_canonical());
+    if claim.stated && ip != peer && !register.any_address {
+        return refused(format!(
+            "{ip} is not the address this stream comes from, {peer}; register that, or let \
+             any_address = true be written at the service's register"
+        ));
+    }
+    if let Some(what) = never_a_backend(ip) {
+        return refused(format!("{ip} is {what}, which no client can be sent to"));
+    }
+    if !register.cidrs.is_empty() && !register.cidrs.iter().any(|cidr| cidr.contains(ip)) {
+        return refused(format!("{ip} is in none of the service's register.cidrs"));
+    }
+    Ok(())
+}
+
+/// What an address is that never belongs to a backend.
+fn never_a_backend(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
+        IpAddr::V4(v4) if v4.is_multicast() => Some("multicast"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("broadcast"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("unspecified"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("multicast"),
+        IpAddr::V6(METADATA_V6) => Some("a metadata server"),
+        ip if ip.is_unspecified() => Some("unspecified"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_addresses_are_nobodys() {
+        for (ip, what) in [
+            ("169.254.169.254", "link-local"),
+            ("fe80::1", "link-local"),
+            ("224.0.0.1", "multicast"),
+            ("ff02::1", "multicast"),
+            ("255.255.255.255", "broadcast"),
+            ("0.1.2.3", "unspecified"),
+            ("fd00:ec2::254", "a metadata server"),
+        ] {
+            assert_eq!(never_a_backend(ip.parse().unwrap()), Some(what), "{ip}");
+        }
+        for ip in ["10.0.0.1", "127.0.0.1", "8.8.8.8", "2001:db8::1", "fd00::1"] {
+            assert_eq!(never_a_backend(ip.parse().unwrap()), None, "{ip}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! One stream of a backend.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use lookaside_proto::duration;
+use lookaside_proto::registration_v1 as pb;
+use lookaside_proto::registration_v1::Outcome;
+use lookaside_proto::registration_v1::register_request::Message;
+use lookaside_proto::registration_v1::register_response::Message as Answer;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status, Streaming};
+use tracing::{info, warn};
+
+use super::claim::Claim;
+use super::rules::{Caller, Refused, Rules};
+use super::service::StreamSeat;
+use super::table::{Before, Owner, Seat};
+use super::{Shared, drain, report};
+use crate::model::{BackendAddr, ServiceName};
+use crate::net::Peer;
+
+/// A backend has this long for its first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(5);
+
+/// Messages of one stream are read no faster than this; one that floods waits,
+/// by HTTP/2's flow control, at its own end.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A backend that registered, while its stream lasts.
+pub(super) struct Backend {
+    shared: Arc<Shared>,
+    requests: Streaming<pb::RegisterRequest>,
+    caller: Caller,
+    claim: Claim,
+    owner: Arc<Owner>,
+    rules: watch::Receiver<Arc<Rules>>,
+    /// Where it is registered.
+    places: Vec<(ServiceName, BackendAddr)>,
+    /// What it was told last.
+    told: Option<pb::Registered>,
+    answers: VecDeque<Answer>,
+    /// Ends when no list has it any more.
+    drained: Option<BoxFuture<'static, ()>>,
+    draining: bool,
+    next_read: Instant,
+    /// The end that the balancer's own end is to it.
+    shutdown: BoxFuture<'static, ()>,
+    _seat: StreamSeat,
+}
+
+/// Why a stream ends.
+enum End {
+    Left,
+    Broken(Status),
+}
+
+impl Backend {
+    pub(super) async fn begin(
+        shared: Arc<Shared>,
+        request: Request<Streaming<pb::RegisterRequest>>,
+    ) -> Result<Self, Status> {
+        let peer = request.extensions().get::<Arc<Peer>>().map(Arc::clone);
+        let peer = peer.ok_or_else(|| Status::internal("the peer's address is not known"))?;
+        if shared.draining.is_cancelled() {
+            return Err(shutting_down());
+        }
+        let token = request.metadata().get("authorization");
+        let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let caller = Caller {
+            token: token.map(str::to_owned),
+            peer,
+        };
+        let seat = StreamSeat::take(Arc::clone(&shared))?;
+        let mut requests = request.into_inner();
+        let first = timeout(FIRST_MESSAGE, requests.message()).await;
+        let first = first.map_err(|_| {
+            Status::deadline_exceeded(format!(
+                "no registration within {FIRST_MESSAGE:?}; it must be the first message"
+            ))
+        })??;
+        let Some(Message::Registration(message)) = first.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument(
+                "the first message must be a registration",
+            ));
+        };
+        let ip = caller.peer.addr.ip().to_canonical();
+        let claim = Claim::read(message, ip).map_err(|error| {
+            if shared.may_log() {
+                warn!(peer = %caller.peer.addr, %error, "registration refused");
+            }
+            Status::invalid_argument(error.to_string())
+        })?;
+        let shutdown = {
+            let (draining, over) = (shared.draining.clone(), shared.shutdown);
+            async move {
+                draining.cancelled().await;
+                sleep(over.mul_f64(fastrand::f64())).await;
+            }
+        };
+        let mut rules = shared.rules.subscribe();
+        rules.mark_unchanged();
+        let mut backend = Self {
+            owner: Arc::new(Owner {
+                id: shared.next_stream.fetch_add(1, Ordering::Relaxed),
+                superseded: CancellationToken::new(),
+            }),
+            requests,
+            caller,
+            claim,
+            rules,
+            places: Vec::new(),
+            told: None,
+            answers: VecDeque::new(),
+            drained: None,
+            draining: false,
+            next_read: Instant::now(),
+            shutdown: shutdown.boxed(),
+            _seat: seat,
+            shared,
+        };
+        backend.register();
+        match backend.hopeless() {
+            Some(status) => Err(status),
+            None => Ok(backend),
+        }
+    }
+
+    /// The next message for it; an error is the stream's end.
+    pub(super) async fn next(&mut self) -> Option<Result<Answer, Status>> {
+        loop {
+            if let Some(answer) = self.answers.pop_front() {
+                return Some(Ok(answer));
+            }
+            let read = async {
+                sleep_until(self.next_read).await;
+                self.requests.message().await
+            };
+            let drained = async {
+                match &mut self.drained {
+                    Some(drained) => drained.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = read => {
+                    self.next_read = Instant::now() + PAUSE;
+                    let end = match read {
+                        Ok(Some(request)) => self.take(request).err(),
+                        // It broke off without a good-bye: half-closed or gone.
+                        Ok(None) => Some(End::Broken(Status::cancelled(
+                            "the stream ended without leave; register again",
+                        ))),
+                        Err(status) => Some(End::Broken(status)),
+                    };
+                    match end {
+                        None => {}
+                        Some(End::Left) => return None,
+                        Some(End::Broken(status)) => return Some(Err(status)),
+                    }
+                }
+                () = drained => {
+                    self.drained = None;
+                    return Some(Ok(Answer::Drained(pb::Drained {})));
+                }
+                () = self.owner.superseded.cancelled() => {
+                    return Some(Err(Status::already_exists(format!(
+                        "another stream registered {}; only one backend can have an address",
+                        self.claim.addr
+                    ))));
+                }
+                Ok(()) = self.rules.changed() => {
+                    self.rules.mark_unchanged();
+                    self.register();
+                }
+                () = &mut self.shutdown => return Some(Err(shutting_down())),
+            }
+        }
+    }
+
+    fn take(&mut self, request: pb::RegisterRequest) -> Result<(), End> {
+        match request.message {
+            Some(Message::Registration(message)) => {
+                let ip = self.caller.peer.addr.ip().to_canonical();
+                self.claim = Claim::read(message, ip)
+                    .map_err(|error| End::Broken(Status::invalid_argument(error.to_string())))?;
+                self.draining = false;
+                self.drained = None;
+                self.told = None;
+                self.register();
+            }
+            Some(Message::Load(load)) => {
+                self.renew();
+                self.report(&load);
+            }
+            Some(Message::Drain(_)) => {
+                self.renew();
+                self.drain();
+            }
+            Some(Message::Leave(_)) => {
+                let mut table = self.shared.table();
+                for (service, addr) in self.places.drain(..) {
+                    table.leave(&service, addr, self.owner.id);
+                }
+                drop(table);
+                self.shared.metrics.ended("left", 1);
+                self.shared.changed.notify_one();
+                info!(backend = %self.claim.addr, "backend left");
+                return Err(End::Left);
+            }
+            // Of a later version.
+            None => self.renew(),
+        }
+        Ok(())
+    }
+
+    /// Registers what was claimed, as far as the rules allow, and says so if it
+    /// is not what was said last.
+    fn register(&mut self) {
+        let rules = Arc::clone(&self.rules.borrow());
+        let shared = Arc::clone(&self.shared);
+        let judged = rules.judge(&self.claim, &self.caller, &shared.fleet, &shared.tokens);
+        let addr = self.claim.addr;
+        let until = Instant::now() + rules.lease();
+        let mut before = std::mem::take(&mut self.places);
+        let mut results = Vec::new();
+        let mut table = shared.table();
+        for ((named, _), judged) in self.claim.services.iter().zip(judged) {
+            let taken = judged.and_then(|service| {
+                let seat = Seat {
+                    owner: Arc::clone(&self.owner),
+                    instance: Arc::clone(&self.claim.instance),
+                    weight: self.claim.weight,
+                    zone: self.claim.zone.clone(),
+                    drain: self.draining,
+                    until,
+                    suspect: false,
+                    told_suspect: false,
+                    held: false,
+                };
+                let any = rules.any_address(&service);
+                match table.take(&service, addr, seat, any) {
+                    Ok(was) => Ok((service, was)),
+                    Err(full) => Err(Refused::new(Outcome::Full, full.to_string())),
+                }
+            });
+            results.push(match taken {
+                Ok((service, was)) => {
+                    if was == Before::Another {
+                        shared.metrics.ended("superseded", 1);
+                        info!(
+                            backend = %addr,
+                            service = %service,
+                            "registered by another instance; the newer is listed"
+                        );
+                    }
+                    let place = (service, addr);
+                    before.retain(|old| *old != place);
+                    if !self.places.contains(&place) {
+                        self.places.push(place);
+                    }
+                    result(named, Outcome::Accepted, String::new())
+                }
+                Err(refused) => result(named, refused.outcome, refused.error),
+            });
+        }
+        // What it had and no longer claims, or may no longer have.
+        for (service, addr) in before {
+            table.leave(&service, addr, self.owner.id);
+        }
+        drop(table);
+        shared.changed.notify_one();
+        self.tell(&rules, results);
+    }
+
+    fn tell(&mut self, rules: &Rules, services: Vec<pb::ServiceResult>) {
+        let registered = pb::Registered {
+            address: self.claim.addr.to_string(),
+            lease: Some(duration::to_proto(rules.lease())),
+            report_interval: Some(duration::to_proto(rules.report_interval)),
+            services,
+        };
+        if self.told.as_ref() == Some(&registered) {
+            return;
+        }
+        for service in &registered.services {
+            let outcome = outcome_name(service.outcome());
+            self.shared.metrics.registered(outcome);
+            if service.outcome() != Outcome::Accepted && self.shared.may_log() {
+                warn!(
+                    peer = %self.caller.peer.addr,
+                    backend = %self.claim.addr,
+                    service = service.service.get(..64).unwrap_or(&service.service),
+                    reason = service.error,
+                    "registration refused"
+                );
+            }
+        }
+        self.told = Some(registered.clone());
+        self.answers.push_back(Answer::Registered(registered));
+    }
+
+    /// The status of a stream that none of its services wants.
+    fn hopeless(&self) -> Option<Status> {
+        if !self.places.is_empty() {
+            return None;
+        }
+        let services = &self.told.as_ref()?.services;
+        let reasons = services
+            .iter()
+            .map(|s| format!("{}: {}", s.service, s.error));
+        let reasons: Vec<String> = reasons.take(8).collect();
+        let reasons = reasons.join("; ");
+        Some(match services.first()?.outcome() {
+            Outcome::UnknownService => Status::not_found(reasons),
+            Outcome::Full => Status::resource_exhausted(reasons),
+            _ => Status::permission_denied(reasons),
+        })
+    }
+
+    fn renew(&self) {
+        let until = Instant::now() + self.rules.borrow().lease();
+        let mut table = self.shared.table();
+        for (service, addr) in &self.places {
+            table.renew(service, *addr, self.owner.id, until);
+        }
+    }
+
+    fn report(&self, message: &pb::LoadReport) {
+        // A backend without load says that it is there.
+        if let Some(load) = &message.load {
+            for (service, addr) in &self.places {
+                let result = report::pass_on(&self.shared.fleet, service, *addr, load);
+                self.shared.metrics.reported(result);
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let mut table = self.shared.table();
+        for (service, addr) in &self.places {
+            table.drain(service, *addr, self.owner.id);
+        }
+        drop(table);
+        self.shared.changed.notify_one();
+        info!(backend = %self.claim.addr, "backend drains");
+        let (fleet, places) = (Arc::clone(&self.shared.fleet), self.places.clone());
+        let unlisted = async move {
+            for (service, addr) in places {
+                drain::unlisted(&fleet, &service, addr).await;
+            }
+        };
+        self.drained = Some(unlisted.boxed());
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if self.places.is_empty() {
+            return;
+        }
+        let mut table = self.shared.table();
+        for (service, addr) in &self.places {
+            table.suspect(service, *addr, self.owner.id);
+        }
+        drop(table);
+        self.shared.changed.notify_one();
+    }
+}
+
+fn result(service: &str, outcome: Outcome, error: String) -> pb::ServiceResult {
+    pb::ServiceResult {
+        service: service.to_owned(),
+        outcome: outcome.into(),
+        error,
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unspecified => "unspecified",
+        Outcome::Accepted => "accepted",
+        Outcome::UnknownService => "unknown_service",
+        Outcome::Forbidden => "forbidden",
+        Outcome::AddressRefused => "address_refused",
+        Outcome::Full => "full",
+    }
+}
+
+fn shutting_down() -> Status {
+    Status::unavailable("this balancer is shutting down")
+}

@@ -1,0 +1,389 @@
+//! Who is registered, for what, until when. A value under a lock: no I/O here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{BackendAddr, ServiceName, Weight, Zone};
+use crate::plan::{Contribution, MemberFields};
+
+/// Backends that may register for one service.
+const MAX_BACKENDS: usize = 10_000;
+
+/// Backends of one ip that may register for one service, where backends may not
+/// choose their address: one host must not become most of a list.
+const MAX_PER_IP: usize = 64;
+
+/// A service that loses more than half of its backends within this time to
+/// silence alone keeps the rest of them for [`HOLD`]: it is likelier that we
+/// cannot hear them.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// How much longer they stay.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// Every registration.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    services: BTreeMap<ServiceName, Registrations>,
+    /// Services whose contribution is to be made anew.
+    dirty: BTreeSet<ServiceName>,
+    /// Backends whose streams broke off, to be probed.
+    suspects: Vec<Suspect>,
+    metrics_ended: Ended,
+}
+
+/// A stream as the owner of registrations.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) id: u64,
+    /// Cancelled when another stream took an address over.
+    pub(super) superseded: CancellationToken,
+}
+
+/// What a backend is registered with.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    pub(super) owner: Arc<Owner>,
+    pub(super) instance: Arc<str>,
+    pub(super) weight: Option<Weight>,
+    pub(super) zone: Option<Zone>,
+    pub(super) drain: bool,
+    /// When its lease is over.
+    pub(super) until: Instant,
+    /// Whether its stream broke off.
+    pub(super) suspect: bool,
+    /// Whether that it is suspect was told.
+    pub(super) told_suspect: bool,
+    /// Whether it stays though its lease is over.
+    pub(super) held: bool,
+}
+
+/// A backend whose stream broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) addr: BackendAddr,
+    /// Of the stream.
+    pub(super) owner: u64,
+}
+
+/// What there was at an address before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// The same backend.
+    Itself,
+    /// Another one, which is out now.
+    Another,
+}
+
+/// There is no room for another backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Full {
+    #[error("it has {MAX_BACKENDS} registered backends, as many as a service may")]
+    Service,
+    #[error("this ip has {MAX_PER_IP} backends registered for it, as many as one may")]
+    Ip,
+}
+
+/// What is to be done about a service.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) service: ServiceName,
+    pub(super) contribution: Contribution,
+    /// Who became suspect, or no longer is.
+    pub(super) suspects: Vec<(BackendAddr, bool)>,
+    /// Whether some stay only because too many would go.
+    pub(super) held: bool,
+}
+
+/// Registrations that ended, counted until somebody reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) expired: u64,
+    pub(super) refused: u64,
+}
+
+#[derive(Debug)]
+struct Registrations {
+    seats: BTreeMap<BackendAddr, Seat>,
+    per_ip: HashMap<IpAddr, usize>,
+    /// When backends left because nothing was heard of them.
+    silent: VecDeque<Instant>,
+    /// Until then backends of before a restart are waited for.
+    opens: Instant,
+    /// Whether it is open to registration.
+    allowed: bool,
+}
+
+impl Table {
+    /// These services are open to registration, and no others. What a service
+    /// that is new here has is not told before `opens`.
+    pub(super) fn allow<'a>(
+        &mut self,
+        services: impl Iterator<Item = &'a ServiceName>,
+        opens: Instant,
+    ) {
+        for registrations in self.services.values_mut() {
+            registrations.allowed = false;
+        }
+        for service in services {
+            if let Some(registrations) = self.services.get_mut(service) {
+                registrations.allowed = true;
+                continue;
+            }
+            // It is told even if nobody comes: then the source has answered.
+            self.dirty.insert(service.clone());
+            let registrations = Registrations {
+                seats: BTreeMap::new(),
+                per_ip: HashMap::new(),
+                silent: VecDeque::new(),
+                opens,
+                allowed: true,
+            };
+            self.services.insert(service.clone(), registrations);
+        }
+        for (service, registrations) in &mut self.services {
+            if !registrations.allowed {
+                registrations.seats.clear();
+                registrations.per_ip.clear();
+                self.dirty.insert(service.clone());
+            }
+        }
+    }
+
+    /// Registers a backend, in the place of whoever has its address.
+    pub(super) fn take(
+        &mut self,
+        service: &ServiceName,
+        addr: BackendAddr,
+        mut seat: Seat,
+        any_address: bool,
+    ) -> Result<Before, Full> {
+        let Some(registrations) = self.services.get_mut(service) else {
+            // It was open a moment ago; whoever asked is told anew.
+            return Ok(Before::Nothing);
+        };
+        let before = match registrations.seats.get(&addr) {
+            Some(old) => {
+                seat.told_suspect = old.told_suspect;
+                if old.owner.id != seat.owner.id {
+                    old.owner.superseded.cancel();
+                }
+                if old.instance == seat.instance {
+                    Before::Itself
+                } else {
+                    Before::Another
+                }
+            }
+            None => {
+                let of_ip = registrations.per_ip.get(&addr.ip());
+                if !any_address && of_ip.is_some_and(|count| *count >= MAX_PER_IP) {
+                    return Err(Full::Ip);
+                }
+                if registrations.seats.len() >= MAX_BACKENDS {
+                    return Err(Full::Service);
+                }
+                *registrations.per_ip.entry(addr.ip()).or_default() += 1;
+                Before::Nothing
+            }
+        };
+        registrations.seats.insert(addr, seat);
+        self.dirty.insert(service.clone());
+        Ok(before)
+    }
+
+    /// Something was heard of a stream's backend.
+    pub(super) fn renew(
+        &mut self,
+        service: &ServiceName,
+        addr: BackendAddr,
+        owner: u64,
+        until: Instant,
+    ) {
+        if let Some(seat) = self.seat(service, addr, owner) {
+            seat.until = until;
+            if std::mem::take(&mut seat.held) {
+                self.dirty.insert(service.clone());
+            }
+        }
+    }
+
+    /// A stream's backend wants no new calls.
+    pub(super) fn drain(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
+        if let Some(seat) = self.seat(service, addr, owner) {
+            seat.drain = true;
+            self.dirty.insert(service.clone());
+        }
+    }
+
+    /// A stream's backend goes.
+    pub(super) fn leave(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
+        if self.seat(service, addr, owner).is_some() {
+            self.remove(service, addr);
+        }
+    }
+
+    /// A stream broke off; its backend stays until it is found to be gone.
+    pub(super) fn suspect(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
+        let Some(seat) = self.seat(service, addr, owner) else {
+            return;
+        };
+        seat.suspect = true;
+        self.dirty.insert(service.clone());
+        let suspect = Suspect { addr, owner };
+        if !self.suspects.contains(&suspect) {
+            self.suspects.push(suspect);
+        }
+    }
+
+    /// Nobody listens where a suspect was.
+    pub(super) fn gone(&mut self, suspect: Suspect) {
+        let services: Vec<ServiceName> = self.services.keys().cloned().collect();
+        for service in services {
+            let seat = self.seat(&service, suspect.addr, suspect.owner);
+            if seat.is_some_and(|seat| seat.suspect) {
+                self.remove(&service, suspect.addr);
+                self.metrics_ended.refused += 1;
+            }
+        }
+    }
+
+    /// Takes out those whose lease is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for (service, registrations) in &mut self.services {
+            if registrations.expire(now, &mut self.metrics_ended.expired) {
+                self.dirty.insert(service.clone());
+            }
+        }
+    }
+
+    /// What changed since the last time, as far as it may be told.
+    pub(super) fn changes(&mut self, now: Instant) -> Vec<Change> {
+        let services = &mut self.services;
+        let mut changes = Vec::new();
+        self.dirty.retain(|service| {
+            let Some(registrations) = services.get_mut(service) else {
+                return false;
+            };
+            if registrations.allowed && registrations.opens > now {
+                return true;
+            }
+            changes.push(registrations.change(service));
+            if !registrations.allowed {
+                services.remove(service);
+            }
+            false
+        });
+        changes
+    }
+
+    /// When to look again, if nothing happens.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let leases = self.services.values().flat_map(|r| r.seats.values());
+        let leases = leases.map(|seat| seat.until);
+        let dirty = self.dirty.iter().filter_map(|name| self.services.get(name));
+        let opens = dirty.map(|r| r.opens).filter(|opens| *opens > now);
+        leases.chain(opens).min()
+    }
+
+    /// Whom to probe.
+    pub(super) fn take_suspects(&mut self) -> Vec<Suspect> {
+        std::mem::take(&mut self.suspects)
+    }
+
+    /// What ended since the last time.
+    pub(super) fn take_ended(&mut self) -> Ended {
+        std::mem::take(&mut self.metrics_ended)
+    }
+
+    fn seat(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) -> Option<&mut Seat> {
+        let seat = self.services.get_mut(service)?.seats.get_mut(&addr)?;
+        (seat.owner.id == owner).then_some(seat)
+    }
+
+    fn remove(&mut self, service: &ServiceName, addr: BackendAddr) {
+        if let Some(registrations) = self.services.get_mut(service) {
+            registrations.remove(addr);
+            self.dirty.insert(service.clone());
+        }
+    }
+}
+
+impl Registrations {
+    fn remove(&mut self, addr: BackendAddr) {
+        if self.seats.remove(&addr).is_none() {
+            return;
+        }
+        if let Some(count) = self.per_ip.get_mut(&addr.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_ip.remove(&addr.ip());
+            }
+        }
+    }
+
+    /// Whether anybody was taken out, or held.
+    fn expire(&mut self, now: Instant, expired: &mut u64) -> bool {
+        let seats = self.seats.iter();
+        let due = seats.filter(|(_, seat)| seat.until <= now);
+        let due: Vec<(BackendAddr, bool)> = due.map(|(addr, seat)| (*addr, seat.held)).collect();
+        if due.is_empty() {
+            return false;
+        }
+        while self.silent.front().is_some_and(|at| *at + AT_ONCE <= now) {
+            self.silent.pop_front();
+        }
+        let going = self.silent.len() + due.iter().filter(|(_, held)| !held).count();
+        let hold = 2 * going > self.seats.len() + self.silent.len();
+        for (addr, held) in due {
+            if hold && !held {
+                if let Some(seat) = self.seats.get_mut(&addr) {
+                    seat.held = true;
+                    seat.until = now + HOLD;
+                }
+                continue;
+            }
+            if !held {
+                self.silent.push_back(now);
+            }
+            self.remove(addr);
+            *expired += 1;
+        }
+        true
+    }
+
+    fn change(&mut self, service: &ServiceName) -> Change {
+        let mut suspects = Vec::new();
+        for (addr, seat) in &mut self.seats {
+            if seat.told_suspect != seat.suspect {
+                seat.told_suspect = seat.suspect;
+                suspects.push((*addr, seat.suspect));
+            }
+        }
+        let members = self.seats.iter().map(|(addr, seat)| {
+            let fields = MemberFields {
+                weight: seat.weight,
+                zone: seat.zone.clone(),
+                drain: Some(seat.drain),
+                incarnation: Some(Arc::clone(&seat.instance)),
+            };
+            (*addr, fields)
+        });
+        Change {
+            service: service.clone(),
+            contribution: Contribution {
+                members: members.collect(),
+            },
+            suspects,
+            held: self.seats.values().any(|seat| seat.held),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Leases, and who comes instead of whom.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(15);
+
+fn name() -> ServiceName {
+    ServiceName::parse("greeter.test").unwrap()
+}
+
+fn addr(index: u16) -> BackendAddr {
+    let [high, low] = index.to_be_bytes();
+    format!("10.0.{high}.{low}:80").parse().unwrap()
+}
+
+fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
+    Seat {
+        owner: Arc::new(Owner {
+            id: owner,
+            superseded: CancellationToken::new(),
+        }),
+        instance: instance.into(),
+        weight: None,
+        zone: None,
+        drain: false,
+        until,
+        suspect: false,
+        told_suspect: false,
+        held: false,
+    }
+}
+
+fn open(now: Instant) -> Table {
+    let mut table = Table::default();
+    table.allow([name()].iter(), now);
+    table
+}
+
+/// Registers backends 1.. with owners of the same number.
+fn with_backends(count: u16, now: Instant) -> Table {
+    let mut table = open(now);
+    for index in 1..=count {
+        let seat = seat(index.into(), "a", now + LEASE);
+        table.take(&name(), addr(index), seat, false).unwrap();
+    }
+    table
+}
+
+/// The backends that are told now; `None` if there is nothing to tell.
+fn told(table: &mut Table, now: Instant) -> Option<Vec<BackendAddr>> {
+    let mut changes = table.changes(now);
+    assert!(changes.len() <= 1);
+    let members = changes.pop()?.contribution.members;
+    Some(members.into_keys().collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_registered_is_told_once_the_service_opens() {
+    let now = Instant::now();
+    let opens = now + LEASE;
+    let mut table = Table::default();
+    table.allow([name()].iter(), opens);
+    let early = seat(1, "a", now + LEASE * 2);
+    table.take(&name(), addr(1), early, false).unwrap();
+    assert_eq!(told(&mut table, now), None);
+    assert_eq!(table.next(now), Some(opens));
+    assert_eq!(told(&mut table, opens), Some(vec![addr(1)]));
+    assert_eq!(told(&mut table, opens), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newer_of_two_for_one_address_stays() {
+    let now = Instant::now();
+    let mut table = open(now);
+    let old = seat(1, "old", now + LEASE);
+    let superseded = old.owner.superseded.clone();
+    table.take(&name(), addr(1), old, false).unwrap();
+    let new = seat(2, "new", now + LEASE);
+    let before = table.take(&name(), addr(1), new, false);
+    assert_eq!(before, Ok(Before::Another));
+    assert!(superseded.is_cancelled());
+    let incarnation = |table: &mut Table| {
+        let mut changes = table.changes(now);
+        let members = changes.pop().unwrap().contribution.members;
+        members[&addr(1)].incarnation.clone().unwrap()
+    };
+    assert_eq!(&*incarnation(&mut table), "new");
+
+    // What the old one's stream still does is nothing to the new one.
+    table.drain(&name(), addr(1), 1);
+    table.suspect(&name(), addr(1), 1);
+    table.leave(&name(), addr(1), 1);
+    table.renew(&name(), addr(1), 1, now + LEASE * 9);
+    assert_eq!(told(&mut table, now), None);
+    assert_eq!(table.next(now), Some(now + LEASE));
+
+    // The same backend on another stream is no other.
+    let again = seat(3, "new", now + LEASE);
+    let before = table.take(&name(), addr(1), again, false);
+    assert_eq!(before, Ok(Before::Itself));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_backend_leaves_when_its_lease_is_over() {
+    let now = Instant::now();
+    let mut table = with_backends(3, now);
+    told(&mut table, now);
+    for index in [1, 2] {
+        table.renew(&name(), addr(index), index.into(), now + LEASE * 2);
+    }
+    table.expire(now + LEASE - Duration::from_millis(1));
+    assert_eq!(told(&mut table, now), None);
+    table.expire(now + LEASE);
+    assert_eq!(told(&mut table, now), Some(vec![addr(1), addr(2)]));
+    assert_eq!(table.take_ended().expired, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_most_fall_silent_at_once_they_are_held() {
+    let now = Instant::now();
+    let mut table = with_backends(10, now);
+    for index in 1..=3 {
+        table.renew(&name(), addr(index), index.into(), now + LEASE * 9);
+    }
+    told(&mut table, now);
+    let silent = now + LEASE;
+    table.expire(silent);
+    let change = table.changes(silent).pop().unwrap();
+    assert_eq!((change.contribution.members.len(), change.held), (10, true));
+    // One comes back in time.
+    table.renew(&name(), addr(10), 10, now + LEASE * 9);
+    table.expire(silent + HOLD);
+    let change = table.changes(silent + HOLD).pop().unwrap();
+    assert_eq!((change.contribution.members.len(), change.held), (4, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_stays_until_nobody_listens_there() {
+    let now = Instant::now();
+    let mut table = with_backends(1, now);
+    told(&mut table, now);
+    table.suspect(&name(), addr(1), 1);
+    let change = table.changes(now).pop().unwrap();
+    assert_eq!(change.suspects, [(addr(1), true)]);
+    let suspect = table.take_suspects().pop().unwrap();
+    assert_eq!(suspect.addr, addr(1));
+    table.gone(suspect);
+    assert_eq!(told(&mut table, now), Some(vec![]));
+
+    // One that came back meanwhile is not gone.
+    let back = seat(2, "a", now + LEASE);
+    table.take(&name(), addr(1), back, false).unwrap();
+    table.gone(suspect);
+    assert_eq!(told(&mut table, now), Some(vec![addr(1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_closed_has_nobody_any_more() {
+    let now = Instant::now();
+    let mut table = with_backends(3, now);
+    told(&mut table, now);
+    table.allow([].iter(), now);
+    assert_eq!(told(&mut table, now), Some(vec![]));
+    assert_eq!(table.next(now), None);
+    let late = seat(9, "a", now + LEASE);
+    table.take(&name(), addr(9), late, false).unwrap();
+    assert_eq!(told(&mut table, now), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_ip_does_not_fill_a_service_and_no_service_is_endless() {
+    let now = Instant::now();
+    let mut table = open(now);
+    let port = |port: u32| format!("10.0.0.1:{port}").parse().unwrap();
+    for index in 1..=64 {
+        let seat = seat(1, "a", now + LEASE);
+        table.take(&name(), port(index), seat, false).unwrap();
+    }
+    let mut take = |addr, any| table.take(&name(), addr, seat(1, "a", now + LEASE), any);
+    assert_eq!(take(port(65), false), Err(Full::Ip));
+    assert_eq!(take(port(64), false), Ok(Before::Itself));
+    let mut taken = 64;
+    while take(addr(taken), true).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(usize::from(taken), MAX_BACKENDS);
+    assert_eq!(take(addr(taken), true), Err(Full::Service));
+}
+
+proptest! {
+    #[test]
+    fn counts_per_ip_are_those_of_the_seats(
+        events in proptest::collection::vec((0u8..6, 1u16..5, 1u64..4, 0u64..40), 0..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time().start_paused(true).build().unwrap();
+        let _guard = runtime.enter();
+        let mut now = Instant::now();
+        let mut table = open(now);
+        for (event, index, owner, seconds) in events {
+            let (name, addr) = (name(), addr(index));
+            match event {
+                0 | 1 => {
+                    let seat = seat(owner, "a", now + LEASE);
+                    let _ = table.take(&name, addr, seat, false);
+                }
+                2 => table.leave(&name, addr, owner),
+                3 => table.suspect(&name, addr, owner),
+                4 => table.gone(Suspect { addr, owner }),
+                _ => {
+                    now += Duration::from_secs(seconds);
+                    table.expire(now);
+                }
+            }
+            let registrations = &table.services[&name];
+            let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+            for addr in registrations.seats.keys() {
+                *counts.entry(addr.ip()).or_default() += 1;
+            }
+            prop_assert_eq!(&counts, &registrations.per_ip);
+            let over = registrations.seats.values().any(|seat| event > 4 && seat.until <= now);
+            prop_assert!(!over);
+        }
+    }
+}
