@@ -2,6 +2,7 @@
 
 mod comings;
 mod reports;
+mod rolling;
 mod rules;
 
 use std::net::SocketAddr;
