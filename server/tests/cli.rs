@@ -264,3 +264,58 @@ fn completions_are_printed_for_every_shell() {
         );
     }
 }
+
+const SCENARIO: &str = r#"
+name = "short"
+seed = 3
+duration = "120s"
+backends = 5
+clients = 10
+policies = ["round_robin", "feedback"]
+"#;
+
+#[test]
+fn simulate_ends_with_one_line_of_json_a_scenario_and_draws() {
+    let folder = Folder::with(SCENARIO);
+    let picture = folder.0.path().join("picture.svg");
+    let simulate = || {
+        let mut command = lookaside();
+        command.args(["simulate", "--json", "--plot"]).arg(&picture);
+        command.arg(folder.config()).output().unwrap()
+    };
+    let output = simulate();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(json["scenario"], "short");
+    let policies = json["policies"].as_array().unwrap();
+    let names: Vec<_> = policies.iter().map(|policy| &policy["policy"]).collect();
+    assert_eq!(names, ["round_robin", "feedback"]);
+    for key in [
+        "max_over_avg",
+        "worst_utilization",
+        "quiet_ticks",
+        "failed_share",
+    ] {
+        assert!(policies[1][key].is_number(), "{key}: {text}");
+    }
+    assert!(policies[1].get("resettle_s").is_some(), "{text}");
+    let drawn = std::fs::read_to_string(&picture).unwrap();
+    assert!(drawn.starts_with("<svg "));
+    assert_eq!(simulate().stdout, output.stdout, "the same digits");
+}
+
+#[test]
+fn a_scenario_that_is_wrong_is_bad_input_with_its_line() {
+    let folder = Folder::with("name = \"a\"\nbackend = 5\n");
+    let mut command = lookaside();
+    let output = command.arg("simulate").arg(folder.config()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("lookaside.toml:2:1: backend: unknown key"),
+        "{told}"
+    );
+    assert!(told.contains("did you mean `backends`?"), "{told}");
+}

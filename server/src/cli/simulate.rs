@@ -21,7 +21,11 @@ pub(super) struct SimulateArgs {
     #[arg(long)]
     json: bool,
 
-    /// Draw utilisation over time; of several scenarios, into files with theirs names added
+    /// Begin chance with this, whatever the scenarios say
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Draw utilisation over time; of several scenarios each into a file of its own, FILE-scenario.svg
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
@@ -30,7 +34,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
     // All are read before the first runs: a slip in the last is not told after
     // minutes.
     let read = args.files.iter().map(|file| read(file));
-    let scenarios: Vec<Scenario> = read.collect::<Result<_, _>>().map_err(Failure::Input)?;
+    let mut scenarios: Vec<Scenario> = read.collect::<Result<_, _>>().map_err(Failure::Input)?;
+    for scenario in &mut scenarios {
+        scenario.seed = args.seed.unwrap_or(scenario.seed);
+    }
     for (scenario, file) in scenarios.iter().zip(&args.files) {
         let outcomes = simulate(scenario);
         answer(&table(scenario, &outcomes))?;

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::snapshot::Snapshot;
+use super::weight_metrics::{Exported, WeightMetrics};
 use crate::model::ServiceName;
 use crate::plan::BackendState;
 
@@ -18,6 +19,7 @@ pub struct FleetMetrics {
     publishes: Family<ServiceLabels, Counter>,
     failures: Family<ServiceLabels, Counter>,
     stalled: Counter,
+    weights: WeightMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +58,13 @@ impl FleetMetrics {
             "Connections closed because a stream on them took no list for 60 s",
             metrics.stalled.clone(),
         );
+        metrics.weights.register(registry);
         metrics
+    }
+
+    /// Where a service's weights are told.
+    pub(super) fn weights(&self, service: &ServiceName) -> Exported {
+        Exported::new(self.weights.clone(), service.clone())
     }
 
     pub(super) fn published(&self, service: &ServiceName, snapshot: &Snapshot) {

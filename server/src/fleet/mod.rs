@@ -13,6 +13,7 @@ mod publisher;
 mod service;
 mod snapshot;
 mod subscribers;
+mod weight_metrics;
 
 pub use directory::{Fleet, FleetConfig, ResolveError, ServiceEntry};
 pub use metrics::FleetMetrics;

@@ -61,6 +61,7 @@ async fn restart_on_panic<F: Future<Output = ()>>(
 async fn run(service: &Service, metrics: &FleetMetrics) {
     let mut state = PlanState::default();
     let mut pace = Pace::default();
+    let mut weights = metrics.weights(service.name());
     let mut candidate: Option<Plan> = None;
     let ready_by = service.started() + READY_DEADLINE;
     let mut stall_check = tokio::time::interval(STALL_CHECK);
@@ -76,6 +77,7 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
         if dirty && ready {
             dirty = false;
             candidate = consider(service, &mut state, &mut pace);
+            weights.update(&state, &service.settings(), service.age());
         }
         let wake_at = match pace.decide(service.age()) {
             Some(Publish::Now) => {

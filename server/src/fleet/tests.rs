@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{BackendAddr, RequestedName, ServiceName, Weight};
-use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use crate::plan::{Contribution, HealthFields, MemberFields, Probe, ServiceSettings, Source};
+use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
 const GREETER: &str = "greeter.test";
 
@@ -312,4 +314,75 @@ async fn a_client_that_takes_nothing_for_a_minute_loses_its_connection() {
     assert!(start.elapsed() >= Duration::from_secs(59));
     assert!(start.elapsed() <= Duration::from_secs(75));
     assert!(!reading.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_follow_reports_and_say_so() {
+    let mut registry = Registry::default();
+    let fleet = Fleet::new(FleetMetrics::register(&mut registry));
+    let mut service = entry(GREETER);
+    service.settings.weights.policy = PolicyChoice::FEEDBACK;
+    fleet.configure(FleetConfig {
+        services: vec![service],
+    });
+    let greeter = name(GREETER);
+    fleet.contribute(&greeter, Source::File, backends(&[(1, 1.0), (2, 1.0)]));
+    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
+    let first = service.snapshot().unwrap();
+    assert_eq!(first.plan.members[0].factor, 1.0);
+    // The second needs three times as much for a call.
+    let report = |host: u8| {
+        let raw = RawReport {
+            source: ReportSource::Registration,
+            cpu_utilization: if host == 1 { 0.3 } else { 0.9 },
+            application_utilization: 0.0,
+            named: &[],
+            qps: 100.0,
+            eps: 0.0,
+        };
+        let backend = format!("10.0.0.{host}:80").parse().unwrap();
+        fleet.report(&greeter, backend, Report::new(&raw, &[]).unwrap())
+    };
+    assert_eq!(report(3), Reported::UnknownBackend);
+    assert_eq!(report(1), Reported::Taken);
+    assert_eq!(report(1), Reported::TooSoon);
+    for _ in 0..6 {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(report(1), Reported::Taken);
+        assert_eq!(report(2), Reported::Taken);
+        tokio::task::yield_now().await;
+    }
+    service.newer_than(first.version).await;
+    let moved = service.snapshot().unwrap();
+    let factors: Vec<f64> = moved.plan.members.iter().map(|m| m.factor).collect();
+    assert!(factors[0] > factors[1], "{factors:?}");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(
+        text.contains(
+            "backend_weight{service=\"greeter.test\",backend=\"10.0.0.1:80\",stage=\"policy\"}"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("weight_publishes_total{service=\"greeter.test\"}"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_whose_probe_is_refused_leaves_at_once() {
+    let (fleet, service) = serving(&[(1, 1.0), (2, 1.0)]).await;
+    let first = service.snapshot().unwrap();
+    let before = Instant::now();
+    let refused = HealthFields {
+        probe: Probe::Refused,
+        suspect: false,
+    };
+    let backend = "10.0.0.2:80".parse().unwrap();
+    fleet.set_health(&name(GREETER), backend, refused);
+    service.newer_than(first.version).await;
+    assert!(before.elapsed() <= Duration::from_millis(100));
+    let snapshot = service.snapshot().unwrap();
+    assert_eq!(listed(&snapshot.groups[0]), 1);
 }

@@ -13,7 +13,7 @@ const TOP: f64 = 30.0;
 const GAP: f64 = 34.0;
 
 /// Points of a line; more would be finer than the picture.
-const POINTS: usize = 300;
+const POINTS: usize = 180;
 
 /// Draws the outcomes of a scenario one above the other: the mean, the band that
 /// eight of ten backends are in, and the least and the most of any.

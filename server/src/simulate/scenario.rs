@@ -162,7 +162,8 @@ impl PolicyName {
 }
 
 impl EventKind {
-    pub(super) const ALL: [Self; 9] = [
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
         Self::Slow,
         Self::Sinkhole,
         Self::Liar,
