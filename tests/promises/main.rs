@@ -6,6 +6,7 @@
 mod conformance;
 mod lifecycle;
 mod lists;
+mod load;
 mod registration;
 mod rust_client;
 mod tidy;

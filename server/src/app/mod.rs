@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
+use crate::load::{self, LoadMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::telemetry::MetricsRegistry;
@@ -150,6 +151,15 @@ impl App {
             let kept = registrar.clone().run(CancellationToken::clone(&end));
             async move {
                 kept.await;
+                Ok::<_, Infallible>(())
+            }
+        });
+        spawn(&mut parts, "the collector of load reports", {
+            let (fleet, in_force) = (Arc::clone(&fleet), self.config_file.subscribe());
+            let metrics = metrics.register(LoadMetrics::register);
+            let end = CancellationToken::clone(&end);
+            async move {
+                load::collect(fleet, in_force, metrics, end).await;
                 Ok::<_, Infallible>(())
             }
         });

@@ -145,10 +145,23 @@ pub struct ServiceConfig {
     pub fallback_port: Option<u16>,
     /// Who may register as a backend; nobody if absent.
     pub register: Option<RegisterConfig>,
+    /// Where the load of its backends is asked for; nowhere if absent.
+    pub load: Option<LoadConfig>,
     /// How its backends are weighed.
     pub weights: WeightSettings,
     /// Its backends, as the file lists them.
     pub backends: Vec<BackendConfig>,
+}
+
+/// `load` of a service: its backends are asked for reports, by ORCA out of band.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadConfig {
+    /// How often they should report. Default 5 s.
+    pub interval: Duration,
+    /// On which port they are asked. Default: their own.
+    pub port: Option<u16>,
+    /// What they are called there. Default: the service's name, without a port.
+    pub authority: Option<String>,
 }
 
 /// `register` of a service: which backends may say that they are its.

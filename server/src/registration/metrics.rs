@@ -1,5 +1,6 @@
 //! What is counted of registration. Labels are words of this program.
 
+use lookaside_proto::registration_v1::Outcome;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -58,8 +59,10 @@ impl RegistrationMetrics {
         metrics
     }
 
-    pub(super) fn registered(&self, outcome: &'static str) {
-        let labels = OutcomeLabels { outcome };
+    pub(super) fn registered(&self, outcome: Outcome) {
+        let labels = OutcomeLabels {
+            outcome: outcome_name(outcome),
+        };
         self.registrations.get_or_create(&labels).inc();
     }
 
@@ -71,5 +74,16 @@ impl RegistrationMetrics {
 
     pub(super) fn reported(&self, result: &'static str) {
         self.reports.get_or_create(&ResultLabels { result }).inc();
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Unspecified => "unspecified",
+        Outcome::Accepted => "accepted",
+        Outcome::UnknownService => "unknown_service",
+        Outcome::Forbidden => "forbidden",
+        Outcome::AddressRefused => "address_refused",
+        Outcome::Full => "full",
     }
 }

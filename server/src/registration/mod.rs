@@ -20,7 +20,6 @@ mod claim;
 mod drain;
 mod keeper;
 mod metrics;
-mod report;
 mod rules;
 mod service;
 mod stream;

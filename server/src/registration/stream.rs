@@ -22,9 +22,11 @@ use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules};
 use super::service::StreamSeat;
 use super::table::{Before, Owner, Seat};
-use super::{Shared, drain, report};
+use super::{Shared, drain};
+use crate::load::pass_on;
 use crate::model::{BackendAddr, ServiceName};
 use crate::net::Peer;
+use crate::weights::ReportSource;
 
 /// A backend has this long for its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
@@ -290,8 +292,7 @@ impl Backend {
             return;
         }
         for service in &registered.services {
-            let outcome = outcome_name(service.outcome());
-            self.shared.metrics.registered(outcome);
+            self.shared.metrics.registered(service.outcome());
             if service.outcome() != Outcome::Accepted && self.shared.may_log() {
                 warn!(
                     peer = %self.caller.peer.addr,
@@ -336,7 +337,13 @@ impl Backend {
         // A backend without load says that it is there.
         if let Some(load) = &message.load {
             for (service, addr) in &self.places {
-                let result = report::pass_on(&self.shared.fleet, service, *addr, load);
+                let result = pass_on(
+                    &self.shared.fleet,
+                    service,
+                    *addr,
+                    ReportSource::Registration,
+                    load,
+                );
                 self.shared.metrics.reported(result);
             }
         }
@@ -380,17 +387,6 @@ fn result(service: &str, outcome: Outcome, error: String) -> pb::ServiceResult {
         service: service.to_owned(),
         outcome: outcome.into(),
         error,
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Unspecified => "unspecified",
-        Outcome::Accepted => "accepted",
-        Outcome::UnknownService => "unknown_service",
-        Outcome::Forbidden => "forbidden",
-        Outcome::AddressRefused => "address_refused",
-        Outcome::Full => "full",
     }
 }
 

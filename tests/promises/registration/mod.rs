@@ -73,7 +73,7 @@ async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
 }
 
 /// Waits until a line is among the metrics.
-async fn until_counted(balancer: &Balancer, line: &str) {
+pub(crate) async fn until_counted(balancer: &Balancer, line: &str) {
     let counted = async {
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         loop {

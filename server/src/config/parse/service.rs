@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
-use super::register;
 use super::weights;
+use super::{load, register};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
@@ -62,6 +62,8 @@ fn read_service(
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
     let register = table.take("register");
     let register = register.and_then(|node| register::read(&node, faults));
+    let load = table.take("load");
+    let load = load.and_then(|node| load::read(&node, faults));
     let backends = table.take("backends");
     let backends = backends.map(|node| read_backends(&node, faults));
     table.finish(faults, &LATER);
@@ -71,6 +73,7 @@ fn read_service(
         drops: drops.unwrap_or_default(),
         fallback_port,
         register,
+        load,
         weights,
         backends: backends.unwrap_or_default(),
     })

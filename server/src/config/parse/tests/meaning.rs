@@ -165,6 +165,30 @@ fn how_backends_are_weighed_is_said_in_range() {
 }
 
 #[test]
+fn load_is_asked_for_by_orca() {
+    for (load, wanted) in [
+        ("{}", ": `kind` is missing; write kind = \"orca\""),
+        (
+            "{ kind = \"lrs\" }",
+            ".kind: there is no kind of load report `lrs`;",
+        ),
+        (
+            "{ kind = \"orca\", interval = \"10ms\" }",
+            ".interval: `10ms` is out of range;",
+        ),
+        ("{ kind = \"orca\", port = 0 }", ".port: 0 is no port;"),
+        (
+            "{ kind = \"orca\", authority = \"a b\" }",
+            ".authority: `a b` is no authority;",
+        ),
+    ] {
+        let fault = fault_in_service(&format!("load = {load}"));
+        let wanted = format!("service[0].load{wanted}");
+        assert!(fault.starts_with(&wanted), "{fault}");
+    }
+}
+
+#[test]
 fn a_name_means_one_service() {
     let service = |name: &str, aliases: &str| {
         format!("[[service]]\nname = \"{name}\"\naliases = [{aliases}]\n")

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use toml::de::DeValue;
 
 use super::*;
-use crate::config::{BackendConfig, RegisterConfig, ServiceConfig};
+use crate::config::{BackendConfig, LoadConfig, RegisterConfig, ServiceConfig};
 use crate::model::{DropCategory, DropShare, ServiceName, Weight};
 use crate::weights::{PolicyChoice, WeightSettings};
 
@@ -112,6 +112,11 @@ fn every_key_is_read() {
                     cidrs: vec!["10.0.1.0/24".parse().unwrap()],
                     any_address: true,
                 }),
+                load: Some(LoadConfig {
+                    interval: Duration::from_secs(5),
+                    port: Some(50052),
+                    authority: Some("greeter.example.com".to_owned()),
+                }),
                 weights: WeightSettings {
                     policy: PolicyChoice::STATIC,
                     shadow: Some(PolicyChoice::FEEDBACK),
@@ -139,6 +144,7 @@ fn every_key_is_read() {
                 drops: vec![],
                 fallback_port: None,
                 register: None,
+                load: None,
                 weights: WeightSettings::default(),
                 backends: vec![
                     BackendConfig {
@@ -208,7 +214,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 13, "{found:?}");
+    assert_eq!(found.len(), 14, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {

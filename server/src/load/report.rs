@@ -9,10 +9,11 @@ use crate::weights::{RawReport, Report, ReportSource};
 /// Passes a backend's report on to the fleet; returns what became of it, as a
 /// label. Its metrics are named as operators name them: `utilization.gpu`,
 /// `named_metrics.queue`.
-pub(super) fn pass_on(
+pub(crate) fn pass_on(
     fleet: &Fleet,
     service: &ServiceName,
     addr: BackendAddr,
+    source: ReportSource,
     load: &OrcaLoadReport,
 ) -> &'static str {
     let Some(found) = fleet.get(service.as_str()) else {
@@ -38,11 +39,11 @@ pub(super) fn pass_on(
         })
         .collect();
     let raw = RawReport {
-        source: ReportSource::Registration,
+        source,
         cpu_utilization: load.cpu_utilization,
         application_utilization: load.application_utilization,
         named: &named,
-        qps: load.rps_fractional,
+        qps: calls_per_second(load),
         eps: load.eps,
     };
     match Report::new(&raw, &metrics) {
@@ -52,5 +53,15 @@ pub(super) fn pass_on(
             Reported::TooSoon => "too_soon",
         },
         Err(bad) => bad.reason(),
+    }
+}
+
+/// The field that counts, or its forerunner where a backend knows only that.
+#[allow(deprecated, reason = "backends that are older still set it")]
+fn calls_per_second(load: &OrcaLoadReport) -> f64 {
+    if load.rps_fractional == 0.0 {
+        load.rps as f64
+    } else {
+        load.rps_fractional
     }
 }

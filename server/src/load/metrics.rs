@@ -1,0 +1,58 @@
+//! What is counted of asking for load. Labels are words of this program.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Handles to the metrics of asking for load.
+#[derive(Debug, Clone, Default)]
+pub struct LoadMetrics {
+    /// Streams that reports come on.
+    pub(super) streams: Gauge,
+    reports: Family<ResultLabels, Counter>,
+    ended: Family<ReasonLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+impl LoadMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "load_streams",
+            "Streams of load reports (ORCA out of band) that are open",
+            metrics.streams.clone(),
+        );
+        registry.register(
+            "load_reports",
+            "Load reports on ORCA streams, by what became of them",
+            metrics.reports.clone(),
+        );
+        registry.register(
+            "load_streams_ended",
+            "ORCA streams that did not begin or ended, by why",
+            metrics.ended.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn reported(&self, result: &'static str) {
+        self.reports.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    pub(super) fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}

@@ -1,0 +1,219 @@
+//! One backend's ORCA stream, `xds.service.orca.v3.OpenRcaService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookaside_client::{Channel, ConnectivityState};
+use lookaside_proto::duration;
+use lookaside_proto::orca_service_v3::OrcaLoadReportRequest;
+use lookaside_proto::orca_service_v3::open_rca_service_client::OpenRcaServiceClient;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+use tracing::debug;
+
+use super::metrics::LoadMetrics;
+use super::{Asked, report};
+use crate::fleet::Fleet;
+use crate::weights::ReportSource;
+
+/// A report longer than this is none.
+const MAX_REPORT: usize = 64 * 1024;
+
+/// Pause after a stream that failed; grows to the second by the third.
+const BACKOFF: (Duration, Duration, f64) = (Duration::from_secs(1), Duration::from_secs(30), 1.6);
+
+/// Share of a pause by which it may be longer or shorter.
+const JITTER: f64 = 0.2;
+
+/// A backend has this long to take a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Servers may stretch what they are asked to this without a word; grpc-go does.
+const STRETCHED: Duration = Duration::from_secs(30);
+
+/// A stream that is silent for as many intervals is given up.
+const SILENT_INTERVALS: u32 = 3;
+
+/// How a stream ended.
+enum End {
+    /// The backend does not have the service.
+    Unimplemented,
+    /// The connection did not come about.
+    NoConnection(String),
+    /// The stream broke off.
+    Broken(Status),
+    /// Nothing came for too long.
+    Silent(Duration),
+}
+
+/// What is known of a stream's pace.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    asked: Duration,
+    /// Time between the last two reports.
+    seen: Option<Duration>,
+}
+
+/// Follows a backend's reports until it is dropped.
+pub(super) async fn follow(asked: Asked, fleet: Arc<Fleet>, metrics: LoadMetrics) {
+    let mut rng = fastrand::Rng::new();
+    // A balancer that starts does not ask all backends at once.
+    sleep(asked.interval.mul_f64(rng.f64())).await;
+    let (first, longest, growth) = BACKOFF;
+    let mut pause = first;
+    loop {
+        let mut reports = 0u64;
+        let (end, channel) = stream(&asked, &fleet, &metrics, &mut reports).await;
+        if reports > 0 {
+            pause = first;
+        }
+        let (backend, reason) = (asked.backend, end.reason());
+        metrics.ended(reason);
+        match &end {
+            End::Unimplemented => debug!(%backend, "reports no load by ORCA"),
+            End::NoConnection(error) => debug!(%backend, error, "cannot be asked for its load"),
+            End::Broken(status) => debug!(%backend, %status, "its load reports broke off"),
+            End::Silent(after) => debug!(%backend, ?after, "its load reports ceased"),
+        }
+        if let (End::Unimplemented, Some(channel)) = (&end, &channel) {
+            // What serves this connection will not learn it; what serves the next
+            // one may have been updated.
+            let mut states = channel.watch_state();
+            while states.state() == ConnectivityState::Ready {
+                if states.changed().await.is_none() {
+                    break;
+                }
+            }
+        }
+        drop(channel);
+        sleep(lookaside_client::backoff::jittered(pause, JITTER, &mut rng)).await;
+        pause = pause.mul_f64(growth).min(longest);
+    }
+}
+
+/// One stream, from connecting to its end; with the connection, if there is one.
+async fn stream(
+    asked: &Asked,
+    fleet: &Fleet,
+    metrics: &LoadMetrics,
+    reports: &mut u64,
+) -> (End, Option<Channel>) {
+    let channel = Channel::builder(format!("static:{}", asked.target))
+        .authority(asked.authority.clone())
+        .user_agent(concat!("lookaside/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .keepalive(Duration::from_secs(20), Duration::from_secs(10))
+        .idle_timeout(None)
+        .connect();
+    let channel = match timeout(CONNECT, channel).await {
+        Ok(Ok(channel)) => channel,
+        Ok(Err(error)) => return (End::NoConnection(error.to_string()), None),
+        Err(_) => return (End::NoConnection(format!("none within {CONNECT:?}")), None),
+    };
+    let end = read(asked, fleet, metrics, reports, channel.clone()).await;
+    (end, Some(channel))
+}
+
+async fn read(
+    asked: &Asked,
+    fleet: &Fleet,
+    metrics: &LoadMetrics,
+    reports: &mut u64,
+    channel: Channel,
+) -> End {
+    let mut client = OpenRcaServiceClient::new(channel).max_decoding_message_size(MAX_REPORT);
+    let request = OrcaLoadReportRequest {
+        report_interval: Some(duration::to_proto(asked.interval)),
+        request_cost_names: Vec::new(),
+    };
+    let mut pace = Pace {
+        asked: asked.interval,
+        seen: None,
+    };
+    let mut last = None;
+    let opened = timeout(pace.patience(), client.stream_core_metrics(request)).await;
+    let mut stream = match opened {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return ended(status),
+        Err(_) => return End::Silent(pace.patience()),
+    };
+    let _open = Open::count(&metrics.streams);
+    loop {
+        let report = match timeout(pace.patience(), stream.message()).await {
+            Ok(Ok(Some(report))) => report,
+            Ok(Ok(None)) => return End::Broken(Status::ok("the backend ended it")),
+            Ok(Err(status)) => return ended(status),
+            Err(_) => return End::Silent(pace.patience()),
+        };
+        let now = Instant::now();
+        pace.seen = last.replace(now).map(|last| now - last);
+        *reports += 1;
+        for service in &asked.services {
+            let source = ReportSource::Orca;
+            let result = report::pass_on(fleet, service, asked.backend, source, &report);
+            metrics.reported(result);
+        }
+    }
+}
+
+fn ended(status: Status) -> End {
+    if status.code() == Code::Unimplemented {
+        End::Unimplemented
+    } else {
+        End::Broken(status)
+    }
+}
+
+impl End {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unimplemented => "unimplemented",
+            Self::NoConnection(_) => "no_connection",
+            Self::Broken(_) => "broken",
+            Self::Silent(_) => "silent",
+        }
+    }
+}
+
+impl Pace {
+    /// How long nothing may come: by the interval that is seen, for servers do
+    /// not always keep to what they are asked.
+    fn patience(self) -> Duration {
+        let interval = self.seen.unwrap_or(STRETCHED).max(self.asked);
+        interval * SILENT_INTERVALS
+    }
+}
+
+/// Counts a stream as open until it is dropped.
+struct Open<'a>(&'a Gauge);
+
+impl<'a> Open<'a> {
+    fn count(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_three_intervals_as_they_are_seen() {
+        let s = Duration::from_secs;
+        let pace = |asked, seen| Pace { asked, seen };
+        assert_eq!(pace(s(5), None).patience(), s(90));
+        assert_eq!(pace(s(5), Some(s(5))).patience(), s(15));
+        assert_eq!(pace(s(5), Some(s(30))).patience(), s(90));
+        assert_eq!(pace(s(60), None).patience(), s(180));
+        // One that reports more often than it is asked may stop doing so.
+        assert_eq!(pace(s(5), Some(s(1))).patience(), s(15));
+    }
+}
