@@ -12,7 +12,7 @@
 //! HTTP/2 asks it for more. One task, the keeper, tells the fleet, so 10 000
 //! registrations at once become a few contributions.
 //!
-//! Nobody may register unless the service's `register` says who; see [`rules`].
+//! Nobody may register unless the service's `register` says who (`rules`).
 //! After a start, what is registered is told after one lease, so that backends
 //! of before have come back: until then clients keep what they have.
 

@@ -205,7 +205,40 @@ fn never_a_backend(ip: IpAddr) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+
+    #[test]
+    fn a_certificate_is_for_the_names_in_it() {
+        let names = ["greeter.test".to_owned(), "10.0.0.1".to_owned()];
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(names)
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let mut peer = Peer {
+            addr: "10.0.0.1:5".parse().unwrap(),
+            connection: CancellationToken::new(),
+            certificates: Some(vec![certificate.der().clone()]),
+        };
+        for (wanted, good) in [
+            (vec!["greeter.test"], true),
+            (vec!["other.test", "GREETER.test"], true),
+            (vec!["10.0.0.1"], true),
+            (vec!["other.test"], false),
+            (vec!["test"], false),
+            (vec![], false),
+        ] {
+            let names: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(has_name(&peer, &names), good, "{wanted:?}");
+        }
+        let names = ["greeter.test".to_owned()];
+        peer.certificates = Some(vec![vec![1, 2, 3].into()]);
+        assert!(!has_name(&peer, &names));
+        peer.certificates = None;
+        assert!(!has_name(&peer, &names));
+    }
 
     #[test]
     fn some_addresses_are_nobodys() {
