@@ -36,8 +36,8 @@ const MAX_SLOTS: f64 = 64.0;
 #[derive(Debug)]
 pub(super) struct Counts {
     backends: Vec<Dithered>,
-    drops: DropPlan,
-    variants: usize,
+    /// Of each variant.
+    drops: Vec<Vec<u32>>,
 }
 
 impl Counts {
@@ -54,38 +54,43 @@ impl Counts {
         };
         let dithered = drops.is_dithered() || means.iter().any(|mean| mean.fract() != 0.0);
         let with_ids = means.into_iter().zip(&items.ids);
+        let backends: Vec<Dithered> = with_ids
+            .map(|(mean, id)| Dithered::new(mean, *id))
+            .collect();
+        let variants = 0..if dithered { VARIANTS } else { 1 };
+        let in_each = variants.map(|variant| backend_counts(&backends, variant).iter().sum());
         Self {
-            backends: with_ids
-                .map(|(mean, id)| Dithered::new(mean, *id))
-                .collect(),
-            drops,
-            variants: if dithered { VARIANTS } else { 1 },
+            drops: drops.over(&in_each.collect::<Vec<u32>>()),
+            backends,
         }
     }
 
     /// 1 if the counts come out exactly, else [`VARIANTS`].
     pub(super) fn variants(&self) -> usize {
-        self.variants
+        self.drops.len()
     }
 
     /// Counts of the backends, then of the drops, in the spec's order.
     pub(super) fn variant(&self, variant: usize) -> Vec<u32> {
-        let backends = self.backends.iter().map(|item| item.count(variant));
-        let mut counts: Vec<u32> = backends.collect();
-        let mut sum: u32 = counts.iter().sum();
-        if sum == 0 {
-            // All but a few calls are dropped. Still each list needs a backend:
-            // Go clients take a list without one for an outage.
-            let ranked = self.backends.iter().enumerate();
-            let heaviest = ranked.max_by_key(|(_, item)| item.rank(variant));
-            if let Some((index, _)) = heaviest.filter(|(_, item)| !item.is_never()) {
-                counts[index] = 1;
-                sum = 1;
-            }
-        }
-        self.drops.extend(&mut counts, sum, variant);
+        let mut counts = backend_counts(&self.backends, variant);
+        counts.extend(&self.drops[variant]);
         counts
     }
+}
+
+/// Counts of the backends in a variant. All but a few calls may be dropped; still
+/// each list needs a backend: Go clients take a list without one for an outage.
+fn backend_counts(backends: &[Dithered], variant: usize) -> Vec<u32> {
+    let counts = backends.iter().map(|item| item.count(variant));
+    let mut counts: Vec<u32> = counts.collect();
+    if counts.iter().all(|count| *count == 0) {
+        let ranked = backends.iter().enumerate();
+        let heaviest = ranked.max_by_key(|(_, item)| item.rank(variant));
+        if let Some((index, _)) = heaviest.filter(|(_, item)| !item.is_never()) {
+            counts[index] = 1;
+        }
+    }
+    counts
 }
 
 /// Counts that come out exactly are repeated until the drops do, too.

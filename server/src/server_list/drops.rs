@@ -4,7 +4,6 @@
 //! so a category with share d of all calls takes d of all entries, that is
 //! B·d/(1−Σd) beside B backend entries.
 
-use super::dither::Dithered;
 use crate::model::DropShare;
 
 /// How far a category's share of an exact list may be off: 0.1 point.
@@ -78,19 +77,33 @@ impl DropPlan {
         matches!(self, Self::Dithered { .. })
     }
 
-    /// Adds the counts of a variant that has so many backend entries.
-    pub(super) fn extend(&self, counts: &mut Vec<u32>, backends: u32, variant: usize) {
-        match self {
-            Self::Exact(drops) => counts.extend(drops),
-            Self::Dithered { shares, max } => {
-                let dropped = 1.0 - shares.calls;
-                let wanted = f64::from(backends) * dropped / shares.calls;
-                let total = wanted.min(f64::from(max.saturating_sub(backends)));
-                let share = |share: &f64| total * share / dropped;
-                let dithered = shares.each.iter().map(share).zip(&shares.ids);
-                counts.extend(dithered.map(|(mean, id)| Dithered::new(mean, *id).count(variant)));
-            }
-        }
+    /// The counts of each variant, by the backend entries that it has.
+    ///
+    /// Variants want different fractions of an entry, as they have different
+    /// numbers of backends. So what one was given too little or too much, the next
+    /// ones make good: over all of them it is within one entry.
+    pub(super) fn over(&self, backends: &[u32]) -> Vec<Vec<u32>> {
+        let (shares, max) = match self {
+            Self::Exact(drops) => return vec![drops.clone(); backends.len()],
+            Self::Dithered { shares, max } => (shares, max),
+        };
+        let dropped = 1.0 - shares.calls;
+        // Categories round up at different variants.
+        let phase = |id: &u64| (*id % 1024) as f64 / 1024.0;
+        let mut due: Vec<f64> = shares.ids.iter().map(phase).collect();
+        let variants = backends.iter().map(|backends| {
+            let wanted = f64::from(*backends) * dropped / shares.calls;
+            let total = wanted.min(f64::from(max.saturating_sub(*backends)));
+            let each = shares.each.iter().zip(&mut due);
+            let counts = each.map(|(share, due)| {
+                *due += total * share / dropped;
+                let count = due.floor();
+                *due -= count;
+                count as u32
+            });
+            counts.collect()
+        });
+        variants.collect()
     }
 }
 

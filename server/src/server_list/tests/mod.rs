@@ -307,6 +307,21 @@ prop_compose! {
     }
 }
 
+#[test]
+fn variants_of_different_lengths_do_not_bend_the_drops() {
+    // Once 0.18465: each variant rounded for itself, and those with more backends
+    // were those that rounded up.
+    let weights = [0.1, 3.464_179_286_012_165];
+    let drops = [0.000_413_174_416_272_401_6, 0.183_559_184_145_413_83];
+    let lists = ServerLists::new(ListSpec {
+        operator_weights: false,
+        ..spec(&weights, &drops)
+    });
+    let seen = variants(&lists).map(|list| counts(&lists, list).1[1] as f64 / list.len() as f64);
+    let mean = seen.sum::<f64>() / lists.variant_count() as f64;
+    assert!((mean - drops[1]).abs() <= 0.0005, "{mean}");
+}
+
 proptest! {
     #[test]
     fn every_list_is_sound(spec in any_spec()) {
@@ -370,6 +385,11 @@ proptest! {
             let seen = variants(&lists).map(|list| counts(&lists, list).1[index] as f64 / list.len() as f64);
             let mean = seen.sum::<f64>() / lists.variant_count() as f64;
             prop_assert!((mean - share).abs() <= 0.001, "{} for {}", mean, share);
+            // Not by variants that make good for each other's gross mistakes.
+            for list in variants(&lists) {
+                let dropped = counts(&lists, list).1[index] as f64;
+                prop_assert!((dropped - list.len() as f64 * share).abs() <= 2.0);
+            }
         }
     }
 
