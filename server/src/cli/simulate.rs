@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{Failure, answer};
 use crate::discovery::file::read_config;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
             written.with_context(|| format!("cannot write {}", to.display()))?;
         }
         if args.json {
-            answer(&json(scenario, &outcomes))?;
+            answer(&json(scenario, &outcomes)?)?;
         }
     }
     Ok(())
@@ -114,19 +114,36 @@ fn number(value: f64) -> String {
     format!("{value:.3}")
 }
 
-fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
-    let policies = outcomes.iter().map(|outcome| {
-        json!({
-            "policy": outcome.policy,
-            "max_over_avg": rounded(outcome.max_over_avg),
-            "worst_utilization": rounded(outcome.worst_utilization),
-            "resettle_s": outcome.resettle_s.map(rounded),
-            "quiet_ticks": rounded(outcome.quiet_ticks),
-            "failed_share": rounded(outcome.failed_share),
-        })
+/// What `--json` ends with, keys in this order.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    scenario: &'a str,
+    policies: Vec<PolicySummary>,
+}
+
+#[derive(Debug, Serialize)]
+struct PolicySummary {
+    policy: &'static str,
+    max_over_avg: f64,
+    worst_utilization: f64,
+    resettle_s: Option<f64>,
+    quiet_ticks: f64,
+    failed_share: f64,
+}
+
+fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> anyhow::Result<String> {
+    let policies = outcomes.iter().map(|outcome| PolicySummary {
+        policy: outcome.policy,
+        max_over_avg: rounded(outcome.max_over_avg),
+        worst_utilization: rounded(outcome.worst_utilization),
+        resettle_s: outcome.resettle_s.map(rounded),
+        quiet_ticks: rounded(outcome.quiet_ticks),
+        failed_share: rounded(outcome.failed_share),
     });
-    let policies: Vec<_> = policies.collect();
-    json!({ "scenario": scenario.name, "policies": policies }).to_string()
+    Ok(serde_json::to_string(&Summary {
+        scenario: &scenario.name,
+        policies: policies.collect(),
+    })?)
 }
 
 /// Six digits: more would be noise.
