@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::control::{Progress, Published};
+use crate::endpoint::Address;
 use crate::policy::{CallEnd, CallTracker, Pick, PickArgs};
 use crate::subchannel::{Connection, Kept, NotSent, ResponseBody, describe};
 
@@ -38,27 +39,33 @@ pub(crate) async fn call(
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let deadline = timeout_of(request.headers()).map(|timeout| Instant::now() + timeout);
-    let (response, attempt) = match deadline {
-        None => send(&published, request).await?,
-        Some(deadline) => tokio::time::timeout_at(deadline, send(&published, request))
-            .await
-            .map_err(|_| deadline_exceeded())??,
+    let waits = AtomicBool::new(false);
+    let sent = send(&published, request, &waits);
+    let (response, peer, attempt) = match deadline {
+        None => sent.await?,
+        Some(deadline) => match tokio::time::timeout_at(deadline, sent).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(expired(&published, waits.load(Relaxed))),
+        },
     };
     Ok(response.map(|incoming| {
         Body::new(CallBody {
             incoming,
+            peer,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
             _attempt: attempt,
         })
     }))
 }
 
+/// `waits` says whether it waits for a connection at the moment.
 async fn send(
     published: &Arc<Published>,
     request: Request<Body>,
-) -> Result<(Response<ResponseBody>, Attempt), Status> {
+    waits: &AtomicBool,
+) -> Result<(Response<ResponseBody>, Arc<Address>, Attempt), Status> {
     let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
-    let mut outputs = Outputs::new(published);
+    let mut outputs = Outputs::new(published, waits);
     let mut given_back = false;
     let mut refused = false;
     let (mut request, mut kept) = Kept::new(request).await?;
@@ -94,7 +101,7 @@ async fn send(
         } = match connection.send(request).await {
             Ok(response) => {
                 attempt.end.received = true;
-                return Ok((response, attempt));
+                return Ok((response, Arc::clone(connection.peer()), attempt));
             }
             Err(not_sent) => not_sent,
         };
@@ -111,7 +118,7 @@ async fn send(
                 Some(unsent) => request = *unsent,
                 None => match kept.again().await {
                     Some(again) => (request, kept) = again,
-                    None => return Err(status_of(error)),
+                    None => return Err(status_of(error, connection.peer())),
                 },
             }
             // The picker will change, as the connection is gone. Until then its
@@ -131,10 +138,10 @@ async fn send(
                     tracing::debug!(%error, "refused unseen; it goes elsewhere");
                     (request, kept) = again;
                 }
-                None => return Err(status_of(error)),
+                None => return Err(status_of(error, connection.peer())),
             }
         } else {
-            return Err(status_of(error));
+            return Err(status_of(error, connection.peer()));
         }
     }
 }
@@ -179,13 +186,15 @@ fn choose<B>(
 /// that may make it wait a second time.
 struct Outputs<'a> {
     published: &'a Published,
+    waits: &'a AtomicBool,
     progress: Option<watch::Receiver<Progress>>,
 }
 
 impl<'a> Outputs<'a> {
-    fn new(published: &'a Published) -> Self {
+    fn new(published: &'a Published, waits: &'a AtomicBool) -> Self {
         Self {
             published,
+            waits,
             progress: None,
         }
     }
@@ -196,8 +205,10 @@ impl<'a> Outputs<'a> {
             // once more before it may wait.
             None => self.progress = Some(self.published.subscribe()),
             Some(progress) => {
+                self.waits.store(true, Relaxed);
                 // The sender lives in `published`.
                 let _ = progress.changed().await;
+                self.waits.store(false, Relaxed);
             }
         }
     }
@@ -237,6 +248,8 @@ impl Drop for Attempt {
 /// A response's body: ends the attempt, and the RPC at its deadline.
 struct CallBody {
     incoming: ResponseBody,
+    /// Who answers.
+    peer: Arc<Address>,
     deadline: Option<Pin<Box<Sleep>>>,
     _attempt: Attempt,
 }
@@ -250,7 +263,8 @@ impl http_body::Body for CallBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(status_of)));
+            let failed = |error| status_of(error, &self.peer);
+            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
@@ -274,13 +288,29 @@ fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the call's timeout is over")
 }
 
+/// The status of an RPC whose timeout is over: if it waited, with what for.
+fn expired(published: &Published, waited: bool) -> Status {
+    if !waited {
+        return deadline_exceeded();
+    }
+    published.metrics().expired.fetch_add(1, Relaxed);
+    let output = published.output();
+    let reason = output.picker.failure();
+    let reason = reason.unwrap_or("none has been opened or refused yet");
+    Status::deadline_exceeded(format!(
+        "the call's timeout is over, and it waited for a connection: {reason}"
+    ))
+}
+
 /// The status of an RPC that left and got no answer: the server may have run it.
-fn status_of(error: h2::Error) -> Status {
+fn status_of(error: h2::Error, peer: &Address) -> Status {
     let text = describe(&error);
     let status = Status::from_error(Box::new(error));
     match status.code() {
         // A connection that is cut off is not an unknown matter.
-        Code::Unknown => Status::unavailable(format!("connection lost: {text}")),
+        Code::Unknown => Status::unavailable(format!(
+            "connection to {peer} lost, and the call may have run: {text}"
+        )),
         _ => status,
     }
 }

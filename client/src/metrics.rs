@@ -26,11 +26,13 @@ pub struct ChannelMetrics {
     pub drops: u64,
     /// RPCs that failed because nothing could be reached.
     pub failed_picks: u64,
+    /// RPCs whose timeout ended while they waited for a connection.
+    pub expired: u64,
     /// Attempts that came back unsent or unseen and were made again elsewhere.
     pub retries: u64,
-    /// Connections by state.
+    /// Connections to backends by state.
     pub subchannels: SubchannelCounts,
-    /// Connections that were opened.
+    /// Connections to backends that were opened.
     pub connects: u64,
     /// Attempts to open one that failed.
     pub failed_connects: u64,
@@ -60,12 +62,14 @@ pub struct BalancerMetrics {
     pub connected: bool,
     /// Streams that were opened; all but the first are restarts.
     pub streams: u64,
+    /// Attempts to reach a balancer, each over all of its addresses, that failed.
+    pub failed_connects: u64,
     /// Lists that came.
     pub lists: u64,
     /// Entries of these lists that made no sense and were skipped, or stripped of
     /// their token.
     pub bad_entries: u64,
-    /// Whether the fallback addresses are in use.
+    /// Whether the fallback addresses are in use, of which there may be none.
     pub in_fallback: bool,
     /// How often they were taken into use.
     pub fallbacks: u64,
@@ -78,6 +82,7 @@ pub(crate) struct Metrics {
     pub(crate) finished: Striped,
     pub(crate) drops: Striped,
     pub(crate) failed_picks: Striped,
+    pub(crate) expired: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) idle: AtomicU64,
     pub(crate) connecting: AtomicU64,
@@ -87,6 +92,7 @@ pub(crate) struct Metrics {
     pub(crate) failed_connects: AtomicU64,
     pub(crate) balancer_connected: AtomicU64,
     pub(crate) streams: AtomicU64,
+    pub(crate) failed_balancer_connects: AtomicU64,
     pub(crate) lists: AtomicU64,
     pub(crate) bad_entries: AtomicU64,
     pub(crate) in_fallback: AtomicU64,
@@ -101,6 +107,7 @@ impl Metrics {
             finished: self.finished.sum(),
             drops: self.drops.sum(),
             failed_picks: self.failed_picks.sum(),
+            expired: self.expired.load(Relaxed),
             retries: self.retries.load(Relaxed),
             subchannels: SubchannelCounts {
                 idle: self.idle.load(Relaxed),
@@ -113,6 +120,7 @@ impl Metrics {
             balancer: BalancerMetrics {
                 connected: self.balancer_connected.load(Relaxed) != 0,
                 streams: self.streams.load(Relaxed),
+                failed_connects: self.failed_balancer_connects.load(Relaxed),
                 lists: self.lists.load(Relaxed),
                 bad_entries: self.bad_entries.load(Relaxed),
                 in_fallback: self.in_fallback.load(Relaxed) != 0,

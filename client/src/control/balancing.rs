@@ -233,7 +233,10 @@ impl Balancing {
     }
 
     pub(super) fn output(&self) -> Output {
-        self.before.as_ref().unwrap_or(&self.current).output()
+        let before = self.before.as_ref().map(Decider::output);
+        // One that does not serve has nothing to bridge the time with.
+        let serving = before.filter(|output| output.state == ConnectivityState::Ready);
+        serving.unwrap_or_else(|| self.current.output())
     }
 }
 

@@ -50,6 +50,7 @@ impl Control {
         let reresolve = Reresolve::default();
         let mut resolutions = self.resolver.resolve(reresolve.clone());
         let mut complete = false;
+        let connecting = Output::connecting();
         let mut use_ = Use::new(self.idle_timeout);
         loop {
             tokio::select! {
@@ -75,7 +76,14 @@ impl Control {
             if self.pool.take_losses() && balancing.uses_resolved() {
                 reresolve.request();
             }
-            let output = balancing.output();
+            let output = match balancing.output() {
+                // The resolver has more to say, and it may be a balancer: RPCs wait
+                // for that rather than fail for want of it.
+                failing if !complete && failing.state == ConnectivityState::TransientFailure => {
+                    connecting.clone()
+                }
+                output => output,
+            };
             log(&output, published.output().state);
             let settled = complete && balancing.is_settled();
             published.publish(output, settled, balancing.lists_followed());
@@ -147,6 +155,10 @@ fn log(output: &Output, before: ConnectivityState) {
     let state = output.state;
     match output.picker.failure() {
         Some(reason) => tracing::warn!(?state, reason, "channel"),
+        // Whoever read of the failure wants to read of its end.
+        None if before == ConnectivityState::TransientFailure => {
+            tracing::info!(?state, "channel");
+        }
         None => tracing::debug!(?state, "channel"),
     }
 }

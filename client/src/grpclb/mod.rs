@@ -45,6 +45,9 @@ use crate::resolve::BalancerAddress;
 use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
 
+/// A stream that lasted this long behind its last list is worth a log line when it
+/// is lost.
+const LASTING: Duration = Duration::from_secs(5);
 /// Least time between two log lines about a lost balancer.
 const LOSS_LOG: Duration = Duration::from_secs(60);
 /// Events that wait for the control task before the stream waits too.
@@ -85,6 +88,10 @@ pub(crate) struct Grpclb {
     lost: Option<String>,
     /// When a loss was last logged.
     loss_logged: Option<Instant>,
+    /// Whether the present loss was logged, so that its end is, too.
+    loss_told: bool,
+    /// When the last list came.
+    list_at: Option<Instant>,
     output: Output,
     /// Lists of the balancer that RPCs have met so far.
     lists: u64,
@@ -145,6 +152,8 @@ impl Grpclb {
             startup_ends: Some(Instant::now() + patience),
             lost: None,
             loss_logged: None,
+            loss_told: false,
+            list_at: None,
             output: Output::connecting(),
             lists: 0,
             metrics: config.metrics,
@@ -231,10 +240,21 @@ impl Grpclb {
     /// Once per loss, and no more than once in [`LOSS_LOG`] if the balancer is lost
     /// again and again.
     fn log_loss(&mut self, reason: &str) {
+        if self.lost.is_some() {
+            return;
+        }
+        let lasted = self.list_at.is_some_and(|at| at.elapsed() >= LASTING);
         let logged = self.loss_logged.map(|at| at.elapsed());
-        if self.lost.is_none() && logged.is_none_or(|ago| ago >= LOSS_LOG) {
+        self.loss_told = lasted || logged.is_none_or(|ago| ago >= LOSS_LOG);
+        if self.loss_told {
             self.loss_logged = Some(Instant::now());
             tracing::warn!(reason, "there is no stream to the balancer");
+        }
+    }
+
+    fn log_return(&mut self) {
+        if self.lost.is_some() && std::mem::take(&mut self.loss_told) {
+            tracing::info!("the balancer is back, with a list");
         }
     }
 
@@ -290,7 +310,9 @@ impl Grpclb {
     }
 
     fn list(&mut self, servers: Vec<Server>, stats: Arc<StreamStats>, pool: &mut Pool) {
+        self.log_return();
         self.stream_has_list = true;
+        self.list_at = Some(Instant::now());
         self.startup_ends = None;
         self.lost = None;
         if servers.is_empty() && self.in_fallback() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use futures_util::future::{self, Either};
 use http::HeaderValue;
 use http::uri::{Authority, Uri};
@@ -97,6 +98,10 @@ pub(super) async fn run(
                 }
             }
             Err(reason) => {
+                config
+                    .metrics
+                    .failed_balancer_connects
+                    .fetch_add(1, Relaxed);
                 if events.send(Event::Lost(reason)).await.is_err() {
                     return;
                 }
@@ -192,16 +197,25 @@ impl Session<'_> {
                                 tracing::debug!(balancer = %self.balancer.addr, %reason, "leaving");
                                 leaving = true;
                             }
-                            ended @ Ending::Closed(_) => break End::Connection(format!(
-                                "the connection to balancer {} ended: {ended}",
-                                self.balancer.addr
-                            )),
+                            ended @ Ending::Closed(_) => break self.connection_end(&ended),
                         },
                         () = renamed(service, &name) => break End::Renamed,
                     }
                 }
             };
             self.config.metrics.balancer_connected.store(0, Relaxed);
+            // A stream that breaks with its connection does not know why that did.
+            let end = match (end, leaving) {
+                (End::Stream(reason), false) => match driver.now_or_never() {
+                    Some(ended @ Ending::Closed(_)) => self.connection_end(&ended),
+                    Some(Ending::GoAway(_)) => {
+                        leaving = true;
+                        End::Stream(reason)
+                    }
+                    None => End::Stream(reason),
+                },
+                (end, _) => end,
+            };
             let (reason, connected) = match end {
                 End::Stream(reason) => (reason, !leaving),
                 End::Connection(reason) => (reason, false),
@@ -233,6 +247,13 @@ impl Session<'_> {
                 return Ok(());
             }
         }
+    }
+
+    fn connection_end(&self, ended: &Ending) -> End {
+        let balancer = self.balancer.addr;
+        End::Connection(format!(
+            "the connection to balancer {balancer} ended: {ended}"
+        ))
     }
 
     /// One stream, from its request to its end; returns why it ended.

@@ -113,7 +113,7 @@ pub(crate) async fn connect(
 ) -> Result<(Connection, Driver), String> {
     let attempt = async {
         let socket = options.open(address).await?;
-        handshake(socket, options, tasks).await
+        handshake(address, socket, options, tasks).await
     };
     match tokio::time::timeout(options.timeout, attempt).await {
         Ok(result) => result.map_err(|reason| format!("{address}: {reason}")),
@@ -125,6 +125,7 @@ pub(crate) async fn connect(
 }
 
 async fn handshake(
+    address: &Address,
     socket: Box<dyn Transport>,
     options: &ConnectOptions,
     tasks: &TaskTracker,
@@ -148,7 +149,7 @@ async fn handshake(
     let (running, end) = Running::new(connection, Arc::clone(&shared), keepalive);
     tasks.spawn(running);
     let mut driver = Driver::new(Arc::clone(&shared), goodbye, end);
-    let connection = Connection::new(sender, shared, tasks);
+    let connection = Connection::new(sender, shared, tasks, address);
     tokio::select! {
         biased;
         Ok(opening) = opening => opening.map(|()| (connection, driver)),

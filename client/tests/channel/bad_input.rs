@@ -1,11 +1,9 @@
 //! Balancers that are none, and lists that are too much. RPCs go on with what was
 //! good; an RPC that fails says why, and so does the log, once.
 
-use std::cell::RefCell;
-use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Once};
 
 use lookaside_client::Channel;
 use lookaside_proto::lb_v1::Server;
@@ -13,51 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use crate::harness::{
-    ANY_PORT, Backend, Balancer, Process, Refusal, Refuser, entry, follow, hello, hellos, nobody,
-    reach, share, until,
+    ANY_PORT, Backend, Balancer, Log, Process, Refusal, Refuser, entry, follow, hello, hellos,
+    nobody, reach, share, until,
 };
-
-thread_local! {
-    /// What is logged on this thread.
-    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(vec![]) };
-}
-
-/// The warnings of this thread, where a test's channel lives, since it was made.
-struct Log;
-
-impl Log {
-    fn start() -> Self {
-        // One for all threads, as some of tracing's caches are for all of them, too.
-        static SUBSCRIBER: Once = Once::new();
-        SUBSCRIBER.call_once(|| {
-            tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::WARN)
-                .with_ansi(false)
-                .with_writer(|| Self)
-                .init();
-        });
-        LOGGED.take();
-        Self
-    }
-
-    /// The lines that have `text`.
-    fn lines(&self, text: &str) -> Vec<String> {
-        let log = LOGGED.with_borrow(|log| String::from_utf8(log.clone()).unwrap());
-        let lines = log.lines().filter(|line| line.contains(text));
-        lines.map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        LOGGED.with_borrow_mut(|log| log.extend(bytes));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// A server that sends `bytes` to whoever connects, reads what comes, if it is to,
 /// and hangs up.
@@ -106,10 +62,10 @@ async fn reason(balancer: SocketAddr) -> String {
         assert!(last.contains(&balancer.to_string()), "{last}");
         assert!(last.contains(&spare.to_string()), "{last}");
     }
-    let lines = log.lines("there is no stream to the balancer");
+    let lines = log.warnings("there is no stream to the balancer");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains(&balancer.to_string()), "{lines:?}");
-    let lines = log.lines("none of the backends");
+    let lines = log.warnings("none of the backends");
     assert!(lines.len() <= 1, "{lines:?}");
     last
 }
@@ -178,7 +134,7 @@ async fn an_oversized_list_leaves_the_list_before_it_in_use() {
     stream.list(oversized(b.addr));
     until("the loss", async || channel.metrics().balancer.streams > 1).await;
     assert_eq!(share(&hellos(&channel, 100).await, "a"), 100);
-    let lines = log.lines("too large");
+    let lines = log.warnings("too large");
     assert_eq!(lines.len(), 1, "{lines:?}");
     // A list that fits is followed.
     balancer.greet().await.list([entry(b.addr, "")]);
@@ -227,7 +183,7 @@ async fn a_hundred_thousand_entries_of_which_some_are_bad() {
     let names = hellos(&channel, 300).await;
     assert_eq!((share(&names, "a"), share(&names, "b")), (100, 200));
     assert_eq!((a.connections(), b.connections()), (1, 1));
-    let lines = log.lines("bad entries");
+    let lines = log.warnings("bad entries");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("count=25000"), "{lines:?}");
     assert!(lines[0].contains("70000"), "{lines:?}");

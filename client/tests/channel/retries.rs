@@ -53,6 +53,11 @@ async fn an_rpc_that_may_have_run_is_not_sent_again() {
             _ => Code::Unavailable,
         };
         assert_eq!(status.code(), wanted, "{status}");
+        if wanted == Code::Unavailable {
+            let text = status.message();
+            assert!(text.contains("may have run"), "{text}");
+            assert!(text.contains(&refuser.addr.to_string()), "{text}");
+        }
         assert_eq!(refuser.seen(), 1);
     }
 }

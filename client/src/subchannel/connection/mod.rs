@@ -22,6 +22,7 @@ use super::RequestBody;
 use super::request::Outgoing;
 use super::response::ResponseBody;
 use super::upload::Upload;
+use crate::endpoint::Address;
 
 /// Sends RPCs over one connection. Clones send over the same one.
 #[derive(Debug, Clone)]
@@ -35,6 +36,7 @@ struct Inner {
     shared: Arc<Shared>,
     /// For the bodies of streaming requests.
     tasks: TaskTracker,
+    peer: Arc<Address>,
     /// One per connection of the process.
     id: u64,
 }
@@ -88,14 +90,22 @@ impl Connection {
         sender: SendRequest<Bytes>,
         shared: Arc<Shared>,
         tasks: &TaskTracker,
+        peer: &Address,
     ) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         Self(Arc::new(Inner {
             sender,
             shared,
             tasks: tasks.clone(),
+            peer: Arc::new(peer.clone()),
             id: IDS.fetch_add(1, Ordering::Relaxed),
         }))
+    }
+
+    /// Whom it leads to.
+    #[must_use]
+    pub fn peer(&self) -> &Arc<Address> {
+        &self.0.peer
     }
 
     /// Sends one RPC and waits for the response's headers. Dropping the future, or

@@ -11,6 +11,7 @@
 mod backend;
 mod balancer;
 mod dns;
+mod log;
 mod memory;
 mod names;
 mod refuser;
@@ -29,6 +30,7 @@ use tonic::{Request, Status};
 pub(crate) use self::backend::Backend;
 pub(crate) use self::balancer::{Balancer, BalancerStream, drop_entry, entry};
 pub(crate) use self::dns::{DnsServer, Fault};
+pub(crate) use self::log::Log;
 pub(crate) use self::memory::Net;
 pub(crate) use self::names::{Names, balancer};
 pub(crate) use self::refuser::{Refusal, Refuser};

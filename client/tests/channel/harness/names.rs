@@ -58,6 +58,14 @@ impl Names {
         self.answer(Ok(resolution));
     }
 
+    /// These are the addresses so far; the rest, balancers perhaps, is on its way.
+    pub(crate) fn pending(&self, addresses: &[SocketAddr]) {
+        let mut resolution = Resolution::from(endpoints(addresses));
+        resolution.balancers = Balancers::Unknown;
+        resolution.pending = true;
+        self.answer(Ok(resolution));
+    }
+
     pub(crate) fn fail(&self, reason: &str) {
         self.answer(Err(ResolveError(reason.to_owned())));
     }

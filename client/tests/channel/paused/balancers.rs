@@ -2,7 +2,7 @@
 
 use lookaside_client::resolve::Resolution;
 
-use crate::harness::{Balancer, World, balancer, entry, hello, hellos, share};
+use crate::harness::{Balancer, Log, World, balancer, entry, hello, hellos, share};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_balancer_is_not_called_while_the_stream_to_the_old_one_lasts() {
@@ -142,4 +142,25 @@ async fn the_next_balancer_takes_over_from_one_that_dies() {
     stream.list([entry(b.addr, "")]);
     world.settle().await;
     assert_eq!(share(&hellos(&channel, 10).await, "b"), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_loss_of_a_balancer_is_logged_and_so_is_its_return() {
+    let mut world = World::new();
+    let [a] = world.backends(["a"]);
+    let _channel = world.follow(&[]);
+    let log = Log::start();
+    let mut stream = world.balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    for losses in 1..=3 {
+        world.pass(30.0).await;
+        world.balancer.kill();
+        world.pass(20.0).await;
+        assert_eq!(log.warnings("no stream to the balancer").len(), losses);
+        world.restart_balancer();
+        stream = world.balancer.greet().await;
+        stream.list([entry(a.addr, "")]);
+        world.settle().await;
+        assert_eq!(log.lines("the balancer is back").len(), losses);
+    }
 }

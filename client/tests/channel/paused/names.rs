@@ -1,6 +1,11 @@
 //! What the channel makes of what its resolver says, and when it asks again.
 
-use tonic::{Code, Status};
+use std::time::Duration;
+
+use lookaside_client::ConnectivityState;
+use lookaside_proto::helloworld::HelloRequest;
+use lookaside_proto::helloworld::greeter_client::GreeterClient;
+use tonic::{Code, Request, Status};
 
 use crate::harness::{World, entry, hello, hellos, share};
 
@@ -49,6 +54,51 @@ async fn a_balancer_found_late_interrupts_nobody() {
     stream.list([entry(a.addr, "")]);
     world.settle().await;
     assert_eq!(share(&hellos(&channel, 5).await, "a"), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rpcs_wait_for_what_the_resolver_has_still_to_say() {
+    let mut world = World::new();
+    let a = world.backend("a");
+    let channel = world.channel_with(|builder| builder);
+    // Addresses at which nobody listens, and a balancer whose name is on its way.
+    let dead = world.net.address();
+    world.names.pending(&[dead]);
+    let waiting = tokio::spawn({
+        let channel = channel.clone();
+        async move { hello(&channel).await }
+    });
+    world.pass(3.0).await;
+    assert!(!world.dials(dead).is_empty() && !waiting.is_finished());
+    assert_eq!(channel.state(), ConnectivityState::Connecting);
+    world.names.balancers(&[world.balancer.addr], &[dead]);
+    let stream = world.balancer.greet().await;
+    world.pass(3.0).await;
+    assert!(!waiting.is_finished(), "its list is on its way");
+    stream.list([entry(a.addr, "")]);
+    assert_eq!(waiting.await.unwrap().unwrap(), "a");
+    assert_eq!(channel.metrics().failed_picks, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rpcs_fail_once_the_resolver_has_said_that_there_is_no_balancer() {
+    let mut world = World::new();
+    let channel = world.channel_with(|builder| builder);
+    let dead = world.net.address();
+    world.names.pending(&[dead]);
+    let mut request = Request::new(HelloRequest::default());
+    request.set_timeout(Duration::from_secs(2));
+    let mut greeter = GreeterClient::new(channel.clone());
+    let expired = greeter.say_hello(request).await.unwrap_err();
+    assert_eq!(expired.code(), Code::DeadlineExceeded);
+    let text = expired.message();
+    assert!(text.contains("waited for a connection"), "{text}");
+    assert_eq!(channel.metrics().expired, 1);
+    world.names.addresses(&[dead]);
+    world.settle().await;
+    let failed = hello(&channel).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable);
+    assert!(failed.message().contains(&dead.to_string()), "{failed}");
 }
 
 #[tokio::test(start_paused = true)]
