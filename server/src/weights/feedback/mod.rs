@@ -41,9 +41,11 @@ const RISE: f64 = 1.5;
 const IDLE: f64 = 0.25;
 
 /// Who claims more than so many times the median's capacity is not believed,
-/// nor who claims so many times what it had for minutes.
+/// nor who claims so many times what it had for minutes; who was caught before,
+/// so many times.
 const INCREDIBLE: f64 = 6.0;
 const LEAP: f64 = 3.0;
+const LEAP_AGAIN: f64 = 2.0;
 
 /// A backend's skew is measured only after it was listed for so long, and from
 /// so many calls.
@@ -158,7 +160,12 @@ impl Feedback {
             let raw = match (ln_capacity(backend), capacity) {
                 (Some(own), Some(median)) => {
                     let x = (own - median).clamp(-FARTHEST, FARTHEST);
-                    learned.judge(x, (ln(INCREDIBLE), ln(LEAP)), now);
+                    let leap = if learned.was_caught() {
+                        LEAP_AGAIN
+                    } else {
+                        LEAP
+                    };
+                    learned.judge(x, (ln(INCREDIBLE), ln(leap)), now);
                     if let (Some(own), Some(median)) = (ln_skew(backend), skew) {
                         learn(learned, backend, own - median, now);
                     }

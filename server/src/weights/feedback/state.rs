@@ -136,6 +136,11 @@ impl Learned {
         self.distrusted_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it ever claimed what nobody can.
+    pub(super) fn was_caught(&self) -> bool {
+        self.distrusted_times > 0
+    }
+
     /// The weight it had on the whole, while it was believed; 1 if it never was.
     pub(super) fn slow_weight(&self) -> f64 {
         self.slow.map_or(1.0, |slow| slow.weight)
