@@ -18,7 +18,9 @@
 
 mod child;
 mod list;
+mod loss_log;
 mod picker;
+mod reports;
 mod stats;
 mod stream;
 
@@ -35,6 +37,7 @@ use tracing::Instrument as _;
 
 use self::child::{Child, Children, Source};
 use self::list::List;
+use self::loss_log::LossLog;
 use self::picker::Drops;
 use self::stats::StreamStats;
 use self::stream::{Event as StreamEvent, Service, StreamConfig};
@@ -44,12 +47,6 @@ use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::BalancerAddress;
 use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
-
-/// A stream that lasted this long behind its last list is worth a log line when it
-/// is lost.
-const LASTING: Duration = Duration::from_secs(5);
-/// Least time between two log lines about a lost balancer.
-const LOSS_LOG: Duration = Duration::from_secs(60);
 /// Events that wait for the control task before the stream waits too.
 const EVENTS: usize = 4;
 
@@ -86,12 +83,7 @@ pub(crate) struct Grpclb {
     startup_ends: Option<Instant>,
     /// Why there is no stream, for the error text.
     lost: Option<String>,
-    /// When a loss was last logged.
-    loss_logged: Option<Instant>,
-    /// Whether the present loss was logged, so that its end is, too.
-    loss_told: bool,
-    /// When the last list came.
-    list_at: Option<Instant>,
+    loss_log: LossLog,
     output: Output,
     /// Lists of the balancer that RPCs have met so far.
     lists: u64,
@@ -151,9 +143,7 @@ impl Grpclb {
             stream_has_list: false,
             startup_ends: Some(Instant::now() + patience),
             lost: None,
-            loss_logged: None,
-            loss_told: false,
-            list_at: None,
+            loss_log: LossLog::default(),
             output: Output::connecting(),
             lists: 0,
             metrics: config.metrics,
@@ -219,7 +209,9 @@ impl Grpclb {
             Happened::Stream(StreamEvent::Renamed) => self.stream_has_list = false,
             Happened::Stream(StreamEvent::Lost(reason)) => {
                 self.stream_has_list = false;
-                self.log_loss(&reason);
+                if self.lost.is_none() {
+                    self.loss_log.lost(&reason);
+                }
                 self.lost = Some(reason);
                 if self.startup_ends.take().is_some() {
                     self.enter_fallback(pool);
@@ -235,27 +227,6 @@ impl Grpclb {
             }
         }
         self.compose();
-    }
-
-    /// Once per loss, and no more than once in [`LOSS_LOG`] if the balancer is lost
-    /// again and again.
-    fn log_loss(&mut self, reason: &str) {
-        if self.lost.is_some() {
-            return;
-        }
-        let lasted = self.list_at.is_some_and(|at| at.elapsed() >= LASTING);
-        let logged = self.loss_logged.map(|at| at.elapsed());
-        self.loss_told = lasted || logged.is_none_or(|ago| ago >= LOSS_LOG);
-        if self.loss_told {
-            self.loss_logged = Some(Instant::now());
-            tracing::warn!(reason, "there is no stream to the balancer");
-        }
-    }
-
-    fn log_return(&mut self) {
-        if self.lost.is_some() && std::mem::take(&mut self.loss_told) {
-            tracing::info!("the balancer is back, with a list");
-        }
     }
 
     /// What the resolver knows now. No new balancers (`None`) changes nothing.
@@ -310,9 +281,8 @@ impl Grpclb {
     }
 
     fn list(&mut self, servers: Vec<Server>, stats: Arc<StreamStats>, pool: &mut Pool) {
-        self.log_return();
+        self.loss_log.list();
         self.stream_has_list = true;
-        self.list_at = Some(Instant::now());
         self.startup_ends = None;
         self.lost = None;
         if servers.is_empty() && self.in_fallback() {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{self, Either};
@@ -20,7 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 
-use super::stats::{StreamStats, is_zero};
+use super::reports::Reports;
+use super::stats::StreamStats;
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
@@ -34,8 +35,6 @@ const FLOOR: Duration = Duration::from_secs(1);
 /// A stream that lasted is reopened after up to this, at random: its fellows
 /// were cut off in the same moment.
 const SPREAD: Duration = Duration::from_millis(250);
-/// Shortest interval of reports, whatever the balancer asks for.
-const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the stream tells the policy.
 #[derive(Debug)]
@@ -373,49 +372,9 @@ fn reopen_after(
     floor.max(age + SPREAD.mul_f64(rng.f64()))
 }
 
-fn message(request: Request) -> LoadBalanceRequest {
+pub(super) fn message(request: Request) -> LoadBalanceRequest {
     LoadBalanceRequest {
         load_balance_request_type: Some(request),
-    }
-}
-
-/// When to report, and whether there is anything to say.
-#[derive(Default)]
-struct Reports {
-    interval: Duration,
-    next: Option<Instant>,
-    /// Whether the last report said that nothing happened.
-    quiet: bool,
-}
-
-impl Reports {
-    /// Reports every `interval` from now on; never if it is zero or absent.
-    fn start(&mut self, interval: Option<Duration>) {
-        if let Some(interval) = interval.filter(|interval| !interval.is_zero()) {
-            self.interval = interval.max(MIN_REPORT_INTERVAL);
-            self.next = Some(Instant::now() + self.interval);
-        }
-    }
-
-    async fn due(&self) {
-        match self.next {
-            Some(next) => sleep_until(next).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn send(&mut self, stats: &StreamStats, requests: &mpsc::Sender<LoadBalanceRequest>) {
-        self.next = Some(Instant::now() + self.interval);
-        // If the last report is still here, the counts wait for the next turn.
-        let Ok(place) = requests.try_reserve() else {
-            return;
-        };
-        let report = stats.take(SystemTime::now());
-        let zero = is_zero(&report);
-        if !(zero && self.quiet) {
-            place.send(message(Request::ClientStats(report)));
-        }
-        self.quiet = zero;
     }
 }
 
