@@ -16,7 +16,7 @@ use crate::policy::{PickFirst, Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, BalancerAt, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
-use crate::target::{Target, name_of_any_scheme, parse_host_port};
+use crate::target::{Target, name_of_any_scheme, parse_balancer};
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
 
@@ -239,11 +239,12 @@ impl Builder {
     /// Starts the channel and returns at once. RPCs wait until there is a
     /// connection, and fail while none can be had.
     ///
-    /// Must be called within a tokio runtime.
-    ///
     /// # Errors
     /// [`Error`] if a setting is malformed or the system's DNS configuration
     /// cannot be read.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: it starts tasks.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
         let (resolver, name) = match self.resolver {
             Some(_) if self.balancer.is_some() => {
@@ -260,7 +261,7 @@ impl Builder {
                 let name = target.authority();
                 let resolver = match &self.balancer {
                     Some(balancer) => {
-                        let (host, port) = split_balancer(balancer)?;
+                        let (host, port) = parse_balancer(balancer)?;
                         Box::new(BalancerAt::new(host, port, &target)?)
                     }
                     None => resolve::for_target(&target, self.txt_service_config)?,
@@ -285,10 +286,14 @@ impl Builder {
             ..ConnectOptions::default()
         };
         #[cfg(feature = "tls")]
-        let options = options.over(self.tls, authority.host())?;
+        let options = options
+            .over(self.tls, authority.host())
+            .map_err(|error| named("Builder::tls", error))?;
         // Each balancer is called by its own name.
         #[cfg(feature = "tls")]
-        let balancer_options = balancer_options.over(self.balancer_tls, "")?;
+        let balancer_options = balancer_options
+            .over(self.balancer_tls, "")
+            .map_err(|error| named("Builder::balancer_tls", error))?;
         let user_agent = match self.user_agent {
             Some(own) => format!("{own} {USER_AGENT}"),
             None => USER_AGENT.to_owned(),
@@ -336,6 +341,9 @@ impl Builder {
     /// [`Error::Connect`] with the reason if no connection can be had, and what
     /// [`Builder::connect_lazy`] fails with. A service that may come later is for
     /// `connect_lazy`.
+    ///
+    /// # Panics
+    /// If it is awaited outside a tokio runtime, like [`Builder::connect_lazy`].
     pub async fn connect(self) -> Result<Channel, Error> {
         let channel = self.connect_lazy()?;
         let mut progress = channel.published().subscribe();
@@ -383,15 +391,11 @@ fn reason(channel: &Channel) -> String {
         .to_owned()
 }
 
-fn split_balancer(balancer: &str) -> Result<(String, u16), TargetError> {
-    let error = |reason: String| TargetError {
-        target: balancer.to_owned(),
-        reason,
-    };
-    match parse_host_port(balancer).map_err(error)? {
-        (host, Some(port)) => Ok((host, port)),
-        (_, None) => Err(error(
-            "the balancer's port is missing; write host:port".to_owned(),
-        )),
+/// `error`, of the TLS given to `setting`.
+#[cfg(feature = "tls")]
+fn named(setting: &str, error: Error) -> Error {
+    match error {
+        Error::Tls(reason) => Error::Tls(format!("{setting}: {reason}")),
+        other => other,
     }
 }

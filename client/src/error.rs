@@ -20,9 +20,18 @@ pub struct ResolveError(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The target, or an address given beside it, is malformed.
+    /// The target is malformed.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The address given to [`Builder::balancer`](crate::Builder::balancer) is
+    /// malformed.
+    #[error("balancer {address:?}: {reason}")]
+    Balancer {
+        /// The address as given.
+        address: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
     /// A value given to the builder cannot be sent as an HTTP header.
     #[error("{what} {value:?} has characters that an HTTP header cannot carry")]
     Header {
@@ -32,9 +41,9 @@ pub enum Error {
         value: String,
     },
     /// A certificate, key or name that is given for TLS cannot be used; the text
-    /// says which.
+    /// says which, and to which setting.
     #[cfg(feature = "tls")]
-    #[error("TLS: {0}")]
+    #[error("{0}")]
     Tls(String),
     /// No name resolution could be set up.
     #[error(transparent)]

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::endpoint::Address;
-use crate::error::TargetError;
+use crate::error::{Error, TargetError};
 
 /// Port of a DNS target that names none: gRPC's default, with TLS or without.
 pub const DEFAULT_PORT: u16 = 443;
@@ -118,6 +118,32 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(String, Option<u16>), Strin
         ));
     }
     Ok((host.to_owned(), port))
+}
+
+/// The host and the port of a balancer's address.
+///
+/// # Errors
+/// [`Error::Balancer`], which says what would be right.
+pub(crate) fn parse_balancer(balancer: &str) -> Result<(String, u16), Error> {
+    let reason = match parse_host_port(balancer) {
+        Ok((host, Some(port))) => return Ok((host, port)),
+        Ok((_, None)) => "the balancer's port is missing; write host:port".to_owned(),
+        Err(_) if balancer.contains("//") => {
+            let rest = balancer.rsplit_once("//").map_or("", |(_, rest)| rest);
+            let bare = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            match parse_host_port(bare.trim()) {
+                Ok((_, Some(_))) => {
+                    format!("a balancer's address is no URL; write host:port: {bare:?}")
+                }
+                _ => "a balancer's address is no URL; write host:port".to_owned(),
+            }
+        }
+        Err(reason) => format!("{reason}; write host:port"),
+    };
+    Err(Error::Balancer {
+        address: balancer.to_owned(),
+        reason,
+    })
 }
 
 /// The name in a target of a scheme that is not ours: what stands behind the last

@@ -279,7 +279,7 @@ impl Session<'_> {
         let mut client = LoadBalancerClient::with_origin(self.connection.clone(), self.origin());
         let mut responses = match client.balance_load(request).await {
             Ok(responses) => responses.into_inner(),
-            Err(status) => return Ok(self.end(&status)),
+            Err(status) => return Ok(self.end(&status, *greeted)),
         };
         let stats = Arc::new(StreamStats::default());
         let mut reports = Reports::default();
@@ -324,19 +324,25 @@ impl Session<'_> {
                     // A message that is too long or malformed: the next stream is
                     // likely to bring it again.
                     *greeted &= !matches!(status.code(), Code::OutOfRange | Code::Internal);
-                    return Ok(self.end(&status));
+                    return Ok(self.end(&status, *greeted));
                 }
             }
         }
     }
 
-    fn end(&self, status: &tonic::Status) -> String {
-        format!(
-            "the stream to balancer {} ended with {:?}: {}",
-            self.balancer.addr,
-            status.code(),
-            status.message()
-        )
+    fn end(&self, status: &tonic::Status, greeted: bool) -> String {
+        let (addr, code) = (self.balancer.addr, status.code());
+        let colon = if status.message().is_empty() {
+            ""
+        } else {
+            ": "
+        };
+        let doubt = match code {
+            Code::Unimplemented if !greeted => "; is this the port of a grpc.lb.v1 balancer?",
+            _ => "",
+        };
+        let said = status.message();
+        format!("the stream to balancer {addr} ended with {code:?}{colon}{said}{doubt}")
     }
 
     fn origin(&self) -> Uri {

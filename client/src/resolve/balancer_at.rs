@@ -90,12 +90,14 @@ impl Look {
         let host = &self.host;
         match ips {
             Ok(Ok(ips)) if ips.is_empty() => Err(ResolveError(format!(
-                "balancer {host} has no addresses in DNS"
+                "balancer {host} has no addresses in DNS, looked up {}",
+                dns.asked()
             ))),
             Ok(Ok(ips)) => Ok(self.resolution(ips)),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(ResolveError(format!(
-                "DNS lookup of {host}: no answer within {LOOK_TIMEOUT:?}"
+                "DNS lookup of {host} {}: no answer within {LOOK_TIMEOUT:?}",
+                dns.asked()
             ))),
         }
     }

@@ -82,6 +82,9 @@ fn the_first_child_policy_that_is_known_counts() {
     ] {
         let config = grpclb(&format!(r#"{{"childPolicy":{list}}}"#)).unwrap();
         assert_eq!(config.child, child, "{list}");
+        let named = grpclb(&format!(r#"{{"serviceName":"x","childPolicy":{list}}}"#)).unwrap();
+        assert_eq!(named.child, child, "{list}");
+        assert_eq!(named.service_name.as_deref(), Some("x"));
     }
 }
 
@@ -183,6 +186,16 @@ fn errors_say_where_and_what_would_be_right() {
             r#"{"loadBalancingConfig":[{"grpclb":{"childPolicy":[{"a":{},"b":{}}]}}]}"#,
             "loadBalancingConfig[0].grpclb.childPolicy[0]",
             "2 keys",
+        ),
+        (
+            r#"{"loadBalancingConfig":[{"grpclb":{"childPolicy":{"pick_first":{}}}}]}"#,
+            "loadBalancingConfig[0].grpclb.childPolicy: {\"pick_first\":{}} is not a list",
+            r#"[{"round_robin":{}}]"#,
+        ),
+        (
+            r#"{"loadBalancingConfig":[{"grpclb":{"serviceName":"x","childPolicy":"a"}}]}"#,
+            "loadBalancingConfig[0].grpclb.childPolicy: \"a\" is not a list",
+            r#"[{"round_robin":{}}]"#,
         ),
         (
             r#"{"loadBalancingConfig":[{"grpclb":{"serviceName":7}}]}"#,

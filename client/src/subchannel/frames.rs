@@ -117,7 +117,10 @@ impl Frames {
             [_, _, _, SETTINGS] => Ok(()),
             // A TLS record: alert or handshake, version 3.
             [0x15 | 0x16, 3, ..] => Err("the server speaks TLS, and this connection \
-                                         is to be without"
+                                         is to be without; what turns it on is \
+                                         Builder::tls for backends and \
+                                         Builder::balancer_tls for balancers \
+                                         (feature `tls`)"
                 .to_owned()),
             [b'H', b'T', b'T', b'P'] => {
                 Err("the server speaks HTTP/1; gRPC needs HTTP/2".to_owned())
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_no_http2_is_called_by_its_name() {
         for (bytes, wanted) in [
-            (&b"\x15\x03\x03\0\x02\x02\x46"[..], "TLS"),
+            (&b"\x15\x03\x03\0\x02\x02\x46"[..], "Builder::balancer_tls"),
             (b"HTTP/1.1 400 Bad Request", "HTTP/1"),
             (b"SSH-2.0", "SSH-"),
         ] {

@@ -108,6 +108,28 @@ async fn malformed_settings_are_refused_with_the_reason() {
     let missing = Channel::builder("a:1").balancer("lb").connect_lazy();
     let missing = missing.unwrap_err().to_string();
     assert!(missing.contains("host:port"), "{missing}");
+    for (address, right) in [
+        (
+            "http://lb.test:9000",
+            r#"no URL; write host:port: "lb.test:9000""#,
+        ),
+        ("https://lb.test/x", "no URL; write host:port"),
+        (
+            "dns:///lb.test:9000",
+            r#"no URL; write host:port: "lb.test:9000""#,
+        ),
+        ("lb test:9000", "write host:port"),
+        ("lb.test:0", "ports are 1 to 65535"),
+        ("", "write host:port"),
+    ] {
+        let error = Channel::builder("a:1").balancer(address).connect_lazy();
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("balancer {address:?}: ")),
+            "{error}"
+        );
+        assert!(error.contains(right), "{error}");
+    }
     let agent = Channel::builder("a:1").user_agent("a\nb").connect_lazy();
     assert!(agent.unwrap_err().to_string().contains("user agent"));
     let both = Channel::builder("a:1")

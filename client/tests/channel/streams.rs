@@ -116,3 +116,20 @@ fn two(first: SocketAddr, second: SocketAddr) -> Resolution {
     });
     Resolution::default().with_balancers(balancers.into())
 }
+
+#[tokio::test]
+async fn a_server_that_is_no_balancer_is_asked_whether_it_is_one() {
+    let backend = Backend::start("a").await;
+    let channel = Channel::builder("dns:///greeter.test:1")
+        .balancer(backend.addr.to_string())
+        .connect_lazy()
+        .unwrap();
+    let status = hello(&channel).await.unwrap_err();
+    let text = status.message();
+    assert!(text.contains("ended with Unimplemented"), "{text}");
+    assert!(
+        text.contains("is this the port of a grpc.lb.v1 balancer?"),
+        "{text}"
+    );
+    assert!(!text.contains(": ;"), "{text}");
+}

@@ -358,9 +358,13 @@ async fn a_rustls_config_of_ones_own_gets_alpn() {
 async fn what_cannot_be_used_fails_before_anything_is_called() {
     let tls = ClientTls::new().ca_pem("nonsense");
     let builder = || Channel::builder("static:127.0.0.1:1");
-    for builder in [builder().tls(tls.clone()), builder().balancer_tls(tls)] {
+    for (builder, setting) in [
+        (builder().tls(tls.clone()), "Builder::tls: "),
+        (builder().balancer_tls(tls), "Builder::balancer_tls: "),
+    ] {
         let error = builder.connect_lazy().unwrap_err();
         assert!(matches!(error, Error::Tls(_)), "{error}");
+        assert!(error.to_string().starts_with(setting), "{error}");
     }
 }
 

@@ -15,15 +15,18 @@
 //! many calls each backend answered, with which tokens, and what the balancer said.
 //! It exits with 1 if a call failed that the balancer did not want dropped.
 
-#![allow(clippy::print_stdout, reason = "its answers go to stdout")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its answers go to stdout, why there are none to stderr"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser;
-use lookaside_client::Channel;
+use lookaside_client::{Channel, Error};
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tokio::time::Instant;
@@ -58,8 +61,17 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let target = match (&args.target, &args.balancer) {
         (Some(target), _) => target.clone(),
         // DNS has nothing to add.
@@ -73,8 +85,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         builder = builder.balancer(balancer);
     }
     // Where DNS does not answer, this takes some seconds.
-    let channel = builder.connect().await;
-    let channel = channel.with_context(|| missing(&target, args.balancer.as_deref()))?;
+    let channel = match builder.connect().await {
+        Ok(channel) => channel,
+        // A target of one's own is not about the demo.
+        Err(error @ Error::Connect(_)) if args.target.is_none() => {
+            anyhow::bail!("{error}\n\n{}", advice(args.balancer.is_some()))
+        }
+        Err(error) => return Err(error.into()),
+    };
 
     // The channel goes into any stub. It is cheap to clone, and clones share
     // connections and balancer.
@@ -110,19 +128,16 @@ async fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What to do where nobody answers.
-fn missing(target: &str, balancer: Option<&str>) -> String {
-    let (what, arguments) = match balancer {
-        Some(balancer) => (
-            format!("{target} by balancer {balancer}"),
-            "--balancer ADDRESS SERVICE",
-        ),
-        None => (target.to_owned(), "--dns ADDRESS SERVICE"),
+/// How to try it where nobody answers.
+fn advice(balancer: bool) -> String {
+    let arguments = match balancer {
+        true => "--balancer ADDRESS SERVICE",
+        false => "--dns ADDRESS SERVICE",
     };
     format!(
-        "nothing answers for {what}. To try it, start `cargo run --release -- demo` and give this \
-         program `{arguments}` as it prints them; or start `lookaside serve` with a configuration \
-         like examples/lookaside.toml, and the backends that stand there"
+        "To try it, start `cargo run --release -- demo` and give this program `{arguments}` as it \
+         prints them; or start `lookaside serve` with a configuration like \
+         examples/lookaside.toml, and the backends that stand there"
     )
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::super::{Balancers, Resolution};
+use super::asked::Asked;
 use super::balancers::Found;
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
@@ -11,6 +12,8 @@ use crate::service_config::ServiceConfig;
 
 /// The answers of one look so far; `None` is not answered yet.
 pub(super) struct Answers {
+    /// Whose answers.
+    pub(super) asked: Asked,
     pub(super) addresses: Option<Result<Vec<Endpoint>, ResolveError>>,
     pub(super) balancers: Option<Result<Found, ResolveError>>,
     /// Balancers that are known before all are.
@@ -64,7 +67,10 @@ impl Answers {
 
     /// The time is over: what is not answered has failed.
     pub(super) fn give_up(&mut self, host: &str, after: Duration) {
-        let text = format!("DNS lookup of {host}: no answer within {after:?}");
+        let text = format!(
+            "DNS lookup of {host} {}: no answer within {after:?}",
+            self.asked
+        );
         let error = || ResolveError(text.clone());
         self.addresses.get_or_insert_with(|| Err(error()));
         let some = std::mem::take(&mut self.some_balancers);
@@ -94,7 +100,11 @@ impl Answers {
     fn failure(&self, host: &str) -> ResolveError {
         let addresses = match &self.addresses {
             Some(Err(error)) => error.0.clone(),
-            _ => format!("{host} has no addresses in DNS"),
+            _ => format!(
+                "{host} has no addresses in DNS, looked up {} ({})",
+                self.asked,
+                self.asked.doubt()
+            ),
         };
         let balancers = match &self.balancers {
             Some(Err(error)) => Some(&error.0),

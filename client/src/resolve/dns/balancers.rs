@@ -82,7 +82,10 @@ pub(super) async fn find<L: Lookup>(
             looked = lookups.next() => match looked {
                 None => break,
                 Some((host, Ok(ips))) if ips.is_empty() => {
-                    reasons.insert(format!("{host} has no addresses in DNS"));
+                    reasons.insert(format!(
+                        "{host} has no addresses in DNS, looked up {}",
+                        lookup.asked()
+                    ));
                 }
                 Some((host, Ok(ips))) => {
                     known.insert(host, ips);

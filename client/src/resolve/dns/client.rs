@@ -5,16 +5,25 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
+use super::asked::Asked;
 use super::look;
 use super::srv::SrvTarget;
 use crate::error::ResolveError;
 
+/// How long one query may take before it is sent again. What a slow server finds
+/// out meanwhile it has for the next one.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a query is sent again.
+const REPETITIONS: usize = 2;
 /// How long A or AAAA may take once the other has addresses: there are networks
 /// in which one of the two is never answered.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -24,20 +33,29 @@ const LONGEST_NAME: usize = 253;
 const MAX_ALIASES: usize = 8;
 
 /// A DNS client. A clone shares its sockets.
+///
+/// A query is sent three times at most, 2 s apart, so that a server that is dead
+/// costs 6 s.
 #[derive(Clone)]
 pub struct Dns {
     resolver: TokioResolver,
+    asked: Asked,
 }
 
 impl Dns {
-    /// Asks the servers that the system is configured for.
+    /// Asks the servers that the system is configured for, as often as
+    /// `resolv.conf` says, and with its timeout if that is not the usual 5 s.
     ///
     /// # Errors
     /// If that configuration cannot be read.
     pub fn system() -> Result<Self, ResolveError> {
-        let builder = TokioResolver::builder_tokio()
+        let mut builder = TokioResolver::builder_tokio()
             .map_err(|error| ResolveError(format!("the system's DNS configuration: {error}")))?;
-        Self::build(builder, ResolveHosts::Auto)
+        let options = builder.options_mut();
+        if options.timeout == ResolverOpts::default().timeout {
+            options.timeout = TIMEOUT;
+        }
+        Self::build(builder, ResolveHosts::Auto, Asked::System)
     }
 
     /// Asks one server, by UDP and, for what is too long for it, by TCP.
@@ -45,19 +63,25 @@ impl Dns {
     /// # Errors
     /// If the client cannot be set up.
     pub fn at(server: SocketAddr) -> Result<Self, ResolveError> {
+        let asked = Asked::Server(server);
         let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
         udp.port = server.port();
         tcp.port = server.port();
         let server = NameServerConfig::new(server.ip(), true, vec![udp, tcp]);
         // No search domains: names for a server of one's own are complete.
         let config = ResolverConfig::from_parts(None, vec![], vec![server]);
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        Self::build(builder, ResolveHosts::Never)
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let options = builder.options_mut();
+        options.timeout = TIMEOUT;
+        options.attempts = REPETITIONS;
+        Self::build(builder, ResolveHosts::Never, asked)
     }
 
     fn build(
         mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
         hosts: ResolveHosts,
+        asked: Asked,
     ) -> Result<Self, ResolveError> {
         let options = builder.options_mut();
         // We look because something failed; an answer from a cache would be
@@ -67,7 +91,12 @@ impl Dns {
         let resolver = builder
             .build()
             .map_err(|error| ResolveError(format!("the DNS client: {error}")))?;
-        Ok(Self { resolver })
+        Ok(Self { resolver, asked })
+    }
+
+    /// Whom this asks.
+    pub(in super::super) fn asked(&self) -> Asked {
+        self.asked
     }
 
     /// The IP addresses of `host`, IPv4 first, in the server's order.
@@ -151,19 +180,34 @@ impl Dns {
                 Err(error) if !is_aliased_srv(&error, &asked, kind) => {
                     return match error.is_no_records_found() {
                         true => Ok(vec![]),
-                        false => Err(failure(name, kind, &error)),
+                        false => Err(self.failure(name, kind, &error)),
                     };
                 }
                 Err(_) => match self.alias(&asked).await {
                     Ok(Some(target)) => asked = target,
                     Ok(None) => return Ok(vec![]),
-                    Err(error) => return Err(failure(name, kind, &error)),
+                    Err(error) => return Err(self.failure(name, kind, &error)),
                 },
             }
         }
         Err(ResolveError(format!(
-            "DNS lookup of {kind} {name}: more than {MAX_ALIASES} CNAMEs lead from one to the next"
+            "DNS lookup of {kind} {name} {}: more than {MAX_ALIASES} CNAMEs lead from one to the \
+             next",
+            self.asked
         )))
+    }
+
+    fn failure(&self, name: &str, kind: RecordType, error: &NetError) -> ResolveError {
+        let asked = self.asked;
+        let doubt = match error {
+            NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
+                format!(" ({})", asked.doubt())
+            }
+            _ => String::new(),
+        };
+        ResolveError(format!(
+            "DNS lookup of {kind} {name} {asked}: {error}{doubt}"
+        ))
     }
 
     async fn alias(&self, name: &str) -> Result<Option<String>, NetError> {
@@ -184,6 +228,10 @@ impl Dns {
 }
 
 impl look::Lookup for Dns {
+    fn asked(&self) -> Asked {
+        self.asked
+    }
+
     async fn ips(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         self.ips(host).await
     }
@@ -199,7 +247,9 @@ impl look::Lookup for Dns {
 
 impl std::fmt::Debug for Dns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dns").finish_non_exhaustive()
+        f.debug_struct("Dns")
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
     }
 }
 
@@ -250,8 +300,4 @@ fn is_aliased_srv(error: &NetError, asked: &str, kind: RecordType) -> bool {
     // Behind a name may stand a search domain.
     let rest = found.strip_prefix(&asked);
     kind == RecordType::SRV && !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-fn failure(name: &str, kind: RecordType, error: &NetError) -> ResolveError {
-    ResolveError(format!("DNS lookup of {kind} {name}: {error}"))
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::pace::Pace;
 use super::super::{Balancers, Reresolve, Resolution};
 use super::answers::{Answers, ConfigFault, Known};
+use super::asked::Asked;
 use super::balancers::{Found, find};
 use super::srv::SrvTarget;
 use crate::endpoint::Endpoint;
@@ -25,6 +26,9 @@ const TXT_PREFIX: &str = "_grpc_config.";
 
 /// What a look needs of a DNS client. No records are an empty list, not an error.
 pub(super) trait Lookup: Send + Sync + 'static {
+    /// Whom it asks.
+    fn asked(&self) -> Asked;
+
     /// A and AAAA of `host`.
     fn ips(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send;
 
@@ -80,7 +84,10 @@ impl<L: Lookup> Looks<L> {
     /// One look: passes on what there is as soon as it is there. Says whether all
     /// was answered.
     async fn look(&mut self, known: &mut Known, teller: &mut Teller) -> Result<bool, Closed> {
-        let deadline = Instant::now() + LOOK_TIMEOUT;
+        let began = Instant::now();
+        let deadline = began + LOOK_TIMEOUT;
+        let asked = self.lookup.asked();
+        tracing::debug!(host = self.host, %asked, "looking in DNS");
         let rng = self.rng.fork();
         let (some, mut somes) = mpsc::channel(1);
         let mut addresses = std::pin::pin!(self.lookup.ips(&self.host));
@@ -92,6 +99,7 @@ impl<L: Lookup> Looks<L> {
         let txt = self.txt.as_ref().map(|client| self.config(client));
         let mut config = std::pin::pin!(OptionFuture::from(txt));
         let mut answers = Answers {
+            asked,
             addresses: None,
             balancers: (!self.srv).then(|| Ok(Found::default())),
             some_balancers: vec![],
@@ -117,7 +125,9 @@ impl<L: Lookup> Looks<L> {
         }
         let told_failure = matches!(teller.last, Some(Err(_)));
         known.log(&answers, &self.host, told_failure);
-        Ok(!told_failure && answers.are_good())
+        let good = !told_failure && answers.are_good();
+        tracing::debug!(host = self.host, %asked, good, took = ?began.elapsed(), "looked in DNS");
+        Ok(good)
     }
 
     fn endpoints(&self, ips: Vec<IpAddr>) -> Vec<Endpoint> {

@@ -10,7 +10,7 @@
 //!
 //! | | how long, how often |
 //! |---|---|
-//! | one query | 5 s, sent three times at most (the system's `timeout` and `attempts`, if it has its own) |
+//! | one query | 2 s, sent three times at most: a dead server costs 6 s (the system's `attempts`, and its `timeout` if it is not the usual 5 s) |
 //! | A or AAAA, once the other has addresses | 500 ms more |
 //! | one balancer's address, once another's is there | 500 ms until that is passed on |
 //! | one look, with all its queries | 30 s |
@@ -22,6 +22,7 @@
 //! nor TXT queries (gRFC A10).
 
 mod answers;
+mod asked;
 mod balancers;
 mod client;
 mod look;

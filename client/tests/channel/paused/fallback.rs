@@ -337,4 +337,14 @@ async fn why_a_fallback_address_cannot_be_used_reaches_the_rpc() {
     let text = status.message();
     assert!(text.contains(&spare.to_string()), "{text}");
     assert!(text.contains("fallback"), "{text}");
+    assert!(text.contains("does not speak HTTP/2"), "{text}");
+    assert!(text.contains("SSH-"), "{text}");
+    // Nobody is there.
+    let nobody = world.net.address();
+    world.names.balancers(&[world.balancer.addr], &[nobody]);
+    world.settle().await;
+    let status = hello(&channel).await.unwrap_err();
+    let text = status.message();
+    assert!(text.contains(&nobody.to_string()), "{text}");
+    assert!(text.contains("connection refused"), "{text}");
 }

@@ -212,14 +212,18 @@ async fn an_rpc_that_ends_early_does_not_touch_the_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_is_dropped_before_a_list_opens_no_other_stream() {
-    let mut world = World::new();
-    let channel = world.follow(&[]);
-    let mut stream = world.balancer.greet().await;
-    drop(channel);
-    assert!(stream.next_request().await.is_none());
-    world.pass(300.0).await;
-    assert!(!world.balancer.is_wanted());
-    assert_eq!(world.dials(world.balancer.addr).len(), 1);
+    for child in ["round_robin", "pick_first"] {
+        let mut world = World::new();
+        let channel = world.channel_with(|builder| builder);
+        let config = format!(r#"{{"grpclb": {{"childPolicy": [{{"{child}": {{}}}}]}}}}"#);
+        world.configure(&config, &[]);
+        let mut stream = world.balancer.greet().await;
+        drop(channel);
+        assert!(stream.next_request().await.is_none());
+        world.pass(300.0).await;
+        assert!(!world.balancer.is_wanted());
+        assert_eq!(world.dials(world.balancer.addr).len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,11 @@ pub(super) fn instructions(
     // As it was run: it may not be on the PATH.
     let lookaside = std::env::current_exe();
     let lookaside = lookaside.unwrap_or_else(|_| "lookaside".into());
+    // Built the same way, it finds what is built already.
+    let profile = match cfg!(debug_assertions) {
+        true => "",
+        false => "--release ",
+    };
     format!(
         r#"Join in with a client of your own (whole programs: examples/):
   Python  pip install grpcio; examples/python/client.py --dns {dns} {service}
@@ -25,7 +30,7 @@ pub(super) fn instructions(
             conn, err := grpc.NewClient("dns://{dns}/{service}:{port}", creds)
   Java    io.grpc:grpc-grpclb on the classpath; grpc-java cannot be told a DNS server, so in examples/java
             mvn -q compile exec:java -Dexec.args="--balancer {balancer} {service}"
-  Rust    cargo run -p lookaside-examples --bin client_lookaside -- --dns {dns} {service}:{port}
+  Rust    cargo run {profile}-p lookaside-examples --bin client_lookaside -- --dns {dns} {service}:{port}
             let channel = lookaside_client::Channel::builder("dns://{dns}/{service}:{port}").connect().await?;
 Edit weights yourself:  {lookaside} weight {service} ADDRESS WEIGHT --config {config}
 Follow the lists:       {lookaside} watch {service} --balancer {balancer}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::asked::Asked;
 use super::look::{Client, Looks, Lookup};
 use super::*;
 use crate::error::ResolveError;
@@ -90,6 +91,10 @@ impl Fake {
 }
 
 impl Lookup for Fake {
+    fn asked(&self) -> Asked {
+        Asked::Server(([10, 0, 0, 53], 53).into())
+    }
+
     async fn ips(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
         match self.ask(format!("A {host}")).await? {
             Some(Reply::Ips(ips)) => Ok(ips),
