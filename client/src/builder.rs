@@ -343,7 +343,7 @@ impl Builder {
     /// `connect_lazy`.
     ///
     /// # Panics
-    /// If it is awaited outside a tokio runtime, like [`Builder::connect_lazy`].
+    /// Outside a tokio runtime.
     pub async fn connect(self) -> Result<Channel, Error> {
         let channel = self.connect_lazy()?;
         let mut progress = channel.published().subscribe();
@@ -391,7 +391,6 @@ fn reason(channel: &Channel) -> String {
         .to_owned()
 }
 
-/// `error`, of the TLS given to `setting`.
 #[cfg(feature = "tls")]
 fn named(setting: &str, error: Error) -> Error {
     match error {

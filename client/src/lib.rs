@@ -20,6 +20,16 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The stub comes from your own protos, by any tonic 0.14; `lookaside_proto::helloworld`
+//! is the Greeter of this repository's examples, and you do not need it. Until the
+//! crate is on crates.io, `Cargo.toml` has it by git:
+//!
+//! ```toml
+//! [dependencies]
+//! lookaside-client = { git = "https://github.com/lookaside-lb/lookaside" }
+//! tonic = "0.14"
+//! ```
+//!
 //! A [`Channel`] is cheap to clone, reconnects by itself, and ends with its last
 //! clone. Without a balancer it still is more than tonic's own: a dead backend is
 //! not called, an RPC that never left is sent to another one, and you choose how
@@ -74,8 +84,7 @@
 //! # TLS
 //!
 //! Off by default, and then nothing of it is built. With
-//! `lookaside-client = { version = "…", features = ["tls"] }` in `Cargo.toml` there
-//! are `ClientTls`, `Builder::tls` for backends and `Builder::balancer_tls` for
+//! `features = ["tls"]` behind `lookaside-client` in `Cargo.toml` there are `ClientTls`, `Builder::tls` for backends and `Builder::balancer_tls` for
 //! the balancer, each with its own trust: see `ClientTls`. It is rustls with ring.
 //!
 //! # Inside
