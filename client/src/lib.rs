@@ -73,6 +73,8 @@
 //!
 //! - An RPC fails with UNAVAILABLE while nothing can be reached, and says why; with
 //!   the extension [`WaitForReady`] it waits. Its timeout holds while it waits, too.
+//! - While DNS has not yet said whether there is a balancer, RPCs use the addresses
+//!   as soon as one is ready, and wait rather than fail if none is.
 //! - An RPC that never left, or that a server refused unseen, is sent elsewhere. One
 //!   that may have run is not.
 //! - A balancer that dies leaves its list in use. If its backends die too, or if it
@@ -83,9 +85,10 @@
 //!
 //! # TLS
 //!
-//! Off by default, and then nothing of it is built. With
-//! `features = ["tls"]` behind `lookaside-client` in `Cargo.toml` there are `ClientTls`, `Builder::tls` for backends and `Builder::balancer_tls` for
-//! the balancer, each with its own trust: see `ClientTls`. It is rustls with ring.
+//! Off by default, and then nothing of it is built. With `features = ["tls"]` behind
+//! `lookaside-client` in `Cargo.toml` there are `ClientTls`, `Builder::tls` for
+//! backends and `Builder::balancer_tls` for the balancer, each with its own trust:
+//! see `ClientTls`. It is rustls with ring.
 //!
 //! # Inside
 //!

@@ -25,7 +25,7 @@ use lookaside_proto::helloworld::greeter_client::GreeterClient;
 /// Calls Greeters in turn and prints which answered.
 #[derive(Parser)]
 struct Args {
-    /// What to call: dns:///host:port, static:ip:port,ip:port or ipv6:[ip]:port; three
+    /// What to call: dns:///host:port or static:ip:port,ip:port (IPv6 in brackets); three
     /// backends of its own if not given.
     #[arg(long)]
     target: Option<String>,
