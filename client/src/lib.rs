@@ -111,6 +111,7 @@ pub mod service_config;
 mod target;
 #[cfg(feature = "tls")]
 mod tls;
+mod until;
 
 pub mod resolve;
 pub mod subchannel;

@@ -35,6 +35,7 @@ const CLIENT_FLOORS: &[&[&str]] = &[
         "service_config",
         "metrics",
         "error",
+        "until",
     ],
     &["subchannel", "resolve"],
     &["policy"],

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::balancing::Balancing;
 pub(crate) use self::balancing::{MakePolicy, Recipe};
@@ -19,6 +19,7 @@ use crate::error::ResolveError;
 use crate::policy::Output;
 use crate::resolve::{Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::subchannel::Pool;
+use crate::until::until;
 
 /// What the control task starts with.
 pub(crate) struct Control {
@@ -174,13 +175,6 @@ impl Drop for Ending {
         };
         let lists = self.0.lists_followed();
         self.0.publish(output, true, lists);
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -32,7 +32,7 @@ use http::HeaderValue;
 use lookaside_proto::lb_v1::Server;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use self::child::{Child, Children, Source};
@@ -47,6 +47,7 @@ use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::BalancerAddress;
 use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
+use crate::until::until;
 /// Events that wait for the control task before the stream waits too.
 const EVENTS: usize = 4;
 
@@ -184,15 +185,9 @@ impl Grpclb {
 
     /// Waits for something to [`Grpclb::handle`]. May be dropped at any time.
     pub(crate) async fn event(&mut self) -> Event {
-        let startup = async {
-            match self.startup_ends {
-                Some(end) => sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             Some(event) = self.events.recv() => Event(Happened::Stream(event)),
-            () = startup => Event(Happened::StartupEnds),
+            () = until(self.startup_ends) => Event(Happened::StartupEnds),
             else => std::future::pending().await,
         }
     }

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use lookaside_proto::lb_v1::LoadBalanceRequest;
 use lookaside_proto::lb_v1::load_balance_request::LoadBalanceRequestType as Request;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::stats::{StreamStats, is_zero};
 use super::stream::message;
+use crate::until::until;
 
 /// Shortest interval of reports, whatever the balancer asks for.
 const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,10 +33,7 @@ impl Reports {
     }
 
     pub(super) async fn due(&self) {
-        match self.next {
-            Some(next) => sleep_until(next).await,
-            None => std::future::pending().await,
-        }
+        until(self.next).await;
     }
 
     pub(super) fn send(

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::super::BalancerAddress;
 use super::look::Lookup;
 use super::srv::{SrvTarget, order};
 use crate::error::ResolveError;
+use crate::until::until;
 
 /// SRV records that are looked into; a service has a handful of balancers.
 const MAX_TARGETS: usize = 32;
@@ -71,12 +72,6 @@ pub(super) async fn find<L: Lookup>(
     let mut failed = None;
     let mut due: Option<Instant> = None;
     loop {
-        let patience = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             looked = lookups.next() => match looked {
@@ -96,7 +91,7 @@ pub(super) async fn find<L: Lookup>(
                     failed = Some(error);
                 }
             },
-            () = patience => {
+            () = until(due) => {
                 due = None;
                 // Nobody listens if the look is over.
                 let _ = some.send(addresses(&targets, &known)).await;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::attempts::{Attempts, Step};
@@ -24,6 +24,7 @@ use super::{Hold, Subchannel, SubchannelState};
 use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
+use crate::until::until;
 
 /// How long a subchannel that nobody holds keeps its connection, as in gRPC: a
 /// backend that leaves a list often comes back with the next one.
@@ -224,12 +225,6 @@ impl Pool {
                 quiet.filter(|_| self.news),
             ];
             let due = due.into_iter().flatten().min();
-            let timer = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 Some(job) = self.jobs.join_next_with_id() => {
                     self.finished(job);
@@ -239,7 +234,7 @@ impl Pool {
                     }
                 }
                 Some(place) = self.released.recv() => self.let_go(place),
-                () = timer => {}
+                () = until(due) => {}
             }
         }
     }
