@@ -57,10 +57,10 @@ impl Counts {
         let backends: Vec<Dithered> = with_ids
             .map(|(mean, id)| Dithered::new(mean, *id))
             .collect();
-        let variants = 0..if dithered { VARIANTS } else { 1 };
-        let in_each = variants.map(|variant| backend_counts(&backends, variant).iter().sum());
+        let variants = if dithered { VARIANTS } else { 1 };
+        let listed = |variant| backend_counts(&backends, variant).iter().sum();
         Self {
-            drops: drops.over(&in_each.collect::<Vec<u32>>()),
+            drops: drops.over(variants, listed),
             backends,
         }
     }

@@ -77,23 +77,25 @@ impl DropPlan {
         matches!(self, Self::Dithered { .. })
     }
 
-    /// The counts of each variant, by the backend entries that it has.
+    /// The counts of each of `variants`; `backends` says how many backend entries
+    /// one has, which only dithered drops ask for.
     ///
     /// Variants want different fractions of an entry, as they have different
     /// numbers of backends. So what one was given too little or too much, the next
     /// ones make good: over all of them it is within one entry.
-    pub(super) fn over(&self, backends: &[u32]) -> Vec<Vec<u32>> {
+    pub(super) fn over(&self, variants: usize, backends: impl Fn(usize) -> u32) -> Vec<Vec<u32>> {
         let (shares, max) = match self {
-            Self::Exact(drops) => return vec![drops.clone(); backends.len()],
+            Self::Exact(drops) => return vec![drops.clone(); variants],
             Self::Dithered { shares, max } => (shares, max),
         };
         let dropped = 1.0 - shares.calls;
         // Categories round up at different variants.
         let phase = |id: &u64| (*id % 1024) as f64 / 1024.0;
         let mut due: Vec<f64> = shares.ids.iter().map(phase).collect();
-        let variants = backends.iter().map(|backends| {
-            let wanted = f64::from(*backends) * dropped / shares.calls;
-            let total = wanted.min(f64::from(max.saturating_sub(*backends)));
+        let counts = (0..variants).map(|variant| {
+            let backends = backends(variant);
+            let wanted = f64::from(backends) * dropped / shares.calls;
+            let total = wanted.min(f64::from(max.saturating_sub(backends)));
             let each = shares.each.iter().zip(&mut due);
             let counts = each.map(|(share, due)| {
                 *due += total * share / dropped;
@@ -103,7 +105,7 @@ impl DropPlan {
             });
             counts.collect()
         });
-        variants.collect()
+        counts.collect()
     }
 }
 
