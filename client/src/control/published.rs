@@ -22,10 +22,10 @@ pub(crate) struct Published {
     wake: Arc<Notify>,
 }
 
-/// Counts outputs, for those who wait for the next one.
+/// What the newest output stands for. Each publication is seen by those who wait,
+/// also one that changes nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    pub(crate) version: u64,
     pub(crate) state: ConnectivityState,
     /// Whether the resolver has said all there is to say: also whether there is
     /// a balancer.
@@ -36,7 +36,6 @@ impl Published {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let output = Output::connecting();
         let (progress, _) = watch::channel(Progress {
-            version: 0,
             state: output.state,
             settled: false,
         });
@@ -121,7 +120,6 @@ impl Published {
             self.output.store(Arc::new(output));
             // Behind the picker: who is woken finds the new one.
             self.progress.send_modify(|progress| {
-                progress.version += 1;
                 progress.state = state;
                 progress.settled = settled;
             });
