@@ -9,7 +9,7 @@
 //! | S6 | [`cli`] | says what to run |
 //! | S5 | [`app`] | wires; the only one who knows all |
 //! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
-//! | S3 | [`discovery`], [`load`] | feeders: learn something |
+//! | S3 | [`discovery`], [`load`], [`state`] | feeders: learn something, or remember it |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
 //! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
 //! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
@@ -31,6 +31,7 @@ pub mod simulate;
 
 pub mod discovery;
 pub mod load;
+pub mod state;
 
 pub mod admin;
 pub mod balance_load;

@@ -11,7 +11,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
     &["model", "telemetry", "net"],
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
-    &["discovery", "load"],
+    &["discovery", "load", "state"],
     &["balance_load", "registration", "dns", "admin"],
     &["app"],
     &["cli"],

@@ -34,6 +34,7 @@ use crate::fleet::{Fleet, FleetMetrics};
 use crate::load::{self, LoadMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::registration::{Registrar, RegistrationMetrics};
+use crate::state::{self, StateFile, StateMetrics};
 use crate::telemetry::MetricsRegistry;
 
 /// After the streams have ended, connections have this long to close.
@@ -53,6 +54,7 @@ pub struct AppOptions {
 pub struct App {
     config_file: ConfigFile,
     fleet: Arc<Fleet>,
+    state: Option<StateFile>,
     metrics: MetricsRegistry,
     listener: Listener,
     tls: Option<Arc<TlsFiles>>,
@@ -93,10 +95,15 @@ impl App {
         // Before anybody can ask: a name that is configured is never unknown.
         let metrics = MetricsRegistry::default();
         let fleet = Fleet::new(metrics.register(FleetMetrics::register));
+        // Before there are services: each takes what is its own when it begins.
+        let state = config.balancer.state.clone();
+        let state = state.map(|path| StateFile::load(path, &fleet));
+        state::recommend(&config);
         apply(&config, &fleet);
         Ok(Self {
             config_file,
             fleet,
+            state,
             metrics,
             listener,
             tls,
@@ -163,6 +170,15 @@ impl App {
                 Ok::<_, Infallible>(())
             }
         });
+        if let Some(state) = self.state {
+            let metrics = metrics.register(StateMetrics::register);
+            let (fleet, draining) = (Arc::clone(&fleet), CancellationToken::clone(&draining));
+            let end = CancellationToken::clone(&end);
+            spawn(&mut parts, "the keeper of state", async move {
+                state.keep(fleet, metrics, draining, end).await;
+                Ok::<_, Infallible>(())
+            });
+        }
         let zone = zone_settings(&config, &addresses).map_err(|reason| AppError::Ended {
             part: "the DNS server",
             reason,

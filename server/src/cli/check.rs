@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::{Config, ConfigErrors, parse};
 use crate::discovery::file::read_config;
+use crate::state::trouble_with;
 
 /// Exit code for input that is wrong.
 pub(super) const BAD_INPUT: u8 = 2;
@@ -56,11 +57,18 @@ fn warnings(config: &Config) -> Vec<String> {
         let none = "no service; a running balancer refuses to lose all it has";
         return vec![none.to_owned()];
     }
+    // The balancer's machine and user may be others.
+    let state = config.balancer.state.as_ref().and_then(|path| {
+        let trouble = trouble_with(path)?;
+        let path = path.display();
+        Some(format!(
+            "balancer.state {path}: learned weights could not be kept here: {trouble}"
+        ))
+    });
     let empty = config.services.iter().filter(|s| s.backends.is_empty());
     let refuses = "a running balancer refuses to lose all that a service has";
-    empty
-        .map(|s| format!("service `{}` has no backend; {refuses}", s.name))
-        .collect()
+    let empty = empty.map(|s| format!("service `{}` has no backend; {refuses}", s.name));
+    empty.chain(state).collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -125,6 +133,17 @@ mod tests {
             (0, "a.toml: ok: 0 services, 0 backends\n")
         );
         assert!(err.starts_with("a.toml: warning: no service"), "{err}");
+    }
+
+    #[test]
+    fn a_state_that_could_not_be_written_is_warned_of() {
+        let services = "[[service]]\nname = \"s1\"\nbackends = [{ address = \"10.0.0.1:80\" }]\n";
+        let file = format!("[balancer]\nstate = \"/no/such/folder/state\"\n{services}");
+        let (code, _, err) = checked(Some(&file));
+        assert_eq!(code, 0);
+        let wanted = "a.toml: warning: balancer.state /no/such/folder/state: learned weights";
+        assert!(err.starts_with(wanted), "{err}");
+        assert!(err.contains("make it"), "{err}");
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct BalancerConfig {
     pub report_interval: Duration,
     /// On SIGTERM, streams end spread over this time. Default 10 s.
     pub shutdown: Duration,
+    /// The file that keeps what services learned over a restart; not kept if
+    /// absent.
+    pub state: Option<PathBuf>,
     /// `[balancer.tls]`; plaintext if absent.
     pub tls: Option<TlsConfig>,
 }
@@ -62,6 +65,7 @@ impl Default for BalancerConfig {
             advertise: Vec::new(),
             report_interval: Duration::from_secs(5),
             shutdown: Duration::from_secs(10),
+            state: None,
             tls: None,
         }
     }

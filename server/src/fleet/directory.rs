@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::memory::{Memory, Remembered};
 use super::metrics::FleetMetrics;
 use super::publisher::{self, READY_DEADLINE};
 use super::service::{Reported, Service};
@@ -19,6 +20,9 @@ use super::subscribers::EndReason;
 use crate::model::{BackendAddr, RequestedName, ServiceName};
 use crate::plan::{Contribution, HealthFields, ServiceSettings, Source};
 use crate::weights::Report;
+
+/// A publisher that is there says what it has learned in less.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Every service the balancer knows. Clones of the `Arc` are handles.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub struct Fleet {
     /// How often it was configured.
     configured: watch::Sender<u64>,
     publishers: TaskTracker,
+    memory: Arc<Memory>,
     metrics: FleetMetrics,
 }
 
@@ -71,6 +76,7 @@ impl Fleet {
             aliases: ArcSwap::default(),
             configured: watch::Sender::new(0),
             publishers: TaskTracker::new(),
+            memory: Arc::default(),
             metrics,
         })
     }
@@ -101,7 +107,8 @@ impl Fleet {
             let service = Service::new(entry.name.clone(), entry.settings, entry.sources);
             let service = Arc::new(service);
             self.services.insert(entry.name, Arc::clone(&service));
-            let publisher = publisher::supervise(service, self.metrics.clone());
+            let memory = Arc::clone(&self.memory);
+            let publisher = publisher::supervise(service, memory, self.metrics.clone());
             self.publishers.spawn(publisher);
         }
         self.configured.send_modify(|times| *times += 1);
@@ -138,6 +145,32 @@ impl Fleet {
         if let Some(service) = self.services.get(service) {
             service.mark_stale(source);
         }
+    }
+
+    /// What a service learned in an earlier life. It goes on from there when it
+    /// begins; if it never does, this is forgotten after a day.
+    pub fn remember(&self, service: ServiceName, remembered: Remembered) {
+        self.memory.keep(service, remembered);
+    }
+
+    /// What every service has learned, those included that are remembered and do
+    /// not run. A service that does not answer at once is left out.
+    pub async fn recollect(&self) -> BTreeMap<ServiceName, Remembered> {
+        let services = self.services();
+        let asked = services.iter().map(|service| async {
+            let saved = timeout(ANSWER, service.saving().ask()).await.ok()??;
+            let saved = Remembered::new(saved, Duration::ZERO);
+            Some((service.name().clone(), saved))
+        });
+        let running = join_all(asked).await;
+        let mut all = self.memory.all();
+        all.extend(running.into_iter().flatten());
+        all
+    }
+
+    /// Waits until clients are told of weights that a service learned.
+    pub async fn learned(&self) {
+        self.memory.learned().await;
     }
 
     /// Whether it is known which services there are.

@@ -8,6 +8,7 @@
 //! [`Snapshot`] that moves as a whole. Readers hold one `Arc` of it.
 
 mod directory;
+mod memory;
 mod metrics;
 mod publisher;
 mod service;
@@ -16,6 +17,7 @@ mod subscribers;
 mod weight_metrics;
 
 pub use directory::{Fleet, FleetConfig, ResolveError, ServiceEntry};
+pub use memory::{LONGEST_MEMORY, Remembered};
 pub use metrics::FleetMetrics;
 pub use service::{Reported, Service, SourceState};
 pub use snapshot::{Group, Listing, Snapshot};

@@ -8,11 +8,12 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use super::memory::{Memory, Remembered};
 use super::metrics::FleetMetrics;
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::subscribers::EndReason;
-use crate::plan::{Pace, Plan, PlanState, Publish, plan};
+use crate::plan::{Pace, Plan, PlanState, Publish, SavedPlan, plan};
 
 /// A service publishes what it knows this long after it began, even if a
 /// source has not answered.
@@ -31,8 +32,9 @@ const REMOVAL_JITTER: Duration = Duration::from_secs(2);
 const RESTART_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Runs the publisher of a service until the service is retired, and starts it
-/// again if it fails; meanwhile the service keeps its snapshot.
-pub(super) async fn supervise(service: Arc<Service>, metrics: FleetMetrics) {
+/// again if it fails; meanwhile the service keeps its snapshot. What the service
+/// learned it takes from `memory`, and leaves there when it is retired.
+pub(super) async fn supervise(service: Arc<Service>, memory: Arc<Memory>, metrics: FleetMetrics) {
     let failed = |pause: Duration| {
         metrics.publisher_failed(service.name());
         error!(
@@ -41,7 +43,7 @@ pub(super) async fn supervise(service: Arc<Service>, metrics: FleetMetrics) {
             "the publisher failed; clients keep the list they have"
         );
     };
-    restart_on_panic(|| run(&service, &metrics), failed).await;
+    restart_on_panic(|| run(&service, &memory, &metrics), failed).await;
     metrics.forget(service.name());
 }
 
@@ -58,8 +60,8 @@ async fn restart_on_panic<F: Future<Output = ()>>(
     }
 }
 
-async fn run(service: &Service, metrics: &FleetMetrics) {
-    let mut state = PlanState::default();
+async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
+    let mut state = begin(service, memory);
     let mut pace = Pace::default();
     let mut weights = metrics.weights(service.name());
     let mut candidate: Option<Plan> = None;
@@ -84,6 +86,9 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
                 if let Some(plan) = candidate.take() {
                     state.published(&plan, service.age());
                     publish(service, plan, metrics);
+                    if state.learns(&service.settings()) {
+                        memory.note_learned();
+                    }
                 }
                 pace.published(service.age());
                 None
@@ -92,7 +97,8 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
             None if !ready && any => Some(ready_by),
             None => None,
         };
-        let due = state.next(&service.settings());
+        // Before it is ready nothing can be done about what is due.
+        let due = state.next(&service.settings()).filter(|_| ready);
         let due = due.map(|due| service.started() + due);
         let wake_at = wake_at.into_iter().chain(due).min();
         let wake = async {
@@ -104,11 +110,16 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
         tokio::select! {
             () = service.retired().cancelled() => {
                 info!(service = %service.name(), "service removed; ending its streams");
+                if let Some(saved) = save(service, &state) {
+                    let saved = Remembered::new(saved, Duration::ZERO);
+                    memory.keep(service.name().clone(), saved);
+                }
                 let ended = service.subscribers();
                 ended.end_all(EndReason::ServiceRemoved, REMOVAL_JITTER).await;
                 return;
             }
             () = service.changed().notified() => dirty = true,
+            () = service.saving().asked() => service.saving().answer(|| save(service, &state)),
             // Pace said when to look again; or the deadline to be ready passed.
             () = wake => {}
             _ = stall_check.tick() => {
@@ -124,6 +135,23 @@ async fn run(service: &Service, metrics: &FleetMetrics) {
             }
         }
     }
+}
+
+/// The state to begin with: what the service learned in an earlier life, as far as
+/// that fits what it is now.
+fn begin(service: &Service, memory: &Memory) -> PlanState {
+    let Some(remembered) = memory.take(service.name()) else {
+        return PlanState::default();
+    };
+    let ago = remembered.age();
+    info!(service = %service.name(), ?ago, "goes on from the weights it learned before");
+    PlanState::load(remembered.plan, &service.settings(), service.age(), ago)
+}
+
+/// What the service has learned; `None` if it does not learn.
+fn save(service: &Service, state: &PlanState) -> Option<SavedPlan> {
+    let learns = state.learns(&service.settings());
+    learns.then(|| state.save(service.age()))
 }
 
 /// Plans anew, and tells the pace how far that is from what is published.

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::memory::Asking;
 use super::snapshot::{Group, Snapshot};
 use super::subscribers::{EndReason, Subscribers, Subscription};
 use crate::model::{BackendAddr, ServiceName};
@@ -54,6 +55,7 @@ pub struct Service {
     snapshot: ArcSwapOption<Snapshot>,
     published: watch::Sender<u64>,
     subscribers: Subscribers,
+    saving: Asking,
     retired: CancellationToken,
 }
 
@@ -88,6 +90,7 @@ impl Service {
             snapshot: ArcSwapOption::empty(),
             published: watch::Sender::new(0),
             subscribers: Subscribers::default(),
+            saving: Asking::default(),
             retired: CancellationToken::new(),
         }
     }
@@ -225,6 +228,11 @@ impl Service {
 
     pub(super) fn retired(&self) -> &CancellationToken {
         &self.retired
+    }
+
+    /// Where its publisher is asked what it has learned.
+    pub(super) fn saving(&self) -> &Asking {
+        &self.saving
     }
 
     pub(super) fn changed(&self) -> &Notify {

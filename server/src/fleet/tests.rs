@@ -386,3 +386,85 @@ async fn a_backend_whose_probe_is_refused_leaves_at_once() {
     let snapshot = service.snapshot().unwrap();
     assert_eq!(listed(&snapshot.groups[0]), 1);
 }
+
+/// A fleet with a service that learns from reports, and has learned that its
+/// second backend needs three times as much for a call.
+async fn learned_fleet() -> (Arc<Fleet>, FleetConfig, Vec<f64>) {
+    let fleet = Fleet::new(FleetMetrics::default());
+    let mut service = entry(GREETER);
+    service.settings.weights.policy = PolicyChoice::FEEDBACK;
+    let config = FleetConfig {
+        services: vec![service],
+    };
+    fleet.configure(config.clone());
+    let greeter = name(GREETER);
+    fleet.contribute(&greeter, Source::File, backends(&[(1, 1.0), (2, 1.0)]));
+    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
+    let mut version = service.snapshot().unwrap().version;
+    for step in 0..12 {
+        for (host, cpu) in [(1, 0.3), (2, 0.9)] {
+            let raw = RawReport {
+                source: ReportSource::Registration,
+                cpu_utilization: cpu,
+                application_utilization: 0.0,
+                named: &[],
+                qps: 100.0,
+                eps: 0.0,
+            };
+            let backend = format!("10.0.0.{host}:80").parse().unwrap();
+            let report = Report::new(&raw, &[]).unwrap();
+            assert_eq!(fleet.report(&greeter, backend, report), Reported::Taken);
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        if step > 4 {
+            version = version.max(service.snapshot().unwrap().version);
+        }
+    }
+    assert!(version > 1, "weights never moved");
+    let weights = weights(&service);
+    assert!(weights[0] > 1.5 * weights[1], "{weights:?}");
+    (fleet, config, weights)
+}
+
+fn weights(service: &Service) -> Vec<f64> {
+    let snapshot = service.snapshot().unwrap();
+    let members = snapshot.plan.members.iter();
+    members.map(|member| member.factor).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_is_started_again_publishes_what_it_had_learned() {
+    let (fleet, config, before) = learned_fleet().await;
+    fleet.learned().await;
+    let remembered = fleet.recollect().await;
+    assert_eq!(remembered.len(), 1);
+
+    let second = Fleet::new(FleetMetrics::default());
+    for (service, remembered) in remembered {
+        second.remember(service, remembered);
+    }
+    second.configure(config);
+    let contribution = backends(&[(1, 1.0), (2, 1.0)]);
+    second.contribute(&name(GREETER), Source::File, contribution);
+    let service = second.resolve(&requested(GREETER)).await.unwrap();
+    let first = weights(&service);
+    for (before, now) in before.iter().zip(&first) {
+        assert!((before / now).ln().abs() < 0.12, "{before} became {now}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_removed_and_comes_back_knows_what_it_had_learned() {
+    let (fleet, config, before) = learned_fleet().await;
+    fleet.configure(FleetConfig::default());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(fleet.recollect().await.contains_key(&name(GREETER)));
+    fleet.configure(config);
+    let contribution = backends(&[(1, 1.0), (2, 1.0)]);
+    fleet.contribute(&name(GREETER), Source::File, contribution);
+    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
+    let after = weights(&service);
+    for (before, now) in before.iter().zip(&after) {
+        assert!((before / now).ln().abs() < 0.12, "{before} became {now}");
+    }
+}

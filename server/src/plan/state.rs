@@ -81,6 +81,12 @@ impl PlanState {
         self.ejections
     }
 
+    /// Whether there is more to its weights than what the operator wrote.
+    #[must_use]
+    pub fn learns(&self, settings: &ServiceSettings) -> bool {
+        self.weigher.learns(&settings.weights)
+    }
+
     /// Everything that is remembered of weights, at `now`, the time since the
     /// service began.
     #[must_use]

@@ -64,6 +64,12 @@ impl WeightSettings {
         self.ejection.unwrap_or_else(|| self.is_feedback())
     }
 
+    /// Whether any of its policies learns from reports.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.policy != PolicyChoice::STATIC || self.shadow.is_some()
+    }
+
     fn is_feedback(&self) -> bool {
         self.policy == PolicyChoice::FEEDBACK
     }

@@ -162,6 +162,8 @@ fn read_balancer(
     let shutdown =
         shutdown.and_then(|node| node.duration(faults, "\"10s\"", SHUTDOWN, MILLISECOND));
     config.shutdown = shutdown.unwrap_or(config.shutdown);
+    let state = table.take("state");
+    config.state = state.and_then(|node| read_state(&node, faults));
     config.tls = table.take("tls").and_then(|node| read_tls(&node, faults));
     table.finish(faults, &[]);
     (config, listen)
@@ -183,6 +185,17 @@ fn read_advertise(node: &Node<'_>, faults: &mut Faults) -> Vec<SocketAddr> {
         }
     }
     advertise
+}
+
+fn read_state(node: &Node<'_>, faults: &mut Faults) -> Option<PathBuf> {
+    let text = node.text(faults, "\"/var/lib/lookaside/state\"")?;
+    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
+        let message = "this names no file; write one in a folder that the balancer may write to, \
+                       as \"/var/lib/lookaside/state\"";
+        faults.wrong(&node.place, message);
+        return None;
+    }
+    Some(text.into())
 }
 
 fn read_tls(node: &Node<'_>, faults: &mut Faults) -> Option<TlsConfig> {

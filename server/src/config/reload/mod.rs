@@ -130,6 +130,7 @@ fn keep_running(running: &Config, config: &mut Config) -> Vec<&'static str> {
     }
     keep.value("balancer.listen", &runs.listen, &mut balancer.listen);
     keep.value("balancer.shutdown", &runs.shutdown, &mut balancer.shutdown);
+    keep.value("balancer.state", &runs.state, &mut balancer.state);
     keep.value("balancer.tls", &runs.tls, &mut balancer.tls);
     keep.value(
         "admin.listen",

@@ -234,6 +234,12 @@ impl Weigher {
         self.gate
     }
 
+    /// Whether it knows something that a restart should not lose.
+    #[must_use]
+    pub fn learns(&self, settings: &WeightSettings) -> bool {
+        settings.ejects() || !self.is_idle(settings)
+    }
+
     /// Whether all there is to it is the operator's weights.
     fn is_idle(&self, settings: &WeightSettings) -> bool {
         self.policy.is_constant() && self.shadow.is_none() && settings.slow_start().is_zero()

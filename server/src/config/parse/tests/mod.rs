@@ -72,6 +72,7 @@ fn every_key_is_read() {
             advertise: vec![addr("10.0.0.5:9000"), addr("10.0.0.6:9000")],
             report_interval: Duration::from_secs(5),
             shutdown: Duration::from_secs(10),
+            state: Some("/var/lib/lookaside/state".into()),
             tls: Some(TlsConfig {
                 cert: "/etc/lookaside/server.pem".into(),
                 key: "/etc/lookaside/server.key".into(),
@@ -258,7 +259,7 @@ report_interval = 5
             "5:52: service[0].backends[2]: this is a whole number, but a table belongs here, as \
              { address = \"10.0.1.1:50051\", weight = 3 }",
             "7:1: balancer.lisen: unknown key `lisen`; did you mean `listen`? known here: \
-             `advertise`, `listen`, `report_interval`, `shutdown` and `tls`",
+             `advertise`, `listen`, `report_interval`, `shutdown`, `state` and `tls`",
             "8:19: balancer.report_interval: this is a whole number, but a duration with its \
              unit, as a string, belongs here, as \"5s\"",
         ]

@@ -88,6 +88,14 @@ fn ports_zones_durations_and_paths_have_their_ranges() {
             "shutdown: `1day` is out of range; write 0s to 1h",
         ),
         (
+            "state = \"\"",
+            "state: this names no file; write one in a folder",
+        ),
+        (
+            "state = \"/var/lib/\"",
+            "state: this names no file; write one in a folder",
+        ),
+        (
             "tls = { cert = \"\", key = \"k\" }",
             "tls.cert: this names no file;",
         ),
