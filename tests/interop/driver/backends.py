@@ -4,11 +4,11 @@ import process
 
 
 class Backend:
-    """One backend process at a port of its own."""
+    """One backend process at a port of its own; `words` start it."""
 
-    def __init__(self, binary, address, log, certificate=None):
+    def __init__(self, words, address, log, certificate=None):
         self.address = address
-        self._command = [binary, "--listen", address]
+        self._command = [*words, "--listen", address]
         if certificate:
             self._command += ["--cert", certificate.cert, "--key", certificate.key]
         self._log = log
@@ -17,7 +17,8 @@ class Backend:
 
     def start(self):
         self._process = process.Process(f"backend {self.address}", self._command, self._log)
-        self._process.answer(10)
+        # A Java one has a virtual machine to start.
+        self._process.answer(30)
 
     def kill(self):
         self._process.kill()

@@ -34,6 +34,8 @@ class Service:
     drained: tuple = ()
     drop: dict = dataclasses.field(default_factory=dict)
     fallback_port: int | None = None
+    # Lines of the service's table as they stand: `load`, `policy`, `health`.
+    keys: tuple = ()
 
     def toml(self):
         lines = ["[[service]]", f"name = {json.dumps(self.name)}"]
@@ -42,6 +44,7 @@ class Service:
             lines.append(f"drop = {{ {shares} }}")
         if self.fallback_port:
             lines.append(f"fallback_port = {self.fallback_port}")
+        lines += self.keys
         lines.append("backends = [")
         for address, weight in self.weights.items():
             drain = ", drain = true" if address in self.drained else ""
@@ -182,6 +185,18 @@ target = "{SRV_TARGET}"
     def calls_dropped(self, category):
         """Calls that clients say they have dropped for a category."""
         return self.metric("lookaside_client_calls_dropped_total", category=category)
+
+    def reports(self, **labels):
+        """Load reports, taken or not, that came by its asking."""
+        return self.metric("lookaside_load_reports_total", **labels)
+
+    def report_streams(self):
+        """ORCA streams on which backends report now."""
+        return self.metric("lookaside_load_streams")
+
+    def report_streams_ended(self, **labels):
+        """ORCA streams that ended or did not begin, since it started."""
+        return self.metric("lookaside_load_streams_ended_total", **labels)
 
     def dns_queries(self):
         """DNS messages since it started."""

@@ -14,6 +14,7 @@ BUILD = HERE / ".build"
 REPOSITORY = HERE.parent.parent
 EXAMPLES = REPOSITORY / "examples"
 _CLIENTS = HERE / "clients"
+_BACKENDS = HERE / "backends"
 _BUILD_SECONDS = 900
 
 
@@ -73,6 +74,10 @@ class Go:
     def build(self, log):
         self._built.mkdir(exist_ok=True)
         run(["go", "build", "-o", f"{self._built}/", "./..."], _CLIENTS / "go", log)
+        run(["go", "build", "-o", self._built / "backend", "."], _BACKENDS / "go", log)
+
+    def backend(self, **options):
+        return [self._built / "backend", *flags(options)]
 
     def client(self, service, balancer, grpclb=True, **options):
         program = self._built / ("with_grpclb" if grpclb else "without_grpclb")

@@ -38,7 +38,16 @@ class Stage:
         made = []
         for address in addresses:
             log = self.folder / "backends.log"
-            made.append(Backend(self._binaries["interop-backend"], address, log, certificate))
+            made.append(Backend([self._binaries["interop-backend"]], address, log, certificate))
+            self._started.append(made[-1])
+        return made
+
+    def native(self, *options, language=None):
+        """Backends of a language's own gRPC, one for each dict of its flags."""
+        made = []
+        for flags in options:
+            words = (language or self.language).backend(**flags)
+            made.append(Backend(words, ports.address(), self.folder / "backends.log"))
             self._started.append(made[-1])
         return made
 

@@ -1,6 +1,6 @@
 """The scenarios, in the order they are played."""
 
-from . import churn, drops, examples, foreign, outages, removal, tls, traffic
+from . import churn, drops, examples, foreign, outages, removal, reports, tls, traffic
 
 ALL = (
     traffic.shares_follow_weights,
@@ -27,6 +27,10 @@ ALL = (
     removal.removed_service_keeps_its_clients,
     removal.removed_service_may_be_looked_up_again,
     removal.without_the_grpclb_import,
+    reports.reported_load_moves_weights,
+    reports.restarted_backend_reports_again,
+    reports.backend_that_does_not_report_keeps_its_weight,
+    reports.stretched_interval_is_waited_for,
     foreign.balancer_of_grpc_go,
     foreign.balancer_of_grpc_go_that_ends_every_stream,
     foreign.balancer_of_grpc_go_killed,
