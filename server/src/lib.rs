@@ -9,16 +9,17 @@
 //! | S6 | [`cli`] | says what to run |
 //! | S5 | [`app`] | wires; the only one who knows all |
 //! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
-//! | S3 | [`discovery`], [`load`], [`state`] | feeders: learn something, or remember it |
+//! | S3 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
 //! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
 //! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
-//! | S0 | [`model`], [`telemetry`], [`net`] | ground |
+//! | S0 | [`model`], [`telemetry`], [`net`], [`subchannel`] | ground |
 //!
 //! `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod model;
 pub mod net;
+pub mod subchannel;
 pub mod telemetry;
 
 pub mod config;
@@ -30,6 +31,7 @@ pub mod fleet;
 pub mod simulate;
 
 pub mod discovery;
+pub mod health;
 pub mod load;
 pub mod state;
 

@@ -8,10 +8,12 @@
 
 mod backends;
 mod balancer;
+mod checked;
 mod follower;
 
 pub use backends::Backends;
 pub use balancer::{Balancer, service};
+pub use checked::{Checked, HealthMethods};
 pub use follower::{Follower, List};
 
 use std::time::Duration;

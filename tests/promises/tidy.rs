@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 /// Floors of the server, from the ground up; modules of one floor do not know
 /// each other.
 const SERVER_FLOORS: &[&[&str]] = &[
-    &["model", "telemetry", "net"],
+    &["model", "telemetry", "net", "subchannel"],
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
-    &["discovery", "load", "state"],
+    &["discovery", "health", "load", "state"],
     &["balance_load", "registration", "dns", "admin"],
     &["app"],
     &["cli"],

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod error;
+mod feeders;
 mod grpc_services;
 
 pub use addresses::Addresses;
@@ -31,7 +32,6 @@ use crate::config::Config;
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
-use crate::load::{self, LoadMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::state::{self, StateFile, StateMetrics};
@@ -161,15 +161,7 @@ impl App {
                 Ok::<_, Infallible>(())
             }
         });
-        spawn(&mut parts, "the collector of load reports", {
-            let (fleet, in_force) = (Arc::clone(&fleet), self.config_file.subscribe());
-            let metrics = metrics.register(LoadMetrics::register);
-            let end = CancellationToken::clone(&end);
-            async move {
-                load::collect(fleet, in_force, metrics, end).await;
-                Ok::<_, Infallible>(())
-            }
-        });
+        feeders::spawn_all(&mut parts, &fleet, &self.config_file, &metrics, &end);
         if let Some(state) = self.state {
             let metrics = metrics.register(StateMetrics::register);
             let (fleet, draining) = (Arc::clone(&fleet), CancellationToken::clone(&draining));

@@ -149,12 +149,49 @@ pub struct ServiceConfig {
     pub fallback_port: Option<u16>,
     /// Who may register as a backend; nobody if absent.
     pub register: Option<RegisterConfig>,
+    /// How its backends' health is checked; not at all if absent.
+    pub health: Option<HealthConfig>,
     /// Where the load of its backends is asked for; nowhere if absent.
     pub load: Option<LoadConfig>,
     /// How its backends are weighed.
     pub weights: WeightSettings,
     /// Its backends, as the file lists them.
     pub backends: Vec<BackendConfig>,
+}
+
+/// `health` of a service: whether its backends are well is looked at, and not
+/// only said by whoever lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HealthConfig {
+    /// What is asked.
+    pub kind: HealthKind,
+    /// How often a backend has to show that it is alive. Default 1 s.
+    pub interval: Duration,
+    /// How long it may take to do so. Default 500 ms, or the interval if that is
+    /// shorter.
+    pub timeout: Duration,
+    /// On which port it is asked. Default: its own.
+    pub port: Option<u16>,
+    /// After so many timeouts and failures in a row it is unhealthy; what a
+    /// backend says itself, or that nobody listens, counts at once. Default 3.
+    pub unhealthy_threshold: u32,
+    /// After so many good answers in a row it is healthy. Default 1.
+    pub healthy_threshold: u32,
+}
+
+/// What a health check asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HealthKind {
+    /// `grpc.health.v1`.
+    Grpc {
+        /// Whose health. Default: empty, which is the server as a whole.
+        service: String,
+        /// What the backend is called. Default: the service's name, without a
+        /// port.
+        authority: Option<String>,
+    },
+    /// Whether a TCP connection can be opened.
+    Tcp,
 }
 
 /// `load` of a service: its backends are asked for reports, by ORCA out of band.

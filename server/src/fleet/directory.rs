@@ -17,6 +17,7 @@ use super::metrics::FleetMetrics;
 use super::publisher::{self, READY_DEADLINE};
 use super::service::{Reported, Service};
 use super::subscribers::EndReason;
+use super::suspicions::Suspicions;
 use crate::model::{BackendAddr, RequestedName, ServiceName};
 use crate::plan::{Contribution, HealthFields, ServiceSettings, Source};
 use crate::weights::Report;
@@ -31,6 +32,7 @@ pub struct Fleet {
     aliases: ArcSwap<BTreeMap<ServiceName, ServiceName>>,
     /// How often it was configured.
     configured: watch::Sender<u64>,
+    suspicions: Suspicions,
     publishers: TaskTracker,
     memory: Arc<Memory>,
     metrics: FleetMetrics,
@@ -75,6 +77,7 @@ impl Fleet {
             services: DashMap::new(),
             aliases: ArcSwap::default(),
             configured: watch::Sender::new(0),
+            suspicions: Suspicions::default(),
             publishers: TaskTracker::new(),
             memory: Arc::default(),
             metrics,
@@ -138,6 +141,29 @@ impl Fleet {
         if let Some(service) = self.services.get(service) {
             service.set_health(backend, health);
         }
+    }
+
+    /// Something broke that a backend which is there would have kept, as a
+    /// connection to it: it stays listed, and is looked at at once. Ignored if no
+    /// source of the service knows the backend.
+    pub fn suspect(&self, service: &ServiceName, backend: BackendAddr) {
+        if self.set_suspect(service, backend, true) {
+            self.suspicions.add(service.clone(), backend);
+        }
+    }
+
+    /// Whether there is a reason to doubt that a backend is there, and nothing
+    /// more: nobody looks at it for that. Says whether a source of the service
+    /// knows the backend.
+    pub fn set_suspect(&self, service: &ServiceName, backend: BackendAddr, suspect: bool) -> bool {
+        let service = self.services.get(service);
+        service.is_some_and(|service| service.set_suspect(backend, suspect))
+    }
+
+    /// Waits for suspects that nobody has looked at, and takes them. For the one
+    /// who looks.
+    pub async fn suspects(&self) -> Vec<(ServiceName, BackendAddr)> {
+        self.suspicions.take().await
     }
 
     /// `source` does not answer for a service: what it said last stands.

@@ -1,9 +1,9 @@
 //! The one shared state: which services there are, what is known of their
 //! backends, and what their clients should be sent.
 //!
-//! Feeders and fronts write through five doors, [`Fleet::configure`],
-//! [`Fleet::contribute`], [`Fleet::mark_stale`], [`Fleet::report`] and
-//! [`Fleet::set_health`]; nobody else writes. Each
+//! Feeders and fronts write through six doors, [`Fleet::configure`],
+//! [`Fleet::contribute`], [`Fleet::mark_stale`], [`Fleet::report`],
+//! [`Fleet::suspect`] and [`Fleet::set_health`]; nobody else writes. Each
 //! service has one publisher task, which turns what is known into a
 //! [`Snapshot`] that moves as a whole. Readers hold one `Arc` of it.
 
@@ -14,6 +14,7 @@ mod publisher;
 mod service;
 mod snapshot;
 mod subscribers;
+mod suspicions;
 mod weight_metrics;
 
 pub use directory::{Fleet, FleetConfig, ResolveError, ServiceEntry};

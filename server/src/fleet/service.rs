@@ -213,6 +213,21 @@ impl Service {
         }
     }
 
+    /// Says whether there is a reason to doubt that a backend is there; whether it
+    /// is known at all.
+    pub(super) fn set_suspect(&self, backend: BackendAddr, suspect: bool) -> bool {
+        let mut inputs = self.lock();
+        if !inputs.knows(backend) {
+            return false;
+        }
+        let health = inputs.health.entry(backend).or_default();
+        if std::mem::replace(&mut health.suspect, suspect) != suspect {
+            drop(inputs);
+            self.changed.notify_one();
+        }
+        true
+    }
+
     pub(super) fn mark_stale(&self, source: Source) {
         let mut inputs = self.lock();
         let state = inputs.sources.entry(source).or_insert(SourceState::Syncing);

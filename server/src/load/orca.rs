@@ -1,9 +1,9 @@
 //! One backend's ORCA stream, `xds.service.orca.v3.OpenRcaService`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use lookaside_client::{Channel, ConnectivityState};
+use lookaside_client::Channel;
+use lookaside_client::backoff::jittered;
 use lookaside_proto::duration;
 use lookaside_proto::orca_service_v3::OrcaLoadReportRequest;
 use lookaside_proto::orca_service_v3::open_rca_service_client::OpenRcaServiceClient;
@@ -12,9 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 use tracing::debug;
 
-use super::metrics::LoadMetrics;
-use super::{Asked, report};
-use crate::fleet::Fleet;
+use super::asking::Asking;
+use crate::subchannel::Subchannel;
 use crate::weights::ReportSource;
 
 /// A report longer than this is none.
@@ -26,9 +25,6 @@ const BACKOFF: (Duration, Duration, f64) = (Duration::from_secs(1), Duration::fr
 /// Share of a pause by which it may be longer or shorter.
 const JITTER: f64 = 0.2;
 
-/// A backend has this long to take a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-
 /// Servers may stretch what they are asked to this without a word; grpc-go does.
 const STRETCHED: Duration = Duration::from_secs(30);
 
@@ -39,8 +35,6 @@ const SILENT_INTERVALS: u32 = 3;
 enum End {
     /// The backend does not have the service.
     Unimplemented,
-    /// The connection did not come about.
-    NoConnection(String),
     /// The stream broke off.
     Broken(Status),
     /// Nothing came for too long.
@@ -56,79 +50,62 @@ struct Pace {
 }
 
 /// Follows a backend's reports until it is dropped.
-pub(super) async fn follow(asked: Asked, fleet: Arc<Fleet>, metrics: LoadMetrics) {
+pub(super) async fn follow(asking: Asking, interval: Duration, subchannel: Subchannel) {
     let mut rng = fastrand::Rng::new();
-    // A balancer that starts does not ask all backends at once.
-    sleep(asked.interval.mul_f64(rng.f64())).await;
+    let mut states = subchannel.states();
     let (first, longest, growth) = BACKOFF;
     let mut pause = first;
     loop {
+        let ready = asking.connected(&mut states).await;
+        // A balancer that starts does not ask all backends at once.
+        let jitter = interval.min(first).mul_f64(rng.f64());
         let mut reports = 0u64;
-        let (end, channel) = stream(&asked, &fleet, &metrics, &mut reports).await;
+        let stream = async {
+            sleep(jitter).await;
+            let end = read(&asking, interval, &mut reports, ready.channel.clone()).await;
+            let (backend, reason) = (asking.backend, end.reason());
+            asking.metrics.ended(reason);
+            match &end {
+                // What serves this connection will not learn it; what serves the
+                // next one may have been updated.
+                End::Unimplemented => {
+                    debug!(%backend, "reports no load by ORCA");
+                    std::future::pending().await
+                }
+                End::Broken(status) => debug!(%backend, %status, "its load reports broke off"),
+                End::Silent(after) => debug!(%backend, ?after, "its load reports ceased"),
+            }
+            asking.suspect();
+        };
+        let broken = tokio::select! {
+            biased;
+            _ = states.changed() => true,
+            () = stream => false,
+        };
         if reports > 0 {
             pause = first;
         }
-        let (backend, reason) = (asked.backend, end.reason());
-        metrics.ended(reason);
-        match &end {
-            End::Unimplemented => debug!(%backend, "reports no load by ORCA"),
-            End::NoConnection(error) => debug!(%backend, error, "cannot be asked for its load"),
-            End::Broken(status) => debug!(%backend, %status, "its load reports broke off"),
-            End::Silent(after) => debug!(%backend, ?after, "its load reports ceased"),
-        }
-        if let (End::Unimplemented, Some(channel)) = (&end, &channel) {
-            // What serves this connection will not learn it; what serves the next
-            // one may have been updated.
-            let mut states = channel.watch_state();
-            while states.state() == ConnectivityState::Ready {
-                if states.changed().await.is_none() {
-                    break;
-                }
+        if broken {
+            // Whoever had it or was to have it; if it is another connection by now,
+            // it is there.
+            if states.borrow().ready().is_none() {
+                asking.suspect();
             }
+            continue;
         }
-        drop(channel);
-        sleep(lookaside_client::backoff::jittered(pause, JITTER, &mut rng)).await;
+        sleep(jittered(pause, JITTER, &mut rng)).await;
         pause = pause.mul_f64(growth).min(longest);
     }
 }
 
-/// One stream, from connecting to its end; with the connection, if there is one.
-async fn stream(
-    asked: &Asked,
-    fleet: &Fleet,
-    metrics: &LoadMetrics,
-    reports: &mut u64,
-) -> (End, Option<Channel>) {
-    let channel = Channel::builder(format!("static:{}", asked.target))
-        .authority(asked.authority.clone())
-        .user_agent(concat!("lookaside/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .keepalive(Duration::from_secs(20), Duration::from_secs(10))
-        .idle_timeout(None)
-        .connect();
-    let channel = match timeout(CONNECT, channel).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return (End::NoConnection(error.to_string()), None),
-        Err(_) => return (End::NoConnection(format!("none within {CONNECT:?}")), None),
-    };
-    let end = read(asked, fleet, metrics, reports, channel.clone()).await;
-    (end, Some(channel))
-}
-
-async fn read(
-    asked: &Asked,
-    fleet: &Fleet,
-    metrics: &LoadMetrics,
-    reports: &mut u64,
-    channel: Channel,
-) -> End {
+async fn read(asking: &Asking, interval: Duration, reports: &mut u64, channel: Channel) -> End {
     let mut client = OpenRcaServiceClient::new(channel).max_decoding_message_size(MAX_REPORT);
     let request = OrcaLoadReportRequest {
-        report_interval: Some(duration::to_proto(asked.interval)),
+        report_interval: Some(duration::to_proto(interval)),
         request_cost_names: Vec::new(),
     };
     let mut pace = Pace {
-        asked: asked.interval,
+        asked: interval,
         seen: None,
     };
     let mut last = None;
@@ -138,7 +115,7 @@ async fn read(
         Ok(Err(status)) => return ended(status),
         Err(_) => return End::Silent(pace.patience()),
     };
-    let _open = Open::count(&metrics.streams);
+    let _open = Open::count(&asking.metrics.streams);
     loop {
         let report = match timeout(pace.patience(), stream.message()).await {
             Ok(Ok(Some(report))) => report,
@@ -149,11 +126,7 @@ async fn read(
         let now = Instant::now();
         pace.seen = last.replace(now).map(|last| now - last);
         *reports += 1;
-        for service in &asked.services {
-            let source = ReportSource::Orca;
-            let result = report::pass_on(fleet, service, asked.backend, source, &report);
-            metrics.reported(result);
-        }
+        asking.report(ReportSource::Orca, &report);
     }
 }
 
@@ -169,7 +142,6 @@ impl End {
     fn reason(&self) -> &'static str {
         match self {
             Self::Unimplemented => "unimplemented",
-            Self::NoConnection(_) => "no_connection",
             Self::Broken(_) => "broken",
             Self::Silent(_) => "silent",
         }

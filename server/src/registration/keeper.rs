@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::table::{Change, Suspect};
 use crate::fleet::Fleet;
-use crate::plan::{HealthFields, Probe, Source};
+use crate::plan::Source;
 
 /// A host that is there takes or refuses a connection in less.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -101,19 +101,19 @@ fn tell(fleet: &Fleet, change: Change) {
         );
         fleet.mark_stale(&service, Source::Registration);
     }
-    // Where health is checked, that says more than a broken stream.
+    // Where health is checked, that says more than a connection to the port: it is
+    // checked at once, and says itself when the doubt is over.
     let checked = fleet
         .get(service.as_str())
         .is_none_or(|service| service.settings().health_checks);
-    if checked {
-        return;
-    }
     for (addr, suspect) in suspects {
-        let health = HealthFields {
-            probe: Probe::Unknown,
-            suspect,
-        };
-        fleet.set_health(&service, addr, health);
+        match (checked, suspect) {
+            (true, true) => fleet.suspect(&service, addr),
+            (true, false) => {}
+            (false, suspect) => {
+                fleet.set_suspect(&service, addr, suspect);
+            }
+        }
     }
 }
 

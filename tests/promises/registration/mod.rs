@@ -88,13 +88,17 @@ pub(crate) async fn until_counted(balancer: &Balancer, line: &str) {
 }
 
 /// A registration stream, message by message.
-struct Raw {
+pub(crate) struct Raw {
     requests: mpsc::Sender<pb::RegisterRequest>,
     responses: Streaming<pb::RegisterResponse>,
 }
 
 impl Raw {
-    async fn open(channel: &Channel, said: pb::Registration, token: &str) -> Result<Self, Status> {
+    pub(crate) async fn open(
+        channel: &Channel,
+        said: pb::Registration,
+        token: &str,
+    ) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(4);
         send(&requests, Message::Registration(said)).await;
         let mut request = Request::new(ReceiverStream::new(queue));
@@ -108,7 +112,7 @@ impl Raw {
         })
     }
 
-    async fn registered(&mut self) -> pb::Registered {
+    pub(crate) async fn registered(&mut self) -> pb::Registered {
         match self.next().await.unwrap() {
             Answer::Registered(registered) => registered,
             other => panic!("{other:?}"),
@@ -136,12 +140,12 @@ async fn send(requests: &mpsc::Sender<pb::RegisterRequest>, message: Message) {
     requests.send(request).await.unwrap();
 }
 
-async fn channel(balancer: SocketAddr) -> Channel {
+pub(crate) async fn channel(balancer: SocketAddr) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{balancer}")).unwrap();
     soon("a connection", endpoint.connect()).await.unwrap()
 }
 
-fn said(r#where: Where, instance: &str) -> pb::Registration {
+pub(crate) fn said(r#where: Where, instance: &str) -> pb::Registration {
     pb::Registration {
         services: vec![GREETER.to_owned()],
         r#where: Some(r#where),

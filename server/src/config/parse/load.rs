@@ -26,17 +26,7 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
     let port = table.take("port");
     let port = port.and_then(|node| node.port(faults, "50052"));
     let authority = table.take("authority");
-    let authority = authority.and_then(|node| {
-        let authority = node.text(faults, "\"greeter.example.com\"")?;
-        let parsed = authority.parse::<http::uri::Authority>();
-        if parsed.is_err() {
-            let message =
-                format!("`{authority}` is no authority; write a host name, with a port or without");
-            faults.wrong(&node.place, message);
-            return None;
-        }
-        Some(authority.to_owned())
-    });
+    let authority = authority.and_then(|node| node.authority(faults));
     table.finish(faults, &[]);
     Some(LoadConfig {
         interval: interval.unwrap_or(INTERVAL),

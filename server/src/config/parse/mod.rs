@@ -1,6 +1,7 @@
 //! From text to [`Config`]: the file as a whole, and every table but the
 //! services.
 
+mod health;
 mod load;
 mod read;
 mod register;

@@ -90,6 +90,41 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// What a backend is called in `:authority`.
+    pub(crate) fn authority(&self, faults: &mut Faults) -> Option<String> {
+        let authority = self.text(faults, "\"greeter.example.com\"")?;
+        if authority.parse::<http::uri::Authority>().is_ok() {
+            return Some(authority.to_owned());
+        }
+        let message =
+            format!("`{authority}` is no authority; write a host name, with a port or without");
+        faults.wrong(&self.place, message);
+        None
+    }
+
+    /// A whole number from `least` to `most`, both included.
+    pub(crate) fn whole(
+        &self,
+        faults: &mut Faults,
+        example: &str,
+        (least, most): (u32, u32),
+    ) -> Option<u32> {
+        let DeValue::Integer(integer) = self.value else {
+            return self.wants(faults, "a whole number", example);
+        };
+        let number = u32::from_str_radix(integer.as_str(), integer.radix());
+        match number {
+            Ok(number) if (least..=most).contains(&number) => Some(number),
+            _ => {
+                let found = integer.as_str();
+                let message =
+                    format!("{found} is out of range; write a number from {least} to {most}");
+                faults.wrong(&self.place, message);
+                None
+            }
+        }
+    }
+
     /// A duration from `least` to `most`, both included, in whole `unit`s.
     pub(crate) fn duration(
         &self,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use super::weights;
-use super::{load, register};
+use super::{health, load, register};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
@@ -17,7 +17,7 @@ const MAX_ZONE_LEN: usize = 63;
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 6] = ["cidrs", "discovery", "health", "hold", "match", "subset"];
+const LATER: [&str; 5] = ["cidrs", "discovery", "hold", "match", "subset"];
 
 /// The same of a backend.
 const LATER_OF_BACKEND: [&str; 2] = ["labels", "priority"];
@@ -62,6 +62,8 @@ fn read_service(
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
     let register = table.take("register");
     let register = register.and_then(|node| register::read(&node, faults));
+    let health = table.take("health");
+    let health = health.and_then(|node| health::read(&node, faults));
     let load = table.take("load");
     let load = load.and_then(|node| load::read(&node, faults));
     let backends = table.take("backends");
@@ -73,6 +75,7 @@ fn read_service(
         drops: drops.unwrap_or_default(),
         fallback_port,
         register,
+        health,
         load,
         weights,
         backends: backends.unwrap_or_default(),

@@ -43,7 +43,7 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
             drops: service.drops.clone(),
             fallback_port: service.fallback_port,
             weights: service.weights.clone(),
-            health_checks: false,
+            health_checks: service.health.is_some(),
         },
         sources: match service.register {
             Some(_) => BTreeSet::from([Source::File, Source::Registration]),

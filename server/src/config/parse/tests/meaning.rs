@@ -67,7 +67,6 @@ fn wrong_types_are_refused_with_an_example() {
 #[test]
 fn what_comes_later_is_refused_as_such() {
     for line in [
-        "health = { kind = \"grpc\", interval = \"1s\", timeout = \"500ms\" }",
         "subset = 100",
         "cidrs = []",
         "hold = \"30s\"",
@@ -161,6 +160,67 @@ fn how_backends_are_weighed_is_said_in_range() {
             fault.starts_with(&format!("service[0].{wanted}")),
             "{fault}"
         );
+    }
+}
+
+#[test]
+fn health_is_checked_by_grpc_or_tcp() {
+    let read = |line: &str| {
+        let text = format!("[[service]]\nname = \"a\"\n{line}");
+        parse(&text, "f").unwrap().services.remove(0).health
+    };
+    assert_eq!(read(""), None);
+    let grpc = read("health = { kind = \"grpc\", interval = \"200ms\" }").unwrap();
+    assert_eq!(
+        grpc.kind,
+        HealthKind::Grpc {
+            service: String::new(),
+            authority: None,
+        }
+    );
+    assert_eq!(grpc.timeout, Duration::from_millis(200));
+    let tcp = read("health = { kind = \"tcp\" }").unwrap();
+    assert_eq!(tcp.kind, HealthKind::Tcp);
+    assert_eq!(tcp.timeout, Duration::from_millis(500));
+
+    for (health, wanted) in [
+        ("{}", ": `kind` is missing; write kind = \"grpc\""),
+        (
+            "{ kind = \"http\" }",
+            ".kind: there is no kind of health check `http`; there are `grpc` and `tcp`",
+        ),
+        (
+            "{ kind = \"grpc\", interval = \"10ms\" }",
+            ".interval: `10ms` is out of range;",
+        ),
+        (
+            "{ kind = \"grpc\", interval = \"1s\", timeout = \"2s\" }",
+            ".timeout: the timeout (2s) is longer than the interval (1s);",
+        ),
+        (
+            "{ kind = \"grpc\", unhealthy_threshold = 0 }",
+            ".unhealthy_threshold: 0 is out of range; write a number from 1 to 100",
+        ),
+        (
+            "{ kind = \"grpc\", healthy_threshold = 1.5 }",
+            ".healthy_threshold: this is a number, but a whole number belongs here, as 1",
+        ),
+        (
+            "{ kind = \"tcp\", service = \"a\" }",
+            ".service: a tcp check only connects",
+        ),
+        (
+            "{ kind = \"grpc\", authority = \"a b\" }",
+            ".authority: `a b` is no authority;",
+        ),
+        (
+            "{ kind = \"grpc\", timeOut = \"1s\" }",
+            ".timeOut: unknown key `timeOut`; did you mean `timeout`?",
+        ),
+    ] {
+        let fault = fault_in_service(&format!("health = {health}"));
+        let wanted = format!("service[0].health{wanted}");
+        assert!(fault.starts_with(&wanted), "{fault}");
     }
 }
 

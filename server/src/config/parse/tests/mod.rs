@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use toml::de::DeValue;
 
 use super::*;
-use crate::config::{BackendConfig, LoadConfig, RegisterConfig, ServiceConfig};
+use crate::config::{
+    BackendConfig, HealthConfig, HealthKind, LoadConfig, RegisterConfig, ServiceConfig,
+};
 use crate::model::{DropCategory, DropShare, ServiceName, Weight};
 use crate::weights::{PolicyChoice, WeightSettings};
 
@@ -113,6 +115,17 @@ fn every_key_is_read() {
                     cidrs: vec!["10.0.1.0/24".parse().unwrap()],
                     any_address: true,
                 }),
+                health: Some(HealthConfig {
+                    kind: HealthKind::Grpc {
+                        service: "helloworld.Greeter".to_owned(),
+                        authority: Some("greeter.example.com".to_owned()),
+                    },
+                    interval: Duration::from_secs(1),
+                    timeout: Duration::from_millis(500),
+                    port: Some(50052),
+                    unhealthy_threshold: 3,
+                    healthy_threshold: 1,
+                }),
                 load: Some(LoadConfig {
                     interval: Duration::from_secs(5),
                     port: Some(50052),
@@ -145,6 +158,7 @@ fn every_key_is_read() {
                 drops: vec![],
                 fallback_port: None,
                 register: None,
+                health: None,
                 load: None,
                 weights: WeightSettings::default(),
                 backends: vec![
@@ -215,7 +229,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 14, "{found:?}");
+    assert_eq!(found.len(), 15, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {

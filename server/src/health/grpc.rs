@@ -1,0 +1,301 @@
+//! The check by `grpc.health.v1`, over the backend's subchannel.
+//!
+//! `Watch` brings what a backend says of itself at once; `Check`, once in an
+//! interval beside it, shows that it still says anything: HTTP/2 pings would do
+//! too, but gRPC's servers end connections that are pinged more often than every
+//! five minutes. Where there is no `Watch`, `Check` is all; where there is neither,
+//! a backend is healthy while it is connected, as to gRPC's own clients.
+
+use std::future::pending;
+
+use futures_util::future::BoxFuture;
+use lookaside_client::Channel;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tracing::info;
+
+use super::judge::Found;
+use super::probing::Probing;
+use crate::subchannel::{NotOpened, State, Subchannel};
+
+/// An answer of one number is no longer.
+const MAX_ANSWER: usize = 4096;
+
+/// Between two statuses that are taken from a backend: one that floods waits.
+const LEAST_BETWEEN: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// A check of one backend.
+pub(super) struct Check {
+    pub(super) probing: Probing,
+    pub(super) subchannel: Subchannel,
+    /// Whose health is asked for.
+    pub(super) service: String,
+    /// Whether it was logged that the backend has no health service.
+    pub(super) logged: bool,
+}
+
+/// Why asking in one way ended.
+enum Ended {
+    /// The backend does not have the method.
+    Unimplemented,
+    /// It is worth trying again.
+    Failed,
+}
+
+impl Check {
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut states = self.subchannel.states();
+        // When the connection that is missing counts as missing (again).
+        let mut late = Instant::now() + self.probing.config.timeout;
+        loop {
+            let state = states.borrow_and_update().clone();
+            match state {
+                State::Ready(ready) => {
+                    self.ask(&ready.channel, &mut states).await;
+                    late = Instant::now() + self.probing.config.timeout;
+                    if states.borrow().ready().is_none() {
+                        self.probing.found(Found::Doubt, "");
+                    }
+                    continue;
+                }
+                State::Failed(NotOpened::Refused) => {
+                    let why = NotOpened::Refused.to_string();
+                    self.probing.found(Found::Refused, &why);
+                    late = Instant::now() + self.probing.interval();
+                    tokio::select! {
+                        _ = states.changed() => {}
+                        () = self.probing.suspected.notified() => self.subchannel.hurry(),
+                    }
+                    continue;
+                }
+                State::Connecting => {}
+                State::Failed(NotOpened::Failed(ref reason)) if Instant::now() >= late => {
+                    late = Instant::now() + self.probing.pause();
+                    self.probing.found(Found::Failed, reason);
+                    continue;
+                }
+                State::Failed(_) => {}
+            }
+            tokio::select! {
+                _ = states.changed() => {}
+                () = sleep_until(late) => {
+                    if matches!(*states.borrow(), State::Connecting) {
+                        late = Instant::now() + self.probing.pause();
+                        self.probing.found(Found::Timeout, "it takes no connection");
+                    }
+                }
+                () = self.probing.suspected.notified() => {
+                    self.probing.found(Found::Doubt, "");
+                    self.subchannel.hurry();
+                }
+            }
+        }
+    }
+
+    /// Asks over this connection, until it is not the subchannel's any more.
+    async fn ask(&mut self, channel: &Channel, states: &mut watch::Receiver<State>) {
+        tokio::select! {
+            biased;
+            _ = states.changed() => {}
+            () = self.ask_on(channel) => {}
+        }
+    }
+
+    async fn ask_on(&mut self, channel: &Channel) {
+        while let Ended::Failed = self.watch(channel).await {
+            let pause = self.probing.pause();
+            self.probing.rest(pause).await;
+        }
+        let Ended::Unimplemented = self.poll(channel).await else {
+            return;
+        };
+        if !self.logged {
+            self.logged = true;
+            let backend = self.probing.findings.backend();
+            info!(%backend, "it has no grpc.health.v1.Health: it is healthy while it is connected");
+        }
+        loop {
+            self.probing.found(Found::Good, "");
+            self.probing.suspected.notified().await;
+            self.probing.found(Found::Doubt, "");
+            while timeout(self.probing.config.timeout, check(channel, &self.service))
+                .await
+                .is_err()
+            {
+                self.probing.found(Found::Timeout, "no answer");
+                let pause = self.probing.pause();
+                self.probing.rest(pause).await;
+            }
+        }
+    }
+
+    /// Follows what the backend says by `Watch`, and looks whether it is alive.
+    async fn watch(&mut self, channel: &Channel) -> Ended {
+        let patience = self.probing.config.timeout;
+        let mut client = HealthClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        let opened = timeout(patience, async {
+            let request = HealthCheckRequest {
+                service: self.service.clone(),
+            };
+            let mut statuses = client.watch(request).await?.into_inner();
+            let first = statuses.message().await?;
+            Ok::<_, Status>((statuses, first))
+        });
+        let (mut statuses, first) = match opened.await {
+            Ok(Ok((statuses, Some(first)))) => (statuses, first),
+            Ok(Ok((_, None))) => {
+                self.probing
+                    .found(Found::Failed, "Watch ended without a status");
+                return Ended::Failed;
+            }
+            Ok(Err(status)) => return self.refused(&status),
+            Err(_) => {
+                self.probing.found(Found::Timeout, "no answer to Watch");
+                return Ended::Failed;
+            }
+        };
+        let mut serving = self.told(&first);
+        let mut read_at = Instant::now() + LEAST_BETWEEN;
+        let mut look_at = Instant::now() + self.probing.first_pause();
+        let mut look: Option<BoxFuture<'static, Look>> = None;
+        loop {
+            let next = async {
+                sleep_until(read_at).await;
+                statuses.message().await
+            };
+            let looked = async {
+                match &mut look {
+                    Some(look) => look.await,
+                    None => pending().await,
+                }
+            };
+            let due = async {
+                tokio::select! {
+                    () = sleep_until(look_at) => false,
+                    () = self.probing.suspected.notified() => true,
+                }
+            };
+            tokio::select! {
+                message = next => match message {
+                    Ok(Some(status)) => {
+                        serving = self.told(&status);
+                        read_at = Instant::now() + LEAST_BETWEEN;
+                    }
+                    Ok(None) => {
+                        self.probing.found(Found::Doubt, "");
+                        return Ended::Failed;
+                    }
+                    Err(status) if status.code() == Code::Unimplemented => {
+                        return Ended::Unimplemented;
+                    }
+                    Err(_) => {
+                        // If the connection broke, the subchannel says so.
+                        self.probing.found(Found::Doubt, "");
+                        return Ended::Failed;
+                    }
+                },
+                found = looked => {
+                    look = None;
+                    match found {
+                        Look::Alive if serving => self.probing.found(Found::Good, ""),
+                        Look::Alive | Look::Unclear => {}
+                        Look::Silent => self.probing.found(Found::Timeout, "no answer"),
+                    }
+                }
+                suspected = due => {
+                    if suspected {
+                        self.probing.found(Found::Doubt, "");
+                    }
+                    look_at = Instant::now() + self.probing.pause();
+                    if suspected || look.is_none() {
+                        let (channel, service) = (channel.clone(), self.service.clone());
+                        look = Some(Box::pin(async move {
+                            match timeout(patience, check(&channel, &service)).await {
+                                Ok(answer) => Look::of(answer),
+                                Err(_) => Look::Silent,
+                            }
+                        }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks by `Check`, again and again.
+    async fn poll(&mut self, channel: &Channel) -> Ended {
+        loop {
+            let patience = self.probing.config.timeout;
+            match timeout(patience, check(channel, &self.service)).await {
+                Ok(Ok(answer)) => {
+                    self.told(&answer);
+                }
+                Ok(Err(status)) => {
+                    if let Ended::Unimplemented = self.refused(&status) {
+                        return Ended::Unimplemented;
+                    }
+                }
+                Err(_) => self.probing.found(Found::Timeout, "no answer to Check"),
+            }
+            let pause = self.probing.pause();
+            self.probing.rest(pause).await;
+        }
+    }
+
+    /// The backend says how it is; whether it is well.
+    fn told(&mut self, answer: &HealthCheckResponse) -> bool {
+        let status = ServingStatus::try_from(answer.status);
+        let serving = status == Ok(ServingStatus::Serving);
+        if serving {
+            self.probing.found(Found::Good, "");
+        } else {
+            let status = status.map_or("a status that does not exist", |s| s.as_str_name());
+            self.probing.found(Found::NotServing, status);
+        }
+        serving
+    }
+
+    /// The call did not succeed.
+    fn refused(&mut self, status: &Status) -> Ended {
+        match status.code() {
+            Code::Unimplemented => return Ended::Unimplemented,
+            Code::NotFound => self.probing.found(Found::NotServing, "SERVICE_UNKNOWN"),
+            code => {
+                let why = format!("{code:?}: {}", status.message());
+                self.probing.found(Found::Failed, &why);
+            }
+        }
+        Ended::Failed
+    }
+}
+
+/// Whether a backend answers anything at all.
+enum Look {
+    Alive,
+    /// It may be the connection that ended.
+    Unclear,
+    Silent,
+}
+
+impl Look {
+    fn of(answer: Result<HealthCheckResponse, Status>) -> Self {
+        match answer.map_err(|status| status.code()) {
+            Ok(_) | Err(Code::Unimplemented | Code::NotFound | Code::PermissionDenied) => {
+                Self::Alive
+            }
+            Err(_) => Self::Unclear,
+        }
+    }
+}
+
+async fn check(channel: &Channel, service: &str) -> Result<HealthCheckResponse, Status> {
+    let mut client = HealthClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    client.check(request).await.map(tonic::Response::into_inner)
+}

@@ -1,0 +1,74 @@
+//! What is counted of health checks. Labels are words of this program.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::judge::Found;
+use crate::plan::Probe;
+
+/// Handles to the metrics of health checks.
+#[derive(Debug, Clone, Default)]
+pub struct HealthMetrics {
+    backends: Family<ProbeLabels, Gauge>,
+    probes: Family<ResultLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    probe: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+impl HealthMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "health_checked_backends",
+            "Backends whose health is checked, or that are looked at because something broke, \
+             by what is thought of them",
+            metrics.backends.clone(),
+        );
+        registry.register(
+            "health_probes",
+            "Findings of health checks (grpc, tcp) and of looks at suspects (suspect), by result; \
+             doubt is a connection that broke, and is looked at",
+            metrics.probes.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn found(&self, kind: &'static str, found: Found) {
+        let result = found.as_str();
+        let labels = ResultLabels { kind, result };
+        self.probes.get_or_create(&labels).inc();
+    }
+
+    /// A backend was thought of as `was`, and is as `is`.
+    pub(super) fn judged(&self, was: Option<Probe>, is: Option<Probe>) {
+        let gauge = |probe| {
+            let probe = match probe {
+                Probe::Unknown => "unknown",
+                Probe::Good => "good",
+                Probe::Bad => "bad",
+                Probe::Refused => "refused",
+            };
+            self.backends.get_or_create(&ProbeLabels { probe }).clone()
+        };
+        if let Some(was) = was {
+            gauge(was).dec();
+        }
+        if let Some(is) = is {
+            gauge(is).inc();
+        }
+    }
+}

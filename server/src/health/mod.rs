@@ -1,0 +1,312 @@
+//! Whether backends are well: checked where the operator says so, and looked at
+//! where something broke.
+//!
+//! ```text
+//!  snapshots ─► who is to be checked ─► a check each ─► judge ─► fleet.set_health
+//!  suspicions ─► its check, at once; a look by TCP where there is none ─┘
+//! ```
+//!
+//! A check is kept per backend and question: services that ask the same of the
+//! same backend share it. Checks by `grpc.health.v1` go over the backend's
+//! [subchannel](crate::subchannel), whose break is the first sign of its death.
+
+mod findings;
+mod grpc;
+mod judge;
+mod metrics;
+mod probing;
+mod tcp;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::HealthMetrics;
+
+use self::findings::Findings;
+use self::probing::Probing;
+use crate::config::{Config, HealthConfig, HealthKind};
+use crate::fleet::Fleet;
+use crate::model::{BackendAddr, ServiceName};
+use crate::plan::HealthFields;
+use crate::subchannel::{Address, Subchannels};
+
+/// How soon a new backend is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Which checks there should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    backend: BackendAddr,
+    config: Arc<HealthConfig>,
+}
+
+/// A check or a look that runs.
+#[derive(Debug)]
+struct Running {
+    findings: Arc<Findings>,
+    suspected: Arc<Notify>,
+    task: AbortHandle,
+}
+
+struct Checks {
+    fleet: Arc<Fleet>,
+    subchannels: Subchannels,
+    metrics: HealthMetrics,
+    /// What the operator asks of each service that is checked.
+    questions: BTreeMap<ServiceName, Arc<HealthConfig>>,
+    tasks: JoinSet<()>,
+    running: BTreeMap<Question, Running>,
+    count: Arc<AtomicUsize>,
+    looking: JoinSet<BackendAddr>,
+    looks: BTreeMap<BackendAddr, Running>,
+    look_count: Arc<AtomicUsize>,
+}
+
+/// Checks the backends of every service that has `health`, and looks at suspects,
+/// until `end`.
+pub async fn check(
+    fleet: Arc<Fleet>,
+    mut config: watch::Receiver<Arc<Config>>,
+    subchannels: Subchannels,
+    metrics: HealthMetrics,
+    end: CancellationToken,
+) {
+    let mut checks = Checks {
+        fleet: Arc::clone(&fleet),
+        subchannels,
+        metrics,
+        questions: BTreeMap::new(),
+        tasks: JoinSet::new(),
+        running: BTreeMap::new(),
+        count: Arc::default(),
+        looking: JoinSet::new(),
+        looks: BTreeMap::new(),
+        look_count: Arc::default(),
+    };
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    loop {
+        tokio::select! {
+            () = end.cancelled() => break,
+            suspects = fleet.suspects() => {
+                for (service, backend) in suspects {
+                    checks.suspect(service, backend);
+                }
+            }
+            Some(done) = checks.looking.join_next() => {
+                if let Ok(backend) = done {
+                    checks.looked(backend);
+                }
+            }
+            _ = ticks.tick() => {
+                let changed = config.has_changed().unwrap_or(false);
+                let config = Arc::clone(&config.borrow_and_update());
+                let now = versions(&fleet, &config);
+                if changed || seen.as_ref() != Some(&now) {
+                    checks.follow(&config);
+                    seen = Some(now);
+                }
+            }
+        }
+    }
+    checks.tasks.shutdown().await;
+    checks.looking.shutdown().await;
+}
+
+/// Which snapshot each service has, in the order of the configuration.
+fn versions(fleet: &Fleet, config: &Config) -> Vec<u64> {
+    let services = config.services.iter();
+    let snapshot = |name: &ServiceName| fleet.get(name.as_str())?.snapshot();
+    services
+        .map(|service| snapshot(&service.name).map_or(0, |snapshot| snapshot.version))
+        .collect()
+}
+
+impl Checks {
+    /// Begins the checks that are wanted, and ends those that are not.
+    fn follow(&mut self, config: &Config) {
+        self.questions.clear();
+        let mut wanted: BTreeMap<Question, BTreeSet<ServiceName>> = BTreeMap::new();
+        for service in &config.services {
+            let Some(health) = &service.health else {
+                continue;
+            };
+            let health = Arc::new(health.clone());
+            self.questions
+                .insert(service.name.clone(), Arc::clone(&health));
+            let snapshot = self.fleet.get(service.name.as_str());
+            let Some(snapshot) = snapshot.and_then(|s| s.snapshot()) else {
+                continue;
+            };
+            for member in &snapshot.plan.members {
+                let question = Question {
+                    backend: member.addr,
+                    config: Arc::clone(&health),
+                };
+                let askers = wanted.entry(question).or_default();
+                askers.insert(service.name.clone());
+            }
+        }
+        self.count.store(wanted.len(), Ordering::Relaxed);
+        let running = std::mem::take(&mut self.running);
+        for (question, running) in running {
+            if wanted.contains_key(&question) {
+                self.running.insert(question, running);
+                continue;
+            }
+            running.task.abort();
+            let before = running.findings.serve(BTreeSet::new());
+            self.forget(question.backend, before);
+        }
+        for (question, askers) in wanted {
+            let backend = question.backend;
+            let running = match self.running.remove(&question) {
+                Some(running) => running,
+                None => self.start(&question, askers.first()),
+            };
+            let before = running.findings.serve(askers);
+            self.running.insert(question, running);
+            self.forget(backend, before);
+        }
+        // Those that were aborted.
+        while self.tasks.try_join_next().is_some() {}
+        self.follow_looks();
+    }
+
+    /// What was found of a backend says nothing to services that do not check any
+    /// more.
+    fn forget(&self, backend: BackendAddr, services: BTreeSet<ServiceName>) {
+        for service in services {
+            if !self.questions.contains_key(&service) {
+                self.fleet
+                    .set_health(&service, backend, HealthFields::default());
+            }
+        }
+    }
+
+    fn start(&mut self, question: &Question, asker: Option<&ServiceName>) -> Running {
+        let Question { backend, config } = question.clone();
+        let port = config.port.unwrap_or_else(|| backend.port());
+        let target = SocketAddr::new(backend.ip(), port);
+        let (findings, suspected) = self.findings(backend);
+        let probing = |kind| {
+            Probing::new(
+                kind,
+                Arc::clone(&config),
+                Arc::clone(&findings),
+                Arc::clone(&suspected),
+                self.metrics.clone(),
+                Arc::clone(&self.count),
+            )
+        };
+        let task = match &config.kind {
+            HealthKind::Grpc { service, authority } => {
+                let address = Address {
+                    target,
+                    authority: authority.clone(),
+                };
+                let name = asker.map_or("", ServiceName::host);
+                let check = grpc::Check {
+                    probing: probing("grpc"),
+                    subchannel: self.subchannels.get(&address, name),
+                    service: service.clone(),
+                    logged: false,
+                };
+                self.tasks.spawn(check.run())
+            }
+            HealthKind::Tcp => {
+                let seats = self.subchannels.seats().clone();
+                self.tasks.spawn(tcp::check(probing("tcp"), target, seats))
+            }
+        };
+        Running {
+            findings,
+            suspected,
+            task,
+        }
+    }
+
+    fn findings(&self, backend: BackendAddr) -> (Arc<Findings>, Arc<Notify>) {
+        let (fleet, metrics) = (Arc::clone(&self.fleet), self.metrics.clone());
+        let findings = Findings::new(fleet, metrics, backend);
+        (Arc::new(findings), Arc::default())
+    }
+
+    /// Something of a backend broke.
+    fn suspect(&mut self, service: ServiceName, backend: BackendAddr) {
+        if let Some(config) = self.questions.get(&service) {
+            let question = Question {
+                backend,
+                config: Arc::clone(config),
+            };
+            // One that is not checked yet will be.
+            if let Some(running) = self.running.get(&question) {
+                running.suspected.notify_one();
+            }
+            return;
+        }
+        if let Some(look) = self.looks.get(&backend)
+            && look.findings.add(service.clone())
+        {
+            return;
+        }
+        let (findings, suspected) = self.findings(backend);
+        findings.add(service);
+        let task = self.looking.spawn(tcp::look(
+            Arc::clone(&findings),
+            self.subchannels.seats().clone(),
+            self.metrics.clone(),
+            Arc::clone(&self.look_count),
+        ));
+        let look = Running {
+            findings,
+            suspected,
+            task,
+        };
+        self.looks.insert(backend, look);
+        self.look_count.store(self.looks.len(), Ordering::Relaxed);
+    }
+
+    /// A look is over; unless another one has begun.
+    fn looked(&mut self, backend: BackendAddr) {
+        let over = self.looks.get(&backend);
+        if over.is_some_and(|look| look.task.is_finished()) {
+            self.looks.remove(&backend);
+        }
+        self.look_count.store(self.looks.len(), Ordering::Relaxed);
+    }
+
+    /// Nobody looks at who is gone, or is checked by now.
+    fn follow_looks(&mut self) {
+        let (fleet, questions) = (&self.fleet, &self.questions);
+        self.looks.retain(|backend, look| {
+            let wants = |service: &ServiceName| {
+                let found = fleet.get(service.as_str());
+                let snapshot = found.and_then(|service| service.snapshot());
+                let known = snapshot.is_some_and(|snapshot| {
+                    let members = &snapshot.plan.members;
+                    members.binary_search_by_key(backend, |m| m.addr).is_ok()
+                });
+                known && !questions.contains_key(service)
+            };
+            let stays = look.findings.retain(wants);
+            if !stays {
+                look.task.abort();
+            }
+            stays
+        });
+        self.look_count.store(self.looks.len(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the checks of all kinds have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lookaside_client::backoff::jittered;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::findings::Findings;
+use super::judge::{Found, Judge};
+use super::metrics::HealthMetrics;
+use crate::config::HealthConfig;
+use crate::subchannel::at_most_5000_a_second;
+
+/// Share of an interval by which it may be longer or shorter.
+const JITTER: f64 = 0.1;
+
+/// One backend's check.
+pub(super) struct Probing {
+    pub(super) kind: &'static str,
+    pub(super) config: Arc<HealthConfig>,
+    pub(super) findings: Arc<Findings>,
+    /// There is a reason to look now.
+    pub(super) suspected: Arc<Notify>,
+    pub(super) metrics: HealthMetrics,
+    /// How many checks there are.
+    pub(super) checks: Arc<AtomicUsize>,
+    judge: Judge,
+    rng: fastrand::Rng,
+}
+
+impl Probing {
+    pub(super) fn new(
+        kind: &'static str,
+        config: Arc<HealthConfig>,
+        findings: Arc<Findings>,
+        suspected: Arc<Notify>,
+        metrics: HealthMetrics,
+        checks: Arc<AtomicUsize>,
+    ) -> Self {
+        Self {
+            kind,
+            judge: Judge::new(config.unhealthy_threshold, config.healthy_threshold),
+            config,
+            findings,
+            suspected,
+            metrics,
+            checks,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    /// Something was found; `why` says more where there is more to say.
+    pub(super) fn found(&mut self, found: Found, why: &str) {
+        self.metrics.found(self.kind, found);
+        let verdict = self.judge.found(found);
+        self.findings.tell(verdict, why);
+    }
+
+    /// Whether it is thought to be well, or nothing is known against it.
+    pub(super) fn is_in(&self) -> bool {
+        use crate::plan::Probe::{Good, Unknown};
+        matches!(self.judge.verdict().probe, Good | Unknown)
+    }
+
+    /// How often to look, with how many there are to look at.
+    pub(super) fn interval(&self) -> Duration {
+        let checks = self.checks.load(Ordering::Relaxed);
+        at_most_5000_a_second(self.config.interval, checks)
+    }
+
+    /// The same, a little longer or shorter.
+    pub(super) fn pause(&mut self) -> Duration {
+        jittered(self.interval(), JITTER, &mut self.rng)
+    }
+
+    /// A moment in an interval: those that begin together do not go on together.
+    pub(super) fn first_pause(&mut self) -> Duration {
+        self.interval().mul_f64(self.rng.f64())
+    }
+
+    /// Waits for `pause`, or until there is a reason to look now.
+    pub(super) async fn rest(&mut self, pause: Duration) {
+        if timeout(pause, self.suspected.notified()).await.is_ok() {
+            self.found(Found::Doubt, "");
+            // However often somebody is suspected.
+            sleep(LEAST_REST).await;
+        }
+    }
+}
+
+/// Between two looks at a suspect.
+const LEAST_REST: Duration = Duration::from_millis(20);

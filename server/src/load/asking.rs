@@ -1,0 +1,80 @@
+//! What the ways of asking have in common: whom, for whom, and what becomes of the
+//! answer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lookaside_proto::orca_v3::OrcaLoadReport;
+use tokio::sync::watch;
+
+use super::metrics::LoadMetrics;
+use super::report;
+use crate::fleet::Fleet;
+use crate::model::{BackendAddr, ServiceName};
+use crate::subchannel::{NotOpened, Ready, State};
+use crate::weights::ReportSource;
+
+/// One backend that is asked. Clones are of the same.
+#[derive(Debug, Clone)]
+pub(super) struct Asking {
+    pub(super) backend: BackendAddr,
+    pub(super) metrics: LoadMetrics,
+    fleet: Arc<Fleet>,
+    /// Who wants to know. A std mutex: held to tell the few.
+    services: Arc<Mutex<BTreeSet<ServiceName>>>,
+}
+
+impl Asking {
+    pub(super) fn new(backend: BackendAddr, fleet: Arc<Fleet>, metrics: LoadMetrics) -> Self {
+        Self {
+            backend,
+            metrics,
+            fleet,
+            services: Arc::default(),
+        }
+    }
+
+    /// From now on these want to know.
+    pub(super) fn serve(&self, services: BTreeSet<ServiceName>) {
+        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = services;
+    }
+
+    /// The backend reports.
+    pub(super) fn report(&self, source: ReportSource, load: &OrcaLoadReport) {
+        self.each(|service| {
+            let result = report::pass_on(&self.fleet, service, self.backend, source, load);
+            self.metrics.reported(result);
+        });
+    }
+
+    /// What it should have kept up broke.
+    pub(super) fn suspect(&self) {
+        self.each(|service| self.fleet.suspect(service, self.backend));
+    }
+
+    /// Waits for a connection. Until there is one, whatever that means is found out
+    /// at the backend's own address.
+    pub(super) async fn connected(&self, states: &mut watch::Receiver<State>) -> Ready {
+        loop {
+            match &*states.borrow_and_update() {
+                State::Ready(ready) => return ready.clone(),
+                State::Connecting => {}
+                State::Failed(reason) => {
+                    self.metrics.ended("no_connection");
+                    if *reason == NotOpened::Refused {
+                        self.suspect();
+                    }
+                }
+            }
+            if states.changed().await.is_err() {
+                // It ends only with the hold, which whoever waits has.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn each(&self, tell: impl FnMut(&ServiceName)) {
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.iter().for_each(tell);
+    }
+}

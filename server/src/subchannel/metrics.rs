@@ -1,0 +1,68 @@
+//! What is counted of the connections to backends. Labels are words of this
+//! program.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::NotOpened;
+
+/// Handles to the metrics of connections to backends.
+#[derive(Debug, Clone, Default)]
+pub struct SubchannelMetrics {
+    open: Gauge,
+    attempts: Family<ResultLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+impl SubchannelMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "backend_connections",
+            "Connections to backends that are open: each carries health, ORCA and load reports",
+            metrics.open.clone(),
+        );
+        registry.register(
+            "backend_connects",
+            "Attempts to connect to backends, by result",
+            metrics.attempts.clone(),
+        );
+        metrics
+    }
+
+    /// A connection is open until this is dropped.
+    pub(super) fn opened(&self) -> Open {
+        self.count("connected");
+        self.open.inc();
+        Open(self.open.clone())
+    }
+
+    pub(super) fn not_opened(&self, reason: &NotOpened) {
+        self.count(match reason {
+            NotOpened::Refused => "refused",
+            NotOpened::Failed(_) => "failed",
+        });
+    }
+
+    fn count(&self, result: &'static str) {
+        self.attempts.get_or_create(&ResultLabels { result }).inc();
+    }
+}
+
+/// Counts a connection as open.
+pub(super) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,1 @@
+//! What subchannels promise.

@@ -1,0 +1,55 @@
+//! Backends whose health is checked, and those of which something breaks.
+
+mod checks;
+mod killed;
+mod odd;
+mod suspects;
+
+use std::net::SocketAddr;
+
+use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
+use lookaside_tests::{Balancer, Follower, List, service};
+
+use crate::registration::until_counted;
+
+const GREETER: &str = "greeter.test";
+
+/// A service with these backends and further keys.
+fn with(keys: &str, backends: &[SocketAddr]) -> String {
+    let backends: Vec<(SocketAddr, f64)> = backends.iter().map(|addr| (*addr, 1.0)).collect();
+    named(GREETER, keys, &backends)
+}
+
+fn named(name: &str, keys: &str, backends: &[(SocketAddr, f64)]) -> String {
+    service(name, backends).replacen("backends", &format!("{keys}\nbackends"), 1)
+}
+
+/// The list's backends, each once; of a fallback none.
+fn listed(told: LoadBalanceResponseType) -> Vec<SocketAddr> {
+    match told {
+        LoadBalanceResponseType::ServerList(list) => {
+            List(list.servers).counts().into_keys().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn next(follower: &mut Follower) -> Vec<SocketAddr> {
+    listed(follower.next().await.unwrap())
+}
+
+/// Follows until a list has exactly these backends.
+async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
+    let mut wanted = wanted.to_vec();
+    wanted.sort();
+    while next(follower).await != wanted {}
+}
+
+async fn follow(balancer: &Balancer) -> Follower {
+    Follower::open(balancer.addr(), GREETER).await.unwrap()
+}
+
+async fn until_state(balancer: &Balancer, state: &str, count: usize) {
+    let line = format!("lookaside_backends{{service=\"{GREETER}\",state=\"{state}\"}} {count}");
+    until_counted(balancer, &line).await;
+}
