@@ -23,7 +23,7 @@ _ROW = "{:8}{:8}{:46}{}"
 
 def main():
     flags = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
-    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help="python, go, java, rust; all if absent")
+    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help="python, go, java, rust, node; all if absent")
     flags.add_argument("--filter", default="", help="only scenarios whose name has this in it")
     flags.add_argument("--lookaside", type=pathlib.Path, help="use this balancer instead of building one")
     flags.add_argument("--jobs", type=int, default=3, help="languages played at a time (default 3)")
@@ -35,7 +35,7 @@ def main():
         return 0
     unknown = set(flags.languages) - {language.name for language in languages.ALL}
     if unknown:
-        print(f"no such language: {', '.join(unknown)}; python, go, java and rust are known", file=sys.stderr)
+        print(f"no such language: {', '.join(unknown)}; python, go, java, rust and node are known", file=sys.stderr)
         return 2
 
     process.end_all_on_signal()
@@ -92,7 +92,7 @@ def play(language, only, binaries, authority, logs, results):
     """Every scenario of a language, one after another."""
     for scenario in scenarios.ALL:
         name = scenario.__name__
-        speaks = getattr(scenario, "languages", (language.name,))
+        speaks = getattr(scenario, "languages", languages.CLIENTS)
         if only not in name or language.name not in speaks:
             continue
         folder = logs / f"{language.name}-{name}"

@@ -1,4 +1,4 @@
-"""The clients: what each needs, how it is built, how it is started."""
+"""The languages: what each needs, how its client and its backend are built and started."""
 
 import json
 import os
@@ -13,9 +13,12 @@ HERE = pathlib.Path(__file__).resolve().parent.parent
 BUILD = HERE / ".build"
 REPOSITORY = HERE.parent.parent
 EXAMPLES = REPOSITORY / "examples"
+PROTOS = REPOSITORY / "proto" / "protos"
 _CLIENTS = HERE / "clients"
 _BACKENDS = HERE / "backends"
 _BUILD_SECONDS = 900
+# The languages that have a grpclb client.
+CLIENTS = ("python", "go", "java", "rust")
 
 
 def run(command, folder, log):
@@ -37,6 +40,7 @@ class Python:
 
     name = "python"
     _venv = BUILD / "venv"
+    _generated = BUILD / "python"
     _python = _venv / ("Scripts" if os.name == "nt" else "bin") / "python"
 
     def missing(self):
@@ -44,13 +48,27 @@ class Python:
         return None
 
     def build(self, log):
-        requirements = EXAMPLES / "python" / "requirements.txt"
+        self._install(log)
+        # What a backend's author does with the two protos, too.
+        protos = ["xds/data/orca/v3/orca_load_report.proto", "xds/service/orca/v3/orca.proto"]
+        self._generated.mkdir(exist_ok=True)
+        out = [f"--python_out={self._generated}", f"--grpc_python_out={self._generated}"]
+        run([self._python, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *out, *protos], PROTOS, log)
+
+    def _install(self, log):
+        requirements = [EXAMPLES / "python" / "requirements.txt", _BACKENDS / "python" / "requirements.txt"]
+        wanted = "".join(file.read_text() for file in requirements)
         built = self._venv / "requirements.txt"
-        if built.exists() and built.read_text() == requirements.read_text():
+        if built.exists() and built.read_text() == wanted:
             return
         run([sys.executable, "-m", "venv", "--clear", self._venv], HERE, log)
-        run([self._python, "-m", "pip", "install", "-q", "-r", requirements], HERE, log)
-        shutil.copy(requirements, built)
+        words = [word for file in requirements for word in ("-r", file)]
+        run([self._python, "-m", "pip", "install", "-q", *words], HERE, log)
+        built.write_text(wanted)
+
+    def backend(self, **options):
+        script = _BACKENDS / "python" / "backend.py"
+        return ["env", f"PYTHONPATH={self._generated}", self._python, script, *flags(options)]
 
     def client(self, service, balancer, **options):
         script = _CLIENTS / "python" / "client.py"
@@ -98,15 +116,21 @@ class Java:
         return f"the {' and '.join(absent)} command" if absent else None
 
     def build(self, log):
-        run(["mvn", "-q", "-B", "package"], _CLIENTS / "java", log)
+        for folder in (_CLIENTS, _BACKENDS):
+            run(["mvn", "-q", "-B", "package"], folder / "java", log)
+
+    def backend(self, **options):
+        return [*self._program(_BACKENDS / "java" / "target", "backend.jar"), "lookaside.interop.Backend", *flags(options)]
+
+    def _program(self, target, jar):
+        jars = f"{target / jar}{os.pathsep}{target / 'lib'}/*"
+        return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", jars]
 
     def client(self, service, balancer, resolve_interval=None, **options):
         # Its resolver answers from its own flags, at any time.
         del resolve_interval
-        target = _CLIENTS / "java" / "target"
         return (
-            ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-            + ["-cp", f"{target / 'client.jar'}{os.pathsep}{target / 'lib'}/*", "lookaside.interop.Main"]
+            [*self._program(_CLIENTS / "java" / "target", "client.jar"), "lookaside.interop.Main"]
             + ["--service", service, "--balancer-name", SRV_TARGET]
             + [word for address in balancer.advertise for word in ("--balancer", address)]
             + flags(options)
@@ -129,8 +153,11 @@ class Rust:
         # The balancer is built by it, too.
         return None
 
-    def build(self, log):
+    def build_client(self):
         self._program = cargo_build("-p", "lookaside-tests", "--bin", "interop-client")["interop-client"]
+
+    def build(self, log):
+        self.build_client()
         if shutil.which("go"):
             foreign = BUILD / "fake_grpclb"
             package = "google.golang.org/grpc/interop/fake_grpclb"
@@ -140,6 +167,32 @@ class Rust:
     def client(self, service, server, **options):
         words = ["--dns", server.dns] if server else []
         return [self._program, "--service", service, *words, *flags(options)]
+
+
+class Node:
+    """grpc-js from npm. It has no grpclb: our Rust client calls its backends."""
+
+    name = "node"
+    _folder = _BACKENDS / "node"
+    _caller = Rust()
+
+    def missing(self):
+        absent = [tool for tool in ("node", "npm") if not shutil.which(tool)]
+        return f"the {' and '.join(absent)} command" if absent else None
+
+    def build(self, log):
+        self._caller.build_client()
+        lock = self._folder / "package-lock.json"
+        built = self._folder / "node_modules" / "built-from.json"
+        if not built.exists() or built.read_text() != lock.read_text():
+            run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], self._folder, log)
+            shutil.copy(lock, built)
+
+    def backend(self, **options):
+        return ["node", self._folder / "backend.js", *flags(options)]
+
+    def client(self, service, server, **options):
+        return self._caller.client(service, server, **options)
 
 
 def cargo_build(*wanted):
@@ -167,4 +220,4 @@ def flags(options):
     return words
 
 
-ALL = (Python(), Go(), Java(), Rust())
+ALL = (Python(), Go(), Java(), Rust(), Node())

@@ -15,7 +15,7 @@ _STRETCHED_SECONDS = 45
 _UNASKED_SECONDS = 4
 
 _BY_LOAD = ('policy = "weighted_round_robin"', 'load = { kind = "orca", interval = "1s" }')
-_REPORTING = ("go",)
+_REPORTING = ("python", "go", "java", "node")
 
 
 def reported_load_moves_weights(stage):
