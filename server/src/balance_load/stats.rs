@@ -5,7 +5,7 @@
 
 use lookaside_proto::lb_v1::ClientStats;
 
-use crate::model::DropShare;
+use crate::model::{DropShare, OverloadDrops};
 
 /// Most calls that one report is believed to be about.
 const MAX_CALLS: u64 = 1_000_000_000;
@@ -27,7 +27,8 @@ pub(super) struct Counts<'a> {
 }
 
 impl<'a> Counts<'a> {
-    /// Reads a report about a service whose drop categories are `drops`.
+    /// Reads a report about a service whose drop categories are `drops`, and
+    /// overload's.
     pub(super) fn read(stats: &ClientStats, drops: &'a [DropShare]) -> Self {
         let mut implausible = false;
         let mut count = |calls: i64| match u64::try_from(calls) {
@@ -46,7 +47,8 @@ impl<'a> Counts<'a> {
             let token = &drop.load_balance_token;
             let name = token.split(NONCE_SEPARATOR).next().unwrap_or_default();
             let known = drops.iter().map(|drop| drop.category.as_str());
-            let category = known.into_iter().find(|known| *known == name);
+            let mut known = known.chain([OverloadDrops::CATEGORY]);
+            let category = known.find(|known| *known == name);
             let calls = count(drop.num_calls);
             match dropped.iter_mut().find(|(seen, _)| *seen == category) {
                 Some((_, sum)) => *sum = (*sum + calls).min(MAX_CALLS),

@@ -15,14 +15,14 @@ pub(crate) use error::Faults;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use nearest::list;
 pub use parse::parse;
-pub(crate) use parse::{MILLISECOND, Node, Table, parse_document};
+pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};
 pub use reload::{Outcome, Refusal, reload};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{BackendAddr, Cidr, DropShare, ServiceName, Weight, Zone};
+use crate::model::{BackendAddr, Cidr, DropShare, OverloadDrops, ServiceName, Weight, Zone};
 use crate::weights::WeightSettings;
 
 /// A whole, valid configuration.
@@ -144,6 +144,8 @@ pub struct ServiceConfig {
     pub aliases: Vec<ServiceName>,
     /// Share of calls to drop, by category; the sum is at most 1.
     pub drops: Vec<DropShare>,
+    /// When to drop calls because there are too many; never if absent.
+    pub overload: Option<OverloadDrops>,
     /// A/AAAA of the service's name lists backends with this port. Default:
     /// the one port that all backends share, else none.
     pub fallback_port: Option<u16>,

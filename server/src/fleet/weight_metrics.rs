@@ -1,5 +1,5 @@
 //! What is told of weights: each backend's by stage, the age of its reports, the
-//! publish gate and ejections.
+//! publish gate, ejections, distrust and overload.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -27,6 +27,9 @@ pub(super) struct WeightMetrics {
     ticks: Family<ServiceLabels, Counter>,
     opened: Family<ServiceLabels, Counter>,
     ejections: Family<EjectionLabels, Counter>,
+    distrusted: Family<ServiceLabels, Gauge>,
+    overload_share: Family<ServiceLabels, Value>,
+    overload_seconds: Family<ServiceLabels, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +93,21 @@ impl WeightMetrics {
             "ejections",
             "Ejections of failing backends: enforced, not enforced for too many are out, ended",
             self.ejections.clone(),
+        );
+        registry.register(
+            "backends_distrusted",
+            "Backends of a service whose reports its policy does not believe",
+            self.distrusted.clone(),
+        );
+        registry.register(
+            "overload_drop_share",
+            "Share of a service's calls that is dropped for overload, of those that no operator drops",
+            self.overload_share.clone(),
+        );
+        registry.register(
+            "overload_drop_seconds",
+            "Time since a service began to drop calls for overload; 0 while it does not",
+            self.overload_seconds.clone(),
         );
     }
 
@@ -172,16 +190,26 @@ impl Exported {
     pub(super) fn update(&mut self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
         let service = self.service.to_string();
         let mut known = BTreeSet::new();
+        let mut distrusted = 0;
         if state.next(settings).is_some() {
             for seen in state.observations(settings, now) {
                 self.metrics.observe(&service, &seen);
                 known.insert(seen.addr);
+                distrusted += i64::from(!seen.trusted);
             }
+            let labels = ServiceLabels {
+                service: service.clone(),
+            };
+            self.metrics
+                .distrusted
+                .get_or_create(&labels)
+                .set(distrusted);
         }
         for gone in self.backends.difference(&known) {
             self.metrics.forget_backend(&service, *gone);
         }
         self.backends = known;
+        self.overload(state, settings, now);
 
         let (gate, ejections) = (state.gate(), state.ejections());
         let labels = ServiceLabels { service };
@@ -207,6 +235,24 @@ impl Exported {
         self.gate = gate;
         self.ejections = ejections;
     }
+
+    /// Tells what is dropped for overload, if the service ever does.
+    fn overload(&self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
+        let labels = ServiceLabels {
+            service: self.service.to_string(),
+        };
+        if settings.overload.is_none() {
+            self.metrics.overload_share.remove(&labels);
+            self.metrics.overload_seconds.remove(&labels);
+            return;
+        }
+        let seen = state.overload(now);
+        let seconds = seen.dropping.unwrap_or_default().as_secs_f64();
+        let share = self.metrics.overload_share.get_or_create(&labels);
+        share.set(seen.share);
+        let active = self.metrics.overload_seconds.get_or_create(&labels);
+        active.set(seconds);
+    }
 }
 
 impl Drop for Exported {
@@ -225,5 +271,8 @@ impl Drop for Exported {
         let labels = ServiceLabels { service };
         self.metrics.ticks.remove(&labels);
         self.metrics.opened.remove(&labels);
+        self.metrics.distrusted.remove(&labels);
+        self.metrics.overload_share.remove(&labels);
+        self.metrics.overload_seconds.remove(&labels);
     }
 }

@@ -14,6 +14,7 @@
 mod eligible;
 mod group;
 mod merge;
+mod overload;
 mod pace;
 mod state;
 
@@ -23,6 +24,7 @@ mod tests;
 pub use eligible::{BackendState, HealthFields, Probe};
 pub use group::GroupPlan;
 pub use merge::{Contribution, MemberFields, Merged, Source};
+pub use overload::OverloadObservation;
 pub use pace::{Lane, Pace, Publish};
 pub use state::{PlanState, SavedPlan};
 
@@ -31,7 +33,7 @@ use std::time::Duration;
 
 use eligible::Judgement;
 
-use crate::model::{BackendAddr, DropShare, Weight, Zone};
+use crate::model::{BackendAddr, DropShare, OverloadDrops, Weight, Zone};
 use crate::weights::{Candidate, Moment, Report, WeightSettings};
 
 /// What an operator says of a service as a whole.
@@ -39,6 +41,8 @@ use crate::weights::{Candidate, Moment, Report, WeightSettings};
 pub struct ServiceSettings {
     /// Share of calls to drop, by category.
     pub drops: Vec<DropShare>,
+    /// When to drop calls because there are too many; `None`: never.
+    pub overload: Option<OverloadDrops>,
     /// The port that A/AAAA answers for the service's own name are about, if
     /// the operator names one.
     pub fallback_port: Option<u16>,
@@ -130,6 +134,9 @@ pub struct Plan {
     pub members: Vec<Member>,
     /// Share of calls to drop, by category.
     pub drops: Vec<DropShare>,
+    /// Share of the other calls to drop because there are too many, 0 to less
+    /// than 1.
+    pub overload: f64,
     /// What each group of clients gets; at least one.
     pub groups: Vec<GroupPlan>,
 }
@@ -166,10 +173,15 @@ pub fn plan(input: PlanInput<'_>, state: &mut PlanState, now: Duration) -> Plan 
 
     let touched = members.iter().any(|m| m.listed && m.factor != 1.0);
     let mean = state.frozen_mean(&members);
-    let groups = group::group(&members, !touched, mean, &settings.drops);
+    let at = Moment::new(now);
+    let load = || state.weigher.service_load(&settings.weights, at);
+    let overload = state.overload.step(load, settings.overload, at);
+    let drops = overload::with_overload(&settings.drops, overload);
+    let groups = group::group(&members, !touched, mean, &drops);
     Plan {
         members,
         drops: settings.drops.clone(),
+        overload,
         groups,
     }
 }

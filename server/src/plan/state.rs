@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::overload::{Overload, OverloadObservation};
 use super::{Member, Merged, Plan, ServiceSettings};
 use crate::model::BackendAddr;
-use crate::weights::{Ejections, GateCounts, Moment, Observation, SavedWeights, Weigher};
+use crate::weights::{Ejections, GateCounts, Moment, Observation, Rebase, SavedWeights, Weigher};
 
 /// What is remembered of a service from plan to plan.
 ///
@@ -17,6 +18,7 @@ use crate::weights::{Ejections, GateCounts, Moment, Observation, SavedWeights, W
 pub struct PlanState {
     pub(super) weigher: Weigher,
     pub(super) ejections: Ejections,
+    pub(super) overload: Overload,
     frozen: Option<FrozenMean>,
     /// Backends that were found healthy once, or were there at the first
     /// publish; `None` before that.
@@ -36,6 +38,8 @@ struct FrozenMean {
 pub struct SavedPlan {
     weights: SavedWeights,
     frozen: Option<FrozenMean>,
+    #[serde(default)]
+    overload: Overload,
 }
 
 impl PlanState {
@@ -45,6 +49,7 @@ impl PlanState {
         let listed = plan.members.iter().filter(|member| member.listed);
         let weights = listed.map(|member| (member.addr, member.weight()));
         self.weigher.published(weights, Moment::new(now));
+        self.overload.published(plan.overload, Moment::new(now));
         let admitted = self.admitted.get_or_insert_default();
         let healthy = plan.members.iter().filter(|m| m.state.is_healthy());
         admitted.extend(healthy.map(|member| member.addr));
@@ -54,9 +59,10 @@ impl PlanState {
     /// began; `None`: not before something does.
     #[must_use]
     pub fn next(&self, settings: &ServiceSettings) -> Option<Duration> {
-        self.weigher
-            .next(&settings.weights)
-            .map(Moment::since_start)
+        let overload = settings.overload.and_then(|_| self.overload.next());
+        let weights = self.weigher.next(&settings.weights);
+        let next = weights.into_iter().chain(overload).min();
+        next.map(Moment::since_start)
     }
 
     /// What is known of each backend's load and weight, for metrics and status.
@@ -75,6 +81,12 @@ impl PlanState {
         self.weigher.gate()
     }
 
+    /// What is dropped for overload.
+    #[must_use]
+    pub fn overload(&self, now: Duration) -> OverloadObservation {
+        self.overload.observe(Moment::new(now))
+    }
+
     /// Ejections so far.
     #[must_use]
     pub fn ejections(&self) -> Ejections {
@@ -91,9 +103,12 @@ impl PlanState {
     /// service began.
     #[must_use]
     pub fn save(&self, now: Duration) -> SavedPlan {
+        let mut overload = self.overload.clone();
+        overload.rebase(Moment::new(now), Moment::ZERO);
         SavedPlan {
             weights: self.weigher.save(Moment::new(now)),
             frozen: self.frozen,
+            overload,
         }
     }
 
@@ -108,10 +123,16 @@ impl PlanState {
     ) -> Self {
         let weights = &settings.weights;
         let saved_at = Moment::new(now).moved(Moment::new(ago), Moment::ZERO);
+        let mut overload = saved.overload;
+        overload.rebase(Moment::ZERO, saved_at);
+        if !overload.is_sound() {
+            overload = Overload::default();
+        }
         let sound = |frozen: &FrozenMean| frozen.mean.is_finite() && frozen.mean > 0.0;
         Self {
             weigher: Weigher::load(saved.weights, weights.policy, weights.shadow, saved_at),
             ejections: Ejections::default(),
+            overload,
             frozen: saved.frozen.filter(sound),
             admitted: None,
         }

@@ -8,7 +8,7 @@ use lookaside_proto::frame::HEADER_LEN;
 use lookaside_proto::lb_v1::{LoadBalanceResponse, load_balance_response::LoadBalanceResponseType};
 use prost::Message as _;
 
-use super::clients::Walk;
+use super::clients::{DROP, Walk};
 use super::hosts::Host;
 use super::scenario::{PolicyName, Scenario};
 use crate::model::{BackendAddr, Weight};
@@ -57,6 +57,7 @@ impl Balancer {
         weights.reports.interval = scenario.report.interval.min(Duration::from_secs(5));
         let settings = ServiceSettings {
             weights,
+            overload: scenario.overload,
             ..ServiceSettings::default()
         };
         let mut balancer = Self {
@@ -220,6 +221,9 @@ fn decode(lists: &ServerLists, variant: usize, indexes: &BTreeMap<BackendAddr, u
         return Walk::from([]);
     };
     let backends = list.servers.iter().filter_map(|server| {
+        if server.drop {
+            return Some(DROP);
+        }
         let addr = lookaside_proto::addr::socket_addr(server).ok()?;
         indexes.get(&BackendAddr::new(addr).ok()?).copied()
     });

@@ -12,6 +12,9 @@ const RATES: f64 = 0.5;
 /// Backends in the order of a list.
 pub(super) type Walk = Arc<[u32]>;
 
+/// An entry whose call is dropped.
+pub(super) const DROP: u32 = u32::MAX;
+
 /// A client.
 #[derive(Debug)]
 struct Client {
@@ -88,7 +91,8 @@ impl Clients {
         }
     }
 
-    /// Calls of `step` seconds, `rate` a second in all: counts them by backend.
+    /// Calls of `step` seconds, `rate` a second in all: counts them by backend,
+    /// and returns how many were dropped.
     /// Backends that are down are passed over, as by clients that are connected
     /// to none.
     pub(super) fn call(
@@ -98,14 +102,16 @@ impl Clients {
         rate: f64,
         is_up: &[bool],
         counts: &mut [f64],
-    ) {
+    ) -> f64 {
+        let mut dropped = 0.0;
         for client in &mut self.each {
             if let Some((_, walk)) = client.next.take_if(|(at, _)| *at <= now) {
                 client.adopt(walk, &mut self.pushes);
             }
             let calls = self.traffic.poisson(client.share * rate * step);
-            client.walk(calls, is_up, counts);
+            dropped += client.walk(calls, is_up, counts);
         }
+        dropped
     }
 }
 
@@ -120,23 +126,30 @@ impl Client {
         self.walk = walk;
     }
 
-    fn walk(&mut self, calls: u64, is_up: &[bool], counts: &mut [f64]) {
+    fn walk(&mut self, calls: u64, is_up: &[bool], counts: &mut [f64]) -> f64 {
         let walk = &self.walk[..];
+        let mut dropped = 0.0;
         if walk.is_empty() {
-            return;
+            return dropped;
         }
         for _ in 0..calls {
             for _ in 0..walk.len() {
-                let backend = walk[self.at] as usize;
+                let entry = walk[self.at];
                 self.at += 1;
                 if self.at == walk.len() {
                     self.at = 0;
                 }
+                if entry == DROP {
+                    dropped += 1.0;
+                    break;
+                }
+                let backend = entry as usize;
                 if is_up[backend] {
                     counts[backend] += 1.0;
                     break;
                 }
             }
         }
+        dropped
     }
 }

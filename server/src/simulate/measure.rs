@@ -49,6 +49,9 @@ pub struct PolicyOutcome {
     pub quiet_ticks: f64,
     /// Share of all requests that failed, after the first two minutes.
     pub failed_share: f64,
+    /// Share of all calls that clients dropped, as they were told, in the same
+    /// time; those that failed are a share of the others.
+    pub dropped_share: f64,
     /// Traffic of the backends that lie or fail, as a multiple of the mean: the
     /// most, and the most from a minute after that began.
     pub offenders: Option<(f64, f64)>,
@@ -85,6 +88,7 @@ pub(super) struct Measure {
     shares: Vec<(f64, f64)>,
     requests: f64,
     failures: f64,
+    dropped: f64,
     ticks: u64,
     quiet: u64,
 }
@@ -103,6 +107,7 @@ impl Measure {
             shares: Vec::new(),
             requests: 0.0,
             failures: 0.0,
+            dropped: 0.0,
             ticks: 0,
             quiet: 0,
         }
@@ -122,6 +127,12 @@ impl Measure {
         if now >= WARM_UP.min(self.settled) {
             self.requests += requests;
             self.failures += failures;
+        }
+    }
+
+    pub(super) fn drop_calls(&mut self, now: f64, dropped: f64) {
+        if now >= WARM_UP.min(self.settled) {
+            self.dropped += dropped;
         }
     }
 
@@ -210,6 +221,7 @@ impl Measure {
             level_s: first_below(&ratios, last, LEVEL),
             quiet_ticks: self.quiet as f64 / (self.ticks as f64).max(1.0),
             failed_share: self.failures / self.requests.max(1.0),
+            dropped_share: self.dropped / (self.requests + self.dropped).max(1.0),
             offenders: self.offended.map(|since| (most(since), most(since + 60.0))),
             picture: self.points.into_iter().step_by(PICTURE).collect(),
         }

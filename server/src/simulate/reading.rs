@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::scenario::{Event, EventKind, PolicyName, Reporting, Scenario};
-use crate::config::{ConfigErrors, Faults, MILLISECOND, Node, Table, list, parse_document};
+use crate::config::{
+    ConfigErrors, Faults, MILLISECOND, Node, Table, list, parse_document, read_overload,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -84,6 +86,9 @@ fn read(mut table: Table<'_>, faults: &mut Faults) -> Scenario {
     );
     if let Some(node) = table.take("report") {
         read_reporting(&node, &mut scenario.report, faults);
+    }
+    if let Some(node) = table.take("overload") {
+        scenario.overload = read_overload(&node, None, faults);
     }
     if let Some(node) = table.take("policies") {
         scenario.policies = read_policies(&node, faults);

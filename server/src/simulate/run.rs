@@ -205,7 +205,8 @@ impl Run<'_> {
         let rate = self.scenario.load * self.load * self.capacity * day;
         let is_up: Vec<bool> = self.hosts.iter().map(Host::counts).collect();
         let mut calls = vec![0.0; self.hosts.len()];
-        self.clients.call(now, STEP, rate, &is_up, &mut calls);
+        let dropped = self.clients.call(now, STEP, rate, &is_up, &mut calls);
+        self.measure.drop_calls(now, dropped);
 
         // Skew moves calls between backends, but makes none.
         let all: f64 = calls.iter().sum();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::OverloadDrops;
+
 /// A scenario. Every key may be left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
@@ -32,6 +34,8 @@ pub struct Scenario {
     pub push_delay: Duration,
     /// How backends report.
     pub report: Reporting,
+    /// When the balancer drops calls because there are too many. Default: never.
+    pub overload: Option<OverloadDrops>,
     /// Which policies are compared. Default: `round_robin`,
     /// `weighted_round_robin` and `feedback`.
     pub policies: Vec<PolicyName>,
@@ -119,6 +123,7 @@ impl Default for Scenario {
             clients: 200,
             push_delay: Duration::from_secs(3),
             report: Reporting::default(),
+            overload: None,
             policies: vec![
                 PolicyName::RoundRobin,
                 PolicyName::WeightedRoundRobin,

@@ -67,6 +67,11 @@ pub trait WeightPolicy: fmt::Debug + Send {
         false
     }
 
+    /// Whether the policy believes what the backend reports.
+    fn trusts(&self, _backend: BackendAddr, _now: Moment) -> bool {
+        true
+    }
+
     /// The backend has gone, or another has taken its address: what the policy
     /// remembers of it is void.
     fn forget(&mut self, _backend: BackendAddr) {}

@@ -34,7 +34,7 @@ struct Step {
 
 impl PublishedWeight {
     /// It was published at `now`: with this weight, above 0, or not listed.
-    pub(super) fn publish(&mut self, weight: Option<f64>, now: Moment) {
+    pub(crate) fn publish(&mut self, weight: Option<f64>, now: Moment) {
         let Some(weight) = weight else {
             *self = Self::default();
             return;
@@ -54,7 +54,7 @@ impl PublishedWeight {
 
     /// Smooths up to `now`, over `tau` seconds, after averaging over `window`
     /// seconds as the backend does.
-    pub(super) fn advance(&mut self, now: Moment, tau: f64, window: f64) {
+    pub(crate) fn advance(&mut self, now: Moment, tau: f64, window: f64) {
         let (Some(step), Some(smoothed)) = (self.now, &mut self.smoothed) else {
             return;
         };

@@ -278,6 +278,15 @@ impl Signals {
         self.window
     }
 
+    /// Whether it counts calls and has had none for a while: what is known of its
+    /// load is of before. `asked` is how often it should report.
+    #[must_use]
+    pub fn is_idle(&self, now: Moment, asked: Duration) -> bool {
+        let interval = self.interval.unwrap_or(0.0).max(asked.as_secs_f64());
+        let idle = |sampled| now.seconds_since(sampled) > STALE_INTERVALS * interval;
+        self.counts_calls && self.sampled.is_some_and(idle)
+    }
+
     /// How far it is to be trusted. `asked` is how often it should report.
     #[must_use]
     pub fn freshness(&self, now: Moment, asked: Duration) -> Freshness {

@@ -3,6 +3,7 @@
 
 mod health;
 mod load;
+mod overload;
 mod read;
 mod register;
 mod service;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub(crate) use self::overload::read as read_overload;
 pub(crate) use self::read::{Node, Table};
 use self::service::Names;
 use crate::config::error::{Faults, Place};

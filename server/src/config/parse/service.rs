@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use super::weights;
-use super::{health, load, register};
+use super::{health, load, overload, register};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
@@ -58,6 +58,8 @@ fn read_service(
     let weights = weights::read(&mut table, faults);
     let drops = table.take("drop");
     let drops = drops.map(|node| read_drops(&node, faults));
+    let overload = table.take("overload");
+    let overload = overload.and_then(|node| overload::read(&node, drops.as_deref(), faults));
     let fallback_port = table.take("fallback_port");
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
     let register = table.take("register");
@@ -73,6 +75,7 @@ fn read_service(
         name: name?,
         aliases,
         drops: drops.unwrap_or_default(),
+        overload,
         fallback_port,
         register,
         health,

@@ -41,6 +41,7 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
         aliases: service.aliases.clone(),
         settings: ServiceSettings {
             drops: service.drops.clone(),
+            overload: service.overload,
             fallback_port: service.fallback_port,
             weights: service.weights.clone(),
             health_checks: service.health.is_some(),

@@ -105,6 +105,11 @@ impl WeightPolicy for Feedback {
         self.answer(backends)
     }
 
+    fn trusts(&self, backend: BackendAddr, now: Moment) -> bool {
+        let learned = self.backends.get(&backend);
+        !learned.is_some_and(|learned| learned.is_distrusted(now))
+    }
+
     fn forget(&mut self, backend: BackendAddr) {
         self.backends.remove(&backend);
     }

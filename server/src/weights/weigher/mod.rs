@@ -11,12 +11,14 @@
 
 mod record;
 mod saved;
+mod service_load;
 
 #[cfg(test)]
 mod tests;
 
 pub use record::Observation;
 pub use saved::SavedWeights;
+pub use service_load::ServiceLoad;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -225,7 +227,10 @@ impl Weigher {
     ) -> impl Iterator<Item = Observation> {
         let (asked, window) = (settings.reports.interval, settings.slow_start());
         let records = self.records.iter();
-        records.map(move |(addr, record)| record.observation(*addr, now, asked, window))
+        records.map(move |(addr, record)| Observation {
+            trusted: self.policy.trusts(*addr, now),
+            ..record.observation(*addr, now, asked, window)
+        })
     }
 
     /// What the gate did.

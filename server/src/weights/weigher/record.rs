@@ -46,6 +46,8 @@ pub struct Observation {
     pub report_age: Option<Duration>,
     /// How far its reports are to be trusted.
     pub freshness: Freshness,
+    /// Whether the policy believes them.
+    pub trusted: bool,
     /// The policy's factor; `None` if it has not weighed it.
     pub policy: Option<f64>,
     /// The shadow policy's factor.
@@ -134,6 +136,7 @@ impl Record {
             qps: self.signals.qps(),
             report_age: self.signals.age(now),
             freshness: self.signals.freshness(now, asked),
+            trusted: true,
             policy: self.weight,
             shadow: self.shadow,
             slow_start: self.slow_start.factor(now, slow_start),

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{
     BackendConfig, HealthConfig, HealthKind, LoadConfig, RegisterConfig, ServiceConfig,
 };
-use crate::model::{DropCategory, DropShare, ServiceName, Weight};
+use crate::model::{DropCategory, DropShare, OverloadDrops, ServiceName, Weight};
 use crate::weights::{PolicyChoice, WeightSettings};
 
 /// The faults of a text, each as `line:column: key: message`.
@@ -108,6 +108,7 @@ fn every_key_is_read() {
                 drops: vec![
                     DropShare::new(DropCategory::new("maintenance").unwrap(), 0.05).unwrap()
                 ],
+                overload: Some(OverloadDrops::new(0.9, 0.5).unwrap()),
                 fallback_port: Some(50051),
                 register: Some(RegisterConfig {
                     token_file: Some("/etc/lookaside/tokens".into()),
@@ -156,6 +157,7 @@ fn every_key_is_read() {
                 name: name("teller.example.com"),
                 aliases: vec![],
                 drops: vec![],
+                overload: None,
                 fallback_port: None,
                 register: None,
                 health: None,
@@ -229,7 +231,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 15, "{found:?}");
+    assert_eq!(found.len(), 16, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {

@@ -210,6 +210,50 @@ fn no_two_listeners_share_an_address() {
 }
 
 #[test]
+fn overload_is_a_bound_that_can_be_met_and_leaves_some_calls() {
+    for (overload, wanted) in [
+        (
+            "{ utilization = 0 }",
+            "overload.utilization: utilization 0 is out of range; write a number above 0 and at most 1",
+        ),
+        (
+            "{ utilization = 1.5 }",
+            "overload.utilization: utilization 1.5 is",
+        ),
+        (
+            "{ utilization = nan }",
+            "overload.utilization: utilization NaN is",
+        ),
+        (
+            "{ utilization = 0.9, max = 1 }",
+            "overload.max: max 1 is out of range; write a number above 0 and below 1",
+        ),
+        ("{ utilization = 0.9, max = 0.0 }", "overload.max: max 0 is"),
+        (
+            "{ max = 0.5 }",
+            "overload: `utilization` is missing; write utilization = 0.9",
+        ),
+        (
+            "{ utilization = 0.9, most = 0.5 }",
+            "overload.most: unknown key",
+        ),
+        (
+            "0.9",
+            "overload: this is a number, but a table belongs here, as { utilization = 0.9, max = 0.5 }",
+        ),
+    ] {
+        let fault = fault_in_service(&format!("overload = {overload}"));
+        assert!(
+            fault.starts_with(&format!("service[0].{wanted}")),
+            "{fault}"
+        );
+    }
+    let both = "overload = { utilization = 0.9 }\ndrop = { overload = 0.1 }";
+    let both = fault_in_service(both);
+    assert!(both.contains("one of `drop` too; rename that"), "{both}");
+}
+
+#[test]
 fn what_a_fault_quotes_cannot_write_on_the_terminal() {
     let fault = fault("[[service]]\nname = \"a\"\npolicy = \"\\u001b[2J\\n\"");
     assert!(fault.contains("`\\u{1b}[2J\\n`"), "{fault}");
