@@ -7,11 +7,14 @@
 //! | `rpc` | a unary RPC over our channel, beside tonic's and beside proxies |
 //! | `churn` | backends killed and restarted in turn: what our channel notices, and tonic's |
 //! | `pick` | choosing a connection, beside grpc-go's |
+//! | `balance` | uneven backends under each weight policy; a killed backend leaves the lists |
 //! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
 
 mod backends;
+mod balance;
+mod balancer;
 mod child;
 mod churn;
 mod clock;
@@ -57,6 +60,8 @@ enum Command {
     Churn(churn::ChurnArgs),
     /// Choosing a connection for an RPC, beside grpc-go.
     Pick(pick::PickArgs),
+    /// Uneven backends under each weight policy, and killed ones.
+    Balance(balance::BalanceArgs),
     /// A server under test; the other commands start it.
     #[command(hide = true)]
     Serve(serve::ServeArgs),
@@ -66,9 +71,18 @@ enum Command {
     /// A backend; the other commands start it.
     #[command(hide = true)]
     Echo(rpc::EchoArgs),
-    /// A balancer with a fixed list; the other commands start it.
+    /// The balancer; the other commands start it.
     #[command(hide = true)]
-    Balancer(rpc::BalancerArgs),
+    Balancer(balancer::BalancerArgs),
+    /// A backend with so many permits; the other commands start it.
+    #[command(hide = true)]
+    Pool(balance::PoolArgs),
+    /// Clients whose calls come when they come; the other commands start it.
+    #[command(hide = true)]
+    Arrivals(balance::ArrivalsArgs),
+    /// Clients that note who is listed; the other commands start it.
+    #[command(hide = true)]
+    Watchers(balance::WatchersArgs),
     /// A client that calls; the other commands start it.
     #[command(hide = true)]
     Caller(rpc::CallerArgs),
@@ -88,7 +102,11 @@ fn main() -> Result<()> {
         Command::Serve(args) => serve::run(&args),
         Command::Swarm(args) => swarm::run(args),
         Command::Echo(args) => rpc::run_echo(&args),
-        Command::Balancer(args) => rpc::run_balancer(&args),
+        Command::Balance(args) => balance::run(&args),
+        Command::Balancer(args) => balancer::run(&args),
+        Command::Pool(args) => balance::run_pool(&args),
+        Command::Arrivals(args) => balance::run_arrivals(&args),
+        Command::Watchers(args) => balance::run_watchers(&args),
         Command::Caller(args) => rpc::run_caller(&args),
         Command::Steady(args) => churn::run_steady(&args),
     }

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use self::report::{Kill, Report};
 pub(crate) use self::steady::{SteadyArgs, run as run_steady};
+use crate::balancer::{self, Balancer};
 use crate::child::{Child, words};
 
 /// No step of a healthy run takes as long.
@@ -80,10 +81,10 @@ async fn churn(args: &ChurnArgs, report: &mut Report) -> Result<()> {
         let (addr, backend) = start(([127, 0, 0, 1], 0).into(), args).await?;
         backends.push((addr, Some(backend)));
     }
-    let addrs: Vec<String> = backends.iter().map(|(addr, _)| addr.to_string()).collect();
-    let addrs = addrs.join(" ");
-    let mut balancer = Child::start(&words(&["balancer".into(), addrs.clone()]))?;
-    let balancer_addr = balancer.hear_text("listening", PATIENCE).await?;
+    let addrs: Vec<SocketAddr> = backends.iter().map(|(addr, _)| *addr).collect();
+    let balancer = Balancer::start(&balancer::service("", &addrs)).await?;
+    let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+    let (addrs, balancer_addr) = (addrs.join(" "), balancer.addr.to_string());
     let mut clients = vec![];
     for (name, kind, addrs) in [
         ("ours", "ours", &balancer_addr),

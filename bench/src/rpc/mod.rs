@@ -8,7 +8,6 @@
 //! turns of each are a round. What is compared is always a client and the plain
 //! channel of the same round.
 
-mod balancer;
 mod caller;
 pub(crate) mod channels;
 mod echo;
@@ -21,11 +20,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-pub(crate) use self::balancer::{BalancerArgs, run as run_balancer};
 pub(crate) use self::caller::{CallerArgs, run as run_caller};
 pub(crate) use self::echo::{EchoArgs, run as run_echo};
 use self::proxy::Proxy;
 use self::report::{Report, Sample};
+use crate::balancer::{self, Balancer};
 use crate::child::{Child, words};
 use crate::process;
 
@@ -120,7 +119,7 @@ impl Who {
 /// Everything that lives during a scene.
 struct Stage {
     clients: Vec<(Who, Child)>,
-    balancer: Child,
+    balancer: Balancer,
     proxies: Vec<Proxy>,
     backends: Vec<Child>,
 }
@@ -183,8 +182,8 @@ impl Stage {
         }
         let all: Vec<String> = addrs.iter().map(ToString::to_string).collect();
         let all = all.join(" ");
-        let mut balancer = Child::start(&words(&["balancer".into(), all.clone()]))?;
-        let balancer_addr = balancer.hear_text("listening", PATIENCE).await?;
+        let balancer = Balancer::start(&balancer::service("", &addrs)).await?;
+        let balancer_addr = balancer.addr.to_string();
 
         let mut stage = Self {
             clients: vec![],

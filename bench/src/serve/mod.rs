@@ -21,7 +21,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 
-pub(crate) use self::ours::listen;
 use crate::child::say;
 use crate::{clock, process};
 

@@ -53,11 +53,7 @@ pub(super) async fn start(
 ///
 /// # Errors
 /// If it cannot listen there.
-pub(crate) fn listen(
-    addr: SocketAddr,
-    fleet: Arc<Fleet>,
-    tasks: &mut JoinSet<()>,
-) -> Result<SocketAddr> {
+fn listen(addr: SocketAddr, fleet: Arc<Fleet>, tasks: &mut JoinSet<()>) -> Result<SocketAddr> {
     let balance_load = BalanceLoad::new(
         fleet,
         Duration::from_secs(5),
