@@ -9,6 +9,7 @@
 //! The gate is on the factors, not on what they come to with the operator's
 //! weights: what the operator changes takes effect at once and exactly.
 
+mod hold;
 mod record;
 mod saved;
 mod service_load;
@@ -23,6 +24,7 @@ pub use service_load::ServiceLoad;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::hold::Hold;
 use self::record::Record;
 use super::ejection::{Ejections, Ejector, Judged};
 use super::gate;
@@ -30,7 +32,7 @@ use super::moment::Moment;
 use super::policy::{Backends, Observed, WeightPolicy};
 use super::report::Report;
 use super::settings::WeightSettings;
-use super::signals::Applied;
+use super::signals::{Applied, Freshness};
 use super::statistics::mean;
 use crate::model::{BackendAddr, Weight};
 
@@ -73,6 +75,7 @@ pub struct Weigher {
     /// Whether the weights count whatever the gate says, for they are computed
     /// in another way than those that clients have.
     reopen: bool,
+    hold: Hold,
     gate: GateCounts,
 }
 
@@ -86,6 +89,7 @@ impl Default for Weigher {
             ticked: None,
             began: false,
             reopen: false,
+            hold: Hold::default(),
             gate: GateCounts::default(),
         }
     }
@@ -177,7 +181,7 @@ impl Weigher {
             return vec![1.0; candidates.len()];
         }
         let due = self.ticked.is_none_or(|last| now.since(last) >= TICK);
-        if due || self.reopen {
+        if due || (self.reopen && !self.hold.is_on()) {
             self.tick(candidates, settings, now);
         }
         let usual = self.usual_weight();
@@ -321,12 +325,24 @@ impl Weigher {
     fn pass_gate(&mut self, candidates: &[Candidate], settings: &WeightSettings, now: Moment) {
         let usual = self.usual_weight();
         let listed = candidates.iter().filter(|candidate| candidate.listed);
+        self.gate.ticks += 1;
+        let asked = settings.reports.interval;
+        let is_known = |candidate: &&Candidate| {
+            let record = self.records.get(&candidate.addr);
+            record.is_some_and(|r| r.signals.freshness(now, asked) == Freshness::Known)
+        };
+        let known = listed.clone().filter(is_known).count();
+        let all = listed.clone().count();
+        // What is not learned from reports need not wait for them.
+        let learns = !self.policy.is_constant();
+        if learns && self.hold.holds((known, all), asked, now) {
+            return;
+        }
         let pairs = listed.filter_map(|candidate| {
             let record = self.records.get(&candidate.addr)?;
             Some((record.target?, record.wanted(usual, settings, now)))
         });
         let reopen = std::mem::take(&mut self.reopen);
-        self.gate.ticks += 1;
         if reopen || gate::opens(pairs) {
             self.gate.opened += 1;
             self.listed(candidates, |record| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::hold::Hold;
 use super::record::Record;
 use super::{GateCounts, Weigher};
 use crate::model::BackendAddr;
@@ -22,6 +23,7 @@ pub struct SavedWeights {
     ticked: Option<Moment>,
     began: bool,
     reopen: bool,
+    hold: Hold,
     backends: BTreeMap<String, Record>,
 }
 
@@ -63,6 +65,8 @@ impl Weigher {
         });
         let mut ejector = self.ejector;
         ejector.rebase(now, Moment::ZERO);
+        let mut hold = self.hold;
+        hold.rebase(now, Moment::ZERO);
         SavedWeights {
             policy: SavedPolicy::of(self.policy.as_ref(), now),
             shadow: self.shadow.as_deref().map(|s| SavedPolicy::of(s, now)),
@@ -70,6 +74,7 @@ impl Weigher {
             ticked: self.ticked.map(|t| t.moved(now, Moment::ZERO)),
             began: self.began,
             reopen: self.reopen,
+            hold,
             backends: backends.collect(),
         }
     }
@@ -91,6 +96,8 @@ impl Weigher {
         });
         let mut ejector = saved.ejector;
         ejector.rebase(Moment::ZERO, now);
+        let mut hold = saved.hold;
+        hold.rebase(Moment::ZERO, now);
         let shadow = shadow.and_then(|choice| saved.shadow?.restore(choice, now));
         let restored = saved.policy.restore(policy, now);
         let reopen = saved.reopen || restored.is_none();
@@ -102,6 +109,7 @@ impl Weigher {
             ticked: saved.ticked.map(|t| t.moved(Moment::ZERO, now)),
             began: saved.began,
             reopen,
+            hold,
             gate: GateCounts::default(),
         }
     }

@@ -389,3 +389,26 @@ fn another_life_is_another_backend() {
     run.step();
     assert!(run.factors[2] <= 0.2, "{}", run.factors[2]);
 }
+
+#[test]
+fn a_balancer_that_begins_without_memory_waits_until_most_backends_are_known() {
+    let mut weigher = Weigher::default();
+    let settings = feedback();
+    let at = |seconds| Moment::new(Duration::from_secs(seconds));
+    let candidates: Vec<Candidate> = (0..10).map(candidate).collect();
+    weigher.track((0..10).map(|index| (addr(index), None)));
+    let mut factors = weigher.weigh(&candidates, &settings, at(0));
+    assert_eq!(factors, [1.0; 10]);
+    // Half of them report, and have very different machines.
+    for second in (5..=25).step_by(5) {
+        assert_eq!(factors, [1.0; 10], "at {second}");
+        for index in 0..5 {
+            let load = 0.3 + 0.1 * index as f64;
+            let report = report(load, 100.0, 0.0).unwrap();
+            weigher.report(addr(index), &report, at(second), &settings);
+        }
+        factors = weigher.weigh(&candidates, &settings, at(second));
+    }
+    // Nobody waits for the others for ever.
+    assert!(factors[0] > factors[4], "{factors:?}");
+}
