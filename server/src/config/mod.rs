@@ -22,7 +22,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{BackendAddr, Cidr, DropShare, OverloadDrops, ServiceName, Weight, Zone};
+use crate::model::{
+    BackendAddr, Cidr, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, Zone,
+};
 use crate::weights::WeightSettings;
 
 /// A whole, valid configuration.
@@ -155,6 +157,9 @@ pub struct ServiceConfig {
     pub health: Option<HealthConfig>,
     /// Where the load of its backends is asked for; nowhere if absent.
     pub load: Option<LoadConfig>,
+    /// What is said of backends by their labels; of two that say the same, the
+    /// first counts.
+    pub matches: Vec<LabelMatch>,
     /// How its backends are weighed.
     pub weights: WeightSettings,
     /// Its backends, as the file lists them.
@@ -235,4 +240,6 @@ pub struct BackendConfig {
     pub zone: Option<Zone>,
     /// Whether it should get no new calls.
     pub drain: Option<bool>,
+    /// What else it is told by.
+    pub labels: Labels,
 }

@@ -4,6 +4,7 @@
 mod backend_addr;
 mod cidr;
 mod drop_share;
+mod labels;
 mod overload;
 mod service_name;
 mod token;
@@ -12,7 +13,7 @@ mod weight;
 pub use backend_addr::{BackendAddr, BadBackendAddr};
 pub use cidr::{BadCidr, Cidr};
 pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};
-pub use overload::{BadOverloadDrops, OverloadDrops};
+pub use overload::{BadLabels, BadOverloadDrops, LabelMatch, Labels, OverloadDrops};
 pub use service_name::{BadServiceName, RequestedName, ServiceName};
 pub(crate) use token::hash;
 pub use token::{Nonce, Token};

@@ -143,7 +143,7 @@ impl Judgement<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Weight;
+    use crate::model::{Labels, Weight};
 
     fn addr(host: u8) -> BackendAddr {
         format!("10.0.0.{host}:80").parse().unwrap()
@@ -154,6 +154,7 @@ mod tests {
             addr: addr(host),
             weight: Weight::ONE,
             zone: None,
+            labels: Labels::default(),
             drain,
             incarnation: None,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{BackendAddr, Weight, Zone};
+use crate::model::{BackendAddr, LabelMatch, Labels, Weight, Zone};
 
 /// Who says that a backend exists. The order is precedence: of two sources
 /// that state the same field of a backend, the first wins.
@@ -55,6 +55,9 @@ pub struct MemberFields {
     pub zone: Option<Zone>,
     /// Whether it should get no new calls. One source that says so is enough.
     pub drain: Option<bool>,
+    /// What else it is told by. Of two sources, each label is of the first that
+    /// has it.
+    pub labels: Labels,
     /// Which life of the backend this is (lease, registration or pod id).
     pub incarnation: Option<Arc<str>>,
 }
@@ -70,23 +73,52 @@ pub struct Merged {
     pub zone: Option<Zone>,
     /// Whether any source wants it drained.
     pub drain: bool,
+    /// What else it is told by.
+    pub labels: Labels,
     /// Which life it is in, if a source says.
     pub incarnation: Option<Arc<str>>,
 }
 
 /// Merges contributions, backends in the order of their addresses.
-pub(super) fn merge(contributions: &BTreeMap<Source, Contribution>) -> Vec<Merged> {
+///
+/// `matches` are the file's too: what they say comes behind what it says of a
+/// backend by its address, and before all other sources.
+pub(super) fn merge(
+    contributions: &BTreeMap<Source, Contribution>,
+    matches: &[LabelMatch],
+) -> Vec<Merged> {
     let mut fields: BTreeMap<BackendAddr, MemberFields> = BTreeMap::new();
-    // In the map's order, which is precedence: a field once stated stays.
-    for contribution in contributions.values() {
-        for (addr, stated) in &contribution.members {
+    let (first, others): (Vec<_>, Vec<_>) = contributions
+        .iter()
+        .partition(|(source, _)| **source <= Source::File);
+    if !matches.is_empty() {
+        // A backend's labels may be of any source, so they are needed first.
+        let all = contributions.values().flat_map(|c| &c.members);
+        for (addr, stated) in all {
             let field = fields.entry(*addr).or_default();
-            field.weight = field.weight.or(stated.weight);
-            field.zone = field.zone.take().or_else(|| stated.zone.clone());
-            let life = field.incarnation.take();
-            field.incarnation = life.or_else(|| stated.incarnation.clone());
-            let drain = field.drain == Some(true) || stated.drain == Some(true);
-            field.drain = Some(drain);
+            field.labels = field.labels.or(&stated.labels);
+        }
+    }
+    // In the map's order, which is precedence: a field once stated stays.
+    for (_, contribution) in first {
+        for (addr, stated) in &contribution.members {
+            fields.entry(*addr).or_default().fill(stated);
+        }
+    }
+    for field in fields.values_mut() {
+        let labels = field.labels.clone();
+        for matched in matches.iter().filter(|m| labels.contain(&m.labels)) {
+            field.fill(&MemberFields {
+                weight: matched.weight,
+                zone: matched.zone.clone(),
+                drain: matched.drain,
+                ..MemberFields::default()
+            });
+        }
+    }
+    for (_, contribution) in others {
+        for (addr, stated) in &contribution.members {
+            fields.entry(*addr).or_default().fill(stated);
         }
     }
     let merged = fields.into_iter().map(|(addr, field)| Merged {
@@ -94,9 +126,23 @@ pub(super) fn merge(contributions: &BTreeMap<Source, Contribution>) -> Vec<Merge
         weight: field.weight.unwrap_or_default(),
         zone: field.zone,
         drain: field.drain == Some(true),
+        labels: field.labels,
         incarnation: field.incarnation,
     });
     merged.collect()
+}
+
+impl MemberFields {
+    /// Takes what is not stated yet from a source that comes later.
+    fn fill(&mut self, stated: &Self) {
+        self.weight = self.weight.or(stated.weight);
+        self.zone = self.zone.take().or_else(|| stated.zone.clone());
+        let life = self.incarnation.take();
+        self.incarnation = life.or_else(|| stated.incarnation.clone());
+        let drain = self.drain == Some(true) || stated.drain == Some(true);
+        self.drain = Some(drain);
+        self.labels = self.labels.or(&stated.labels);
+    }
 }
 
 #[cfg(test)]
@@ -110,13 +156,17 @@ mod tests {
         }
     }
 
+    fn merge_all(contributions: BTreeMap<Source, Contribution>) -> Vec<Merged> {
+        merge(&contributions, &[])
+    }
+
     fn weight(weight: f64) -> Option<Weight> {
         Some(Weight::new(weight).unwrap())
     }
 
     #[test]
     fn the_first_source_that_states_a_field_wins() {
-        let merged = merge(&BTreeMap::from([
+        let merged = merge_all(BTreeMap::from([
             (
                 Source::Dns,
                 contribution(MemberFields {
@@ -146,11 +196,54 @@ mod tests {
                 ..MemberFields::default()
             })
         };
-        let merged = merge(&BTreeMap::from([
+        let merged = merge_all(BTreeMap::from([
             (Source::File, drain(Some(false))),
             (Source::Registration, drain(Some(true))),
         ]));
         assert!(merged[0].drain);
         assert_eq!(merged[0].weight, Weight::ONE);
+    }
+
+    #[test]
+    fn what_is_said_by_labels_comes_behind_the_files_own_word_and_before_the_backends() {
+        let labels = |version| Labels::new([("version", version)]).unwrap();
+        let said = |version, weight| {
+            contribution(MemberFields {
+                labels: labels(version),
+                weight,
+                ..MemberFields::default()
+            })
+        };
+        let matches = ["v1", "v2", "v2"].map(|version| LabelMatch {
+            labels: labels(version),
+            weight: weight(if version == "v2" { 0.5 } else { 7.0 }),
+            zone: None,
+            drain: None,
+        });
+        let merged = |file: Option<Weight>, own| {
+            let file = file.map(|_| {
+                contribution(MemberFields {
+                    weight: file,
+                    ..MemberFields::default()
+                })
+            });
+            let file = file.map(|file| (Source::File, file));
+            let own = (Source::Registration, said("v2", own));
+            let merged = merge(&file.into_iter().chain([own]).collect(), &matches);
+            assert_eq!(merged[0].labels, labels("v2"));
+            merged[0].weight.value()
+        };
+        assert_eq!(merged(None, None), 0.5);
+        assert_eq!(merged(None, weight(3.0)), 0.5);
+        assert_eq!(merged(weight(2.0), weight(3.0)), 2.0);
+        let drained = LabelMatch {
+            drain: Some(true),
+            weight: None,
+            ..matches[1].clone()
+        };
+        let own = BTreeMap::from([(Source::Registration, said("v2", weight(3.0)))]);
+        let merged = merge(&own, &[drained]);
+        assert!(merged[0].drain);
+        assert_eq!(merged[0].weight.value(), 3.0);
     }
 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use eligible::Judgement;
 
-use crate::model::{BackendAddr, DropShare, OverloadDrops, Weight, Zone};
+use crate::model::{BackendAddr, DropShare, LabelMatch, Labels, OverloadDrops, Weight, Zone};
 use crate::weights::{Candidate, Moment, Report, WeightSettings};
 
 /// What an operator says of a service as a whole.
@@ -49,6 +49,9 @@ pub struct ServiceSettings {
     /// Whether backends are probed: then one that joins is listed only after
     /// its first good probe.
     pub health_checks: bool,
+    /// What is said of backends by their labels; of two that say the same, the
+    /// first counts.
+    pub matches: Vec<LabelMatch>,
     /// How backends are weighed.
     pub weights: WeightSettings,
 }
@@ -93,6 +96,8 @@ pub struct Member {
     pub factor: f64,
     /// Where it stands.
     pub zone: Option<Zone>,
+    /// What else it is told by. Clients do not see it.
+    pub labels: Labels,
 }
 
 impl Member {
@@ -104,6 +109,7 @@ impl Member {
             operator: merged.weight,
             factor: 1.0,
             zone: merged.zone.clone(),
+            labels: merged.labels.clone(),
         }
     }
 
@@ -144,7 +150,7 @@ pub struct Plan {
 /// Makes a plan. `now` is the time since the service began.
 pub fn plan(input: PlanInput<'_>, state: &mut PlanState, now: Duration) -> Plan {
     let settings = input.settings;
-    let merged = merge::merge(input.contributions);
+    let merged = merge::merge(input.contributions, &settings.matches);
     state.track(&merged);
     for timed in input.reports {
         let at = Moment::new(timed.at);

@@ -1,13 +1,12 @@
 //! What a backend claims to be, read from the wire: nothing of it is believed yet.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use lookaside_proto::registration_v1 as pb;
 use lookaside_proto::registration_v1::registration::Where;
 
-use crate::model::{BackendAddr, RequestedName, Weight, Zone};
+use crate::model::{BackendAddr, Labels, RequestedName, Weight, Zone};
 
 /// Services that one backend may have.
 const MAX_SERVICES: usize = 64;
@@ -15,11 +14,8 @@ const MAX_SERVICES: usize = 64;
 /// Characters of an instance.
 const MAX_INSTANCE: usize = 64;
 
-/// Bytes of a zone, and of a label's key and value.
-const MAX_TEXT: usize = 63;
-
-/// Labels of one backend.
-const MAX_LABELS: usize = 16;
+/// Bytes of a zone.
+const MAX_ZONE: usize = 63;
 
 /// A registration that can be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +28,7 @@ pub(super) struct Claim {
     pub(super) stated: bool,
     pub(super) weight: Option<Weight>,
     pub(super) zone: Option<Zone>,
+    pub(super) labels: Labels,
     pub(super) instance: Arc<str>,
 }
 
@@ -67,10 +64,12 @@ impl Claim {
                 ));
             }
         };
-        check_labels(&message.labels)?;
+        let labels = message.labels.iter();
+        let labels = Labels::new(labels.map(|(name, value)| (name.as_str(), value.as_str())));
+        let labels = labels.map_err(|e| Unreadable(format!("registration.labels: {e}")))?;
         let zone = Some(message.zone).filter(|zone| !zone.is_empty());
         if let Some(zone) = &zone {
-            check_text("zone", zone)?;
+            check_zone(zone)?;
         }
         let instance = message.instance;
         if instance.is_empty()
@@ -92,6 +91,7 @@ impl Claim {
             stated,
             weight,
             zone: zone.map(Zone::from),
+            labels,
             instance: instance.into(),
         })
     }
@@ -123,26 +123,10 @@ fn address(stated: Option<Where>, peer: IpAddr) -> Result<(BackendAddr, bool), U
     }
 }
 
-fn check_labels(labels: &std::collections::HashMap<String, String>) -> Result<(), Unreadable> {
-    if labels.len() > MAX_LABELS {
-        let count = labels.len();
+fn check_zone(zone: &str) -> Result<(), Unreadable> {
+    if zone.len() > MAX_ZONE || zone.chars().any(char::is_control) {
         return refuse(format!(
-            "registration.labels has {count} entries; at most {MAX_LABELS} are taken"
-        ));
-    }
-    // In an order, so that the same fault is told each time.
-    let labels: BTreeMap<_, _> = labels.iter().collect();
-    for (key, value) in labels {
-        check_text("labels", key)?;
-        check_text("labels", value)?;
-    }
-    Ok(())
-}
-
-fn check_text(what: &str, text: &str) -> Result<(), Unreadable> {
-    if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
-        return refuse(format!(
-            "registration.{what}: texts have at most {MAX_TEXT} printable bytes"
+            "registration.zone: a zone has at most {MAX_ZONE} printable bytes"
         ));
     }
     Ok(())

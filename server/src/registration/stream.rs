@@ -240,6 +240,7 @@ impl Backend {
                     instance: Arc::clone(&self.claim.instance),
                     weight: self.claim.weight,
                     zone: self.claim.zone.clone(),
+                    labels: self.claim.labels.clone(),
                     drain: self.draining,
                     until,
                     suspect: false,

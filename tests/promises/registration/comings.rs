@@ -138,3 +138,30 @@ async fn after_a_restart_of_the_balancer_the_first_list_has_all_backends() {
     drop(backends);
     second.stop().await;
 }
+
+#[tokio::test]
+async fn what_an_operator_says_by_labels_holds_for_backends_that_register() {
+    let balancer = balancer(&open_service(LOCAL)).await;
+    let backends = [(81, "v1"), (82, "v2")].map(|(port, version)| {
+        Registration::builder(format!("static:{}", balancer.addr()))
+            .service(GREETER)
+            .port(port)
+            .label("version", version)
+            .start()
+            .unwrap()
+    });
+    let mut follower = Follower::open(balancer.addr(), GREETER).await.unwrap();
+    until_listed(&mut follower, &[local(81), local(82)]).await;
+    let listen = balancer.addr().to_string();
+    let matched = |says: &str| {
+        let rule = format!("match = [{{ labels = {{ version = \"v2\" }}, {says} }}]\n");
+        tables(&listen) + &open_service(LOCAL) + &rule
+    };
+    balancer.edit_whole(&matched("weight = 0.25"));
+    let counts = follower.next_list().await.counts();
+    assert_eq!((counts[&local(81)], counts[&local(82)]), (4, 1));
+    balancer.edit_whole(&matched("drain = true"));
+    until_listed(&mut follower, &[local(81)]).await;
+    drop(backends);
+    balancer.stop().await;
+}

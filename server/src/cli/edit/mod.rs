@@ -15,7 +15,7 @@ use crate::config::{
     BackendConfig, Config, ConfigErrors, EditError, ServiceConfig, parse, set_drain, set_weight,
 };
 use crate::discovery::file::read_config;
-use crate::model::{BackendAddr, ServiceName, Weight};
+use crate::model::{BackendAddr, Labels, ServiceName, Weight};
 
 /// Exit code for what failed though the input was right.
 const FAILED: u8 = 1;
@@ -190,6 +190,7 @@ fn find(config: &Config, service: &ServiceName, backend: BackendAddr) -> Backend
         weight: None,
         zone: None,
         drain: None,
+        labels: Labels::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! services.
 
 mod health;
+mod labels;
 mod load;
 mod overload;
 mod read;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use super::weights;
-use super::{health, load, overload, register};
+use super::{health, labels, load, overload, register};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
 use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
@@ -17,10 +17,10 @@ const MAX_ZONE_LEN: usize = 63;
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 5] = ["cidrs", "discovery", "hold", "match", "subset"];
+const LATER: [&str; 4] = ["cidrs", "discovery", "hold", "subset"];
 
 /// The same of a backend.
-const LATER_OF_BACKEND: [&str; 2] = ["labels", "priority"];
+const LATER_OF_BACKEND: [&str; 1] = ["priority"];
 
 /// Which services have which names, so that each means one.
 #[derive(Debug, Default)]
@@ -68,6 +68,8 @@ fn read_service(
     let health = health.and_then(|node| health::read(&node, faults));
     let load = table.take("load");
     let load = load.and_then(|node| load::read(&node, faults));
+    let matches = table.take("match");
+    let matches = matches.map(|node| labels::read_matches(&node, faults));
     let backends = table.take("backends");
     let backends = backends.map(|node| read_backends(&node, faults));
     table.finish(faults, &LATER);
@@ -80,6 +82,7 @@ fn read_service(
         register,
         health,
         load,
+        matches: matches.unwrap_or_default(),
         weights,
         backends: backends.unwrap_or_default(),
     })
@@ -151,25 +154,28 @@ fn read_backends(node: &Node<'_>, faults: &mut Faults) -> Vec<BackendConfig> {
         let zone = table.take("zone").and_then(|node| read_zone(&node, faults));
         let drain = table.take("drain");
         let drain = drain.and_then(|node| node.boolean(faults, "true"));
+        let labels = table.take("labels");
+        let labels = labels.and_then(|node| labels::read(&node, faults));
         table.finish(faults, &LATER_OF_BACKEND);
         backends.extend(address.map(|address| BackendConfig {
             address,
             weight,
             zone,
             drain,
+            labels: labels.unwrap_or_default(),
         }));
     }
     backends
 }
 
-fn read_weight(node: &Node<'_>, faults: &mut Faults) -> Option<Weight> {
+pub(super) fn read_weight(node: &Node<'_>, faults: &mut Faults) -> Option<Weight> {
     let weight = Weight::new(node.number(faults, "3")?);
     weight
         .map_err(|error| faults.wrong(&node.place, error))
         .ok()
 }
 
-fn read_zone(node: &Node<'_>, faults: &mut Faults) -> Option<Zone> {
+pub(super) fn read_zone(node: &Node<'_>, faults: &mut Faults) -> Option<Zone> {
     let zone = node.text(faults, "\"eu-west-1a\"")?;
     if zone.is_empty() || zone.len() > MAX_ZONE_LEN || zone.chars().any(char::is_control) {
         let message = format!("`{zone}` is no zone; write 1 to {MAX_ZONE_LEN} printable bytes");

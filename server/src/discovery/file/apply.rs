@@ -43,6 +43,7 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
             drops: service.drops.clone(),
             overload: service.overload,
             fallback_port: service.fallback_port,
+            matches: service.matches.clone(),
             weights: service.weights.clone(),
             health_checks: service.health.is_some(),
         },
@@ -59,6 +60,7 @@ fn contribution(backends: &[BackendConfig]) -> Contribution {
             weight: backend.weight,
             zone: backend.zone.clone(),
             drain: backend.drain,
+            labels: backend.labels.clone(),
             incarnation: None,
         };
         (backend.address, fields)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{BackendAddr, ServiceName, Weight, Zone};
+use crate::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
 use crate::plan::{Contribution, MemberFields};
 
 /// Backends that may register for one service.
@@ -52,6 +52,7 @@ pub(super) struct Seat {
     pub(super) instance: Arc<str>,
     pub(super) weight: Option<Weight>,
     pub(super) zone: Option<Zone>,
+    pub(super) labels: Labels,
     pub(super) drain: bool,
     /// When its lease is over.
     pub(super) until: Instant,
@@ -370,6 +371,7 @@ impl Registrations {
                 weight: seat.weight,
                 zone: seat.zone.clone(),
                 drain: Some(seat.drain),
+                labels: seat.labels.clone(),
                 incarnation: Some(Arc::clone(&seat.instance)),
             };
             (*addr, fields)

@@ -24,6 +24,7 @@ fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
         instance: instance.into(),
         weight: None,
         zone: None,
+        labels: Labels::default(),
         drain: false,
         until,
         suspect: false,

@@ -70,9 +70,8 @@ fn what_comes_later_is_refused_as_such() {
         "subset = 100",
         "cidrs = []",
         "hold = \"30s\"",
-        "[[service.match]]\nlabels = { version = \"v2\" }\nweight = 0.5",
         "[[service.discovery]]\nkind = \"dns\"",
-        "backends = [{ address = \"1.2.3.4:5\", labels = {} }]",
+        "backends = [{ address = \"1.2.3.4:5\", priority = 1 }]",
     ] {
         let fault = fault_in_service(line);
         assert!(
@@ -372,5 +371,41 @@ fn a_weight_is_a_number_from_zero_to_a_million() {
         let config = parse(&format!("[[service]]\nname = \"a\"\n{}", line(weight)), "f").unwrap();
         let read = config.services[0].backends[0].weight.unwrap();
         assert_eq!(read.value(), value, "{weight}");
+    }
+}
+
+#[test]
+fn labels_and_matches_say_what_they_want() {
+    for (line, wanted) in [
+        (
+            "match = [{ weight = 1 }]",
+            "match[0]: `labels` is missing; write labels = { version = \"v2\" }",
+        ),
+        (
+            "match = [{ labels = {}, weight = 1 }]",
+            "match[0].labels: without labels it means no backend",
+        ),
+        (
+            "[[service.match]]\nlabels = { version = \"v2\" }",
+            "match[0]: it says nothing of the backends it means; write weight, zone or drain",
+        ),
+        (
+            "match = [{ labels = { version = 2 }, drain = true }]",
+            "match[0].labels.version: this is a whole number, but a string belongs here",
+        ),
+        (
+            "match = [{ labels = { version = \"v2\" }, weight = -1 }]",
+            "match[0].weight: ",
+        ),
+        (
+            "backends = [{ address = \"1.2.3.4:5\", labels = { \"\" = \"v2\" } }]",
+            "backends[0].labels: `` cannot be in a label; names have 1 to 63 bytes",
+        ),
+    ] {
+        let fault = fault_in_service(line);
+        assert!(
+            fault.starts_with(&format!("service[0].{wanted}")),
+            "{fault}"
+        );
     }
 }

@@ -10,7 +10,9 @@ use super::*;
 use crate::config::{
     BackendConfig, HealthConfig, HealthKind, LoadConfig, RegisterConfig, ServiceConfig,
 };
-use crate::model::{DropCategory, DropShare, OverloadDrops, ServiceName, Weight};
+use crate::model::{
+    DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight,
+};
 use crate::weights::{PolicyChoice, WeightSettings};
 
 /// The faults of a text, each as `line:column: key: message`.
@@ -97,6 +99,7 @@ fn every_key_is_read() {
         weight: None,
         zone: None,
         drain: None,
+        labels: Labels::default(),
     };
     let weight = |weight| Some(Weight::new(weight).unwrap());
     assert_eq!(
@@ -110,6 +113,12 @@ fn every_key_is_read() {
                 ],
                 overload: Some(OverloadDrops::new(0.9, 0.5).unwrap()),
                 fallback_port: Some(50051),
+                matches: vec![LabelMatch {
+                    labels: Labels::new([("version", "v2")]).unwrap(),
+                    weight: weight(0.5),
+                    zone: Some("b".into()),
+                    drain: Some(false),
+                }],
                 register: Some(RegisterConfig {
                     token_file: Some("/etc/lookaside/tokens".into()),
                     client_names: vec!["greeter.example.com".to_owned()],
@@ -148,6 +157,7 @@ fn every_key_is_read() {
                     },
                     backend("10.0.1.2:50051"),
                     BackendConfig {
+                        labels: Labels::new([("version", "v2")]).unwrap(),
                         drain: Some(true),
                         ..backend("10.0.1.3:50051")
                     },
@@ -159,6 +169,7 @@ fn every_key_is_read() {
                 drops: vec![],
                 overload: None,
                 fallback_port: None,
+                matches: vec![],
                 register: None,
                 health: None,
                 load: None,
@@ -192,7 +203,7 @@ fn the_example_shows_the_defaults() {
 }
 
 /// Where a key can be put into each table of a text, and the table's path. The
-/// keys of `drop` are the operator's: none is unknown there.
+/// keys of `drop` and `labels` are the operator's: none is unknown there.
 fn tables(
     value: &DeValue<'_>,
     at: usize,
@@ -201,7 +212,7 @@ fn tables(
     found: &mut Vec<(usize, String)>,
 ) {
     match value {
-        DeValue::Table(table) if !path.ends_with(".drop") => {
+        DeValue::Table(table) if !path.ends_with(".drop") && !path.ends_with(".labels") => {
             let inline = text[at..].starts_with('{');
             let header = text[at..].find('\n').map_or(text.len(), |end| at + end + 1);
             match (path, inline) {
@@ -231,7 +242,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 16, "{found:?}");
+    assert_eq!(found.len(), 17, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {
