@@ -35,7 +35,11 @@ pub(super) async fn start(
         services: vec![ServiceEntry {
             name: name.clone(),
             aliases: Vec::new(),
-            settings: ServiceSettings::default(),
+            settings: ServiceSettings {
+                // Every client gets all: what is measured are long lists.
+                subset: Some(2000),
+                ..ServiceSettings::default()
+            },
             sources: BTreeSet::from([Source::File]),
         }],
     });

@@ -53,7 +53,8 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
     let encoding = check(&request)?;
     let peer = request.extensions().get::<Arc<Peer>>();
     let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
-    let seat = Seat::take(shared, peer_ip(&request))?;
+    let ip = peer_ip(&request);
+    let seat = Seat::take(shared, ip)?;
 
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
@@ -73,7 +74,7 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
         Err(ResolveError::NotReady) => return Err(Refusal::NotReady(name)),
     };
     let subscription = service
-        .subscribe(connection)
+        .subscribe(ip, connection)
         .map_err(|reason| match reason {
             EndReason::ServiceRemoved => Refusal::Removed(name),
             EndReason::ShuttingDown => Refusal::ShuttingDown,

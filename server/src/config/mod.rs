@@ -20,10 +20,12 @@ pub use reload::{Outcome, Refusal, reload};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
     BackendAddr, Cidr, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, Zone,
+    ZoneTable,
 };
 use crate::weights::WeightSettings;
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[dns]`; off if absent.
     pub dns: Option<DnsConfig>,
+    /// `[[zone]]`: where clients stand.
+    pub zones: Arc<ZoneTable>,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<ServiceConfig>,
 }
@@ -162,6 +166,10 @@ pub struct ServiceConfig {
     pub matches: Vec<LabelMatch>,
     /// How its backends are weighed.
     pub weights: WeightSettings,
+    /// About how many backends a client gets at most, 2 or more. Default: 100.
+    pub subset: Option<usize>,
+    /// Whether clients get backends of their own zone first. Default false.
+    pub prefer_zone: bool,
     /// Its backends, as the file lists them.
     pub backends: Vec<BackendConfig>,
 }

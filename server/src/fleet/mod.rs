@@ -11,6 +11,7 @@ mod directory;
 mod memory;
 mod metrics;
 mod publisher;
+mod seating;
 mod service;
 mod snapshot;
 mod subscribers;

@@ -25,6 +25,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often stalled streams are looked for.
 const STALL_CHECK: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether clients are elsewhere than lists are made for.
+const CLIENTS_CHECK: Duration = Duration::from_secs(5);
+
 /// Streams of a removed service end spread over this time.
 const REMOVAL_JITTER: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,7 @@ async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
     let mut candidate: Option<Plan> = None;
     let ready_by = service.started() + READY_DEADLINE;
     let mut stall_check = tokio::time::interval(STALL_CHECK);
+    let mut clients_check = tokio::time::interval(CLIENTS_CHECK);
 
     // A restarted publisher must not miss what changed while it was away.
     let mut dirty = true;
@@ -122,6 +126,13 @@ async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
             () = service.saving().asked() => service.saving().answer(|| save(service, &state)),
             // Pace said when to look again; or the deadline to be ready passed.
             () = wake => {}
+            _ = clients_check.tick() => {
+                if let Some(snapshot) = service.snapshot() {
+                    let clients = service.clients();
+                    metrics.clients(service.name(), &snapshot, &clients);
+                    dirty |= state.clients_moved(&clients);
+                }
+            }
             _ = stall_check.tick() => {
                 let closed = service.subscribers().close_stalled(service.age(), STALL_LIMIT);
                 if closed > 0 {
@@ -184,7 +195,8 @@ fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics) {
         backends = snapshot.plan.members.len(),
         "published"
     );
-    service.publish(snapshot);
+    let same = service.publish(snapshot);
+    metrics.pushes_skipped(service.name(), same);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One service: what is known of it, and what its streams are sent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,10 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Asking;
+use super::seating::{Client, Seat};
 use super::snapshot::{Group, Snapshot};
 use super::subscribers::{EndReason, Subscribers, Subscription};
 use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport};
+use crate::plan::{
+    Clients, Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport,
+};
 use crate::weights::Report;
 
 /// How far a source of a service's backends is to be trusted.
@@ -138,7 +142,14 @@ impl Service {
         let _ = published.wait_for(|newest| *newest > version).await;
     }
 
-    /// Joins the streams that follow it. Cancelling `connection` must close
+    /// How many streams each group of clients has.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.subscribers.clients()
+    }
+
+    /// Joins the streams that follow it, for a client at `ip`: where it is says
+    /// which backends it gets, if not all get all. Cancelling `connection` must close
     /// the stream's connection: that is what happens to a client that takes
     /// nothing for too long.
     ///
@@ -146,20 +157,22 @@ impl Service {
     /// If the service is going away.
     pub fn subscribe(
         self: &Arc<Self>,
+        ip: IpAddr,
         connection: CancellationToken,
     ) -> Result<Subscription, EndReason> {
-        self.subscribers.join(self, connection)
+        let client = Client::new(ip, &self.name);
+        self.subscribers.join(self, client, connection)
     }
 
     pub(super) fn subscribers(&self) -> &Subscribers {
         &self.subscribers
     }
 
-    /// The group of the stream with this ordinal.
-    pub(super) fn group_of(&self, ordinal: usize) -> Option<Arc<Group>> {
+    /// The group of a stream that sits here; `None` if there is nothing to send, or
+    /// the stream is about to get another seat.
+    pub(super) fn group_of(&self, seat: Seat) -> Option<Arc<Group>> {
         let snapshot = self.snapshot.load();
-        let groups = &snapshot.as_ref()?.groups;
-        groups.get(ordinal % groups.len()).map(Arc::clone)
+        snapshot.as_ref()?.group(seat).map(Arc::clone)
     }
 
     pub(super) fn configure(&self, settings: ServiceSettings) {
@@ -275,6 +288,7 @@ impl Service {
     /// Runs `plan` on what is known now, and on the reports that came since the
     /// last time.
     pub(super) fn with_inputs<T>(&self, plan: impl FnOnce(PlanInput<'_>) -> T) -> T {
+        let clients = self.clients();
         let mut inputs = self.lock();
         let inputs = &mut *inputs;
         // Taken first: what a plan should fail on must not come again.
@@ -287,14 +301,19 @@ impl Service {
             settings: &inputs.settings,
             health: &inputs.health,
             reports: &reports,
+            clients: &clients,
         })
     }
 
-    pub(super) fn publish(&self, snapshot: Snapshot) {
-        let version = snapshot.version;
-        self.snapshot.store(Some(Arc::new(snapshot)));
-        self.published.send_replace(version);
-        self.subscribers.wake_all(self.age());
+    /// Shows the snapshot to the streams; returns how many of those whose groups
+    /// changed are sent the same as before.
+    pub(super) fn publish(&self, snapshot: Snapshot) -> usize {
+        let snapshot = Arc::new(snapshot);
+        // A stream whose seat is of a layout that is not shown yet waits for it.
+        self.subscribers.seat(&snapshot.plan.layout, snapshot.epoch);
+        self.snapshot.store(Some(Arc::clone(&snapshot)));
+        self.published.send_replace(snapshot.version);
+        self.subscribers.wake(&snapshot, self.age())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inputs> {

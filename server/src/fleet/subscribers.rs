@@ -15,8 +15,10 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::seating::{Client, Seat, Seating};
 use super::service::Service;
-use super::snapshot::Group;
+use super::snapshot::{Group, Snapshot};
+use crate::plan::{Clients, Layout};
 
 /// Streams woken per look at the table: the lock is held for the copying of
 /// so many handles, some microseconds.
@@ -46,7 +48,9 @@ pub struct Subscription {
     service: Arc<Service>,
     slot: Arc<Slot>,
     ordinal: usize,
-    delivered: Option<u64>,
+    /// Where the stream sat when it was last told anything, and the version of
+    /// that.
+    delivered: Option<(Seat, u64)>,
 }
 
 /// What a stream and its service share.
@@ -58,6 +62,9 @@ struct Slot {
     /// fell behind; 0 while it is not behind.
     behind_since: AtomicU64,
     connection: CancellationToken,
+    client: Client,
+    /// [`Seat::to_bits`]; changes only while the table is locked.
+    seat: AtomicU64,
 }
 
 /// Every subscriber of one service.
@@ -72,6 +79,7 @@ struct Table {
     slots: Vec<Option<Arc<Slot>>>,
     free: BinaryHeap<Reverse<usize>>,
     closed: Option<EndReason>,
+    seating: Seating,
 }
 
 impl Subscription {
@@ -96,41 +104,53 @@ impl Subscription {
         if let Some(reason) = self.slot.end.get() {
             return Poll::Ready(Update::End(*reason));
         }
-        let Some(group) = self.service.group_of(self.ordinal) else {
+        let seat = self.slot.seat();
+        let Some(group) = self.service.group_of(seat) else {
             return Poll::Pending;
         };
         self.slot.behind_since.store(0, Ordering::Relaxed);
-        if self.delivered == Some(group.version) {
+        let news = (seat, group.version_for(self.ordinal()));
+        if self.delivered == Some(news) {
             return Poll::Pending;
         }
-        self.delivered = Some(group.version);
+        self.delivered = Some(news);
         Poll::Ready(Update::Group(group))
+    }
+}
+
+impl Slot {
+    fn seat(&self) -> Seat {
+        Seat::from_bits(self.seat.load(Ordering::Acquire))
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.service.subscribers().leave(self.ordinal);
+        self.service.subscribers().leave(self.ordinal, &self.slot);
     }
 }
 
 impl Subscribers {
-    /// A place for a stream whose connection `connection` closes.
+    /// A place for a stream of this client, whose connection `connection` closes.
     pub(super) fn join(
         &self,
         service: &Arc<Service>,
+        client: Client,
         connection: CancellationToken,
     ) -> Result<Subscription, EndReason> {
+        let mut table = self.lock();
+        if let Some(reason) = table.closed {
+            return Err(reason);
+        }
+        let seat = table.seating.take(client);
         let slot = Arc::new(Slot {
             waker: AtomicWaker::new(),
             end: OnceLock::new(),
             behind_since: AtomicU64::new(0),
             connection,
+            client,
+            seat: AtomicU64::new(seat.to_bits()),
         });
-        let mut table = self.lock();
-        if let Some(reason) = table.closed {
-            return Err(reason);
-        }
         let ordinal = match table.free.pop() {
             Some(Reverse(ordinal)) => ordinal,
             None => {
@@ -148,8 +168,9 @@ impl Subscribers {
         })
     }
 
-    fn leave(&self, ordinal: usize) {
+    fn leave(&self, ordinal: usize, slot: &Slot) {
         let mut table = self.lock();
+        table.seating.leave(slot.seat());
         table.slots[ordinal] = None;
         table.free.push(Reverse(ordinal));
         // After a mass disconnect the table shrinks back.
@@ -165,23 +186,52 @@ impl Subscribers {
         table.slots.len() - table.free.len()
     }
 
-    /// Wakes every stream, and notes which fall behind at `now`, the time since
-    /// the service began.
-    pub(super) fn wake_all(&self, now: Duration) {
+    /// How many streams each group has.
+    pub(super) fn clients(&self) -> Clients {
+        self.lock().seating.clients()
+    }
+
+    /// Gives the streams seats in another layout, if it is another.
+    pub(super) fn seat(&self, layout: &Layout, epoch: u32) {
+        let mut table = self.lock();
+        let Table { slots, seating, .. } = &mut *table;
+        if seating.epoch() == epoch {
+            return;
+        }
+        let slots = slots.iter().flatten();
+        let streams: Vec<(Client, Seat)> = slots.clone().map(|s| (s.client, s.seat())).collect();
+        let seats = seating.change(layout.clone(), epoch, &streams);
+        for (slot, seat) in slots.zip(seats) {
+            slot.seat.store(seat.to_bits(), Ordering::Release);
+        }
+    }
+
+    /// Wakes every stream that `snapshot`, the newest, has news for, and notes
+    /// which fall behind at `now`, the time since the service began. Returns how
+    /// many sit in groups that changed, but are sent the same as before.
+    pub(super) fn wake(&self, snapshot: &Snapshot, now: Duration) -> usize {
         let stamp = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        self.for_each(|slot| {
+        let mut same = 0;
+        self.for_each(|ordinal, slot| {
+            if let Some(group) = snapshot.group(slot.seat())
+                && group.version_for(ordinal as u64) < snapshot.version
+            {
+                same += usize::from(group.version == snapshot.version);
+                return;
+            }
             let _ =
                 slot.behind_since
                     .compare_exchange(0, stamp, Ordering::Relaxed, Ordering::Relaxed);
             slot.waker.wake();
         });
+        same
     }
 
     /// Closes the connections of streams that have not taken a publish for
     /// `limit`, and says how many there were.
     pub(super) fn close_stalled(&self, now: Duration, limit: Duration) -> usize {
         let mut closed = 0;
-        self.for_each(|slot| {
+        self.for_each(|_, slot| {
             let since = slot.behind_since.load(Ordering::Relaxed);
             let behind = since != 0 && now > limit + Duration::from_millis(since - 1);
             if behind && !slot.connection.is_cancelled() {
@@ -210,19 +260,22 @@ impl Subscribers {
         }
     }
 
-    fn for_each(&self, mut act: impl FnMut(&Slot)) {
+    fn for_each(&self, mut act: impl FnMut(usize, &Slot)) {
         let mut from = 0;
         loop {
-            let chunk: Vec<Arc<Slot>> = {
+            let chunk: Vec<Option<Arc<Slot>>> = {
                 let table = self.lock();
                 let rest = table.slots.get(from..).unwrap_or_default();
                 if rest.is_empty() {
                     return;
                 }
-                let chunk = &rest[..rest.len().min(WAKE_CHUNK)];
-                chunk.iter().flatten().map(Arc::clone).collect()
+                rest[..rest.len().min(WAKE_CHUNK)].to_vec()
             };
-            chunk.iter().for_each(|slot| act(slot));
+            for (ordinal, slot) in (from..).zip(&chunk) {
+                if let Some(slot) = slot {
+                    act(ordinal, slot);
+                }
+            }
             from += WAKE_CHUNK;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -82,7 +83,8 @@ fn listed(group: &Arc<Group>) -> usize {
 }
 
 fn subscribe(service: &Arc<Service>) -> Subscription {
-    service.subscribe(CancellationToken::new()).unwrap()
+    let ip = Ipv4Addr::LOCALHOST.into();
+    service.subscribe(ip, CancellationToken::new()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,7 +277,7 @@ async fn streams_of_a_removed_service_end_and_none_joins() {
     }
     assert!(start.elapsed() > Duration::from_secs(1));
     assert!(start.elapsed() <= Duration::from_secs(2));
-    let refused = service.subscribe(CancellationToken::new());
+    let refused = service.subscribe(Ipv4Addr::LOCALHOST.into(), CancellationToken::new());
     assert_eq!(refused.err(), Some(EndReason::ServiceRemoved));
     let again = fleet.resolve(&requested(GREETER)).await;
     assert_eq!(again.err(), Some(ResolveError::Unknown));
@@ -298,7 +300,10 @@ async fn shutdown_ends_every_stream_within_its_time() {
 async fn a_client_that_takes_nothing_for_a_minute_loses_its_connection() {
     let (fleet, service) = serving(&[(1, 1.0)]).await;
     let (stuck, reading) = (CancellationToken::new(), CancellationToken::new());
-    let mut streams = [&stuck, &reading].map(|c| service.subscribe(c.clone()).unwrap());
+    let mut streams = [&stuck, &reading].map(|c| {
+        let ip = Ipv4Addr::LOCALHOST.into();
+        service.subscribe(ip, c.clone()).unwrap()
+    });
     for stream in &mut streams {
         next_group(stream).await;
     }

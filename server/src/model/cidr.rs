@@ -29,6 +29,12 @@ pub enum BadCidr {
 }
 
 impl Cidr {
+    /// How many bits its addresses have in common.
+    #[must_use]
+    pub fn prefix_len(&self) -> u8 {
+        self.prefix
+    }
+
     /// Whether an address is in it. An IPv4-mapped IPv6 address is the IPv4
     /// address.
     #[must_use]

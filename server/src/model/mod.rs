@@ -9,6 +9,7 @@ mod overload;
 mod service_name;
 mod token;
 mod weight;
+mod zone_table;
 
 pub use backend_addr::{BackendAddr, BadBackendAddr};
 pub use cidr::{BadCidr, Cidr};
@@ -19,6 +20,7 @@ pub use service_name::{BadServiceName, RequestedName, ServiceName};
 pub(crate) use token::hash;
 pub use token::{Nonce, Token};
 pub use weight::{BadWeight, Weight};
+pub use zone_table::ZoneTable;
 
 /// Where a client or a backend stands, as the operator names it.
 pub type Zone = std::sync::Arc<str>;

@@ -22,18 +22,22 @@ mod state;
 mod tests;
 
 pub use eligible::{BackendState, HealthFields, Probe};
-pub use group::GroupPlan;
+pub(crate) use group::score;
+pub use group::{Clients, GroupPlan, Layout, USUAL_SUBSET};
 pub use merge::{Contribution, MemberFields, Merged, Source};
 pub use overload::OverloadObservation;
 pub use pace::{Lane, Pace, Publish};
 pub use state::{PlanState, SavedPlan};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use eligible::Judgement;
 
-use crate::model::{BackendAddr, DropShare, LabelMatch, Labels, OverloadDrops, Weight, Zone};
+use crate::model::{
+    BackendAddr, DropShare, LabelMatch, Labels, OverloadDrops, Weight, Zone, ZoneTable,
+};
 use crate::weights::{Candidate, Moment, Report, WeightSettings};
 
 /// What an operator says of a service as a whole.
@@ -54,6 +58,11 @@ pub struct ServiceSettings {
     pub matches: Vec<LabelMatch>,
     /// How backends are weighed.
     pub weights: WeightSettings,
+    /// About how many backends a client gets at most, 2 or more; `None`:
+    /// [`USUAL_SUBSET`].
+    pub subset: Option<usize>,
+    /// Where clients stand, if they are to get backends of their own zone first.
+    pub zones: Option<Arc<ZoneTable>>,
 }
 
 /// A report that a backend made, and when it came.
@@ -79,6 +88,8 @@ pub struct PlanInput<'a> {
     /// Reports that came since the last plan, those of one backend in order.
     /// Those of backends that no source knows are ignored.
     pub reports: &'a [TimedReport],
+    /// Where the clients are. Of a service with one list it is not asked.
+    pub clients: &'a Clients,
 }
 
 /// A backend in a plan.
@@ -98,6 +109,10 @@ pub struct Member {
     pub zone: Option<Zone>,
     /// What else it is told by. Clients do not see it.
     pub labels: Labels,
+    /// The weight that its share of all calls comes to, over the groups that have
+    /// it: [`Self::weight`], but where clients are too few, or too unevenly spread,
+    /// for all to get what they weigh. Above 0 if it is listed.
+    pub effective: f64,
 }
 
 impl Member {
@@ -110,6 +125,7 @@ impl Member {
             factor: 1.0,
             zone: merged.zone.clone(),
             labels: merged.labels.clone(),
+            effective: 0.0,
         }
     }
 
@@ -143,8 +159,12 @@ pub struct Plan {
     /// Share of the other calls to drop because there are too many, 0 to less
     /// than 1.
     pub overload: f64,
-    /// What each group of clients gets; at least one.
+    /// Which groups of clients there are.
+    pub layout: Layout,
+    /// What each group of clients gets, by the layout's lists; at least one.
     pub groups: Vec<GroupPlan>,
+    /// The share of each audience's calls that leaves its zone.
+    pub spilled: Vec<f64>,
 }
 
 /// Makes a plan. `now` is the time since the service began.
@@ -183,12 +203,22 @@ pub fn plan(input: PlanInput<'_>, state: &mut PlanState, now: Duration) -> Plan 
     let load = || state.weigher.service_load(&settings.weights, at);
     let overload = state.overload.step(load, settings.overload, at);
     let drops = overload::with_overload(&settings.drops, overload);
-    let groups = group::group(&members, !touched, mean, &drops);
+    let wanted = group::Wanted {
+        settings,
+        drops: &drops,
+        operator_weights: !touched,
+        mean,
+        clients: input.clients,
+        now,
+    };
+    let grouped = state.grouping.group(&mut members, wanted);
     Plan {
         members,
         drops: settings.drops.clone(),
         overload,
-        groups,
+        layout: grouped.layout,
+        groups: grouped.groups,
+        spilled: grouped.spilled,
     }
 }
 
@@ -248,7 +278,9 @@ impl Plan {
         if members.any(|old| !listed(old.addr)) {
             return Some(Lane::Removal);
         }
-        let same = self.members.len() == new.members.len() && self.drops == new.drops;
+        let same = self.members.len() == new.members.len()
+            && self.drops == new.drops
+            && self.layout == new.layout;
         let mut pairs = self.members.iter().zip(&new.members);
         let weights_only = same && pairs.all(|(old, new)| old.is_like(new));
         Some(if weights_only {

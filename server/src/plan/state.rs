@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::group::{Clients, Grouping, SavedGrouping};
 use super::overload::{Overload, OverloadObservation};
 use super::{Member, Merged, Plan, ServiceSettings};
 use crate::model::BackendAddr;
@@ -19,6 +20,7 @@ pub struct PlanState {
     pub(super) weigher: Weigher,
     pub(super) ejections: Ejections,
     pub(super) overload: Overload,
+    pub(super) grouping: Grouping,
     frozen: Option<FrozenMean>,
     /// Backends that were found healthy once, or were there at the first
     /// publish; `None` before that.
@@ -40,6 +42,8 @@ pub struct SavedPlan {
     frozen: Option<FrozenMean>,
     #[serde(default)]
     overload: Overload,
+    #[serde(default)]
+    groups: SavedGrouping,
 }
 
 impl PlanState {
@@ -47,7 +51,7 @@ impl PlanState {
     /// began.
     pub fn published(&mut self, plan: &Plan, now: Duration) {
         let listed = plan.members.iter().filter(|member| member.listed);
-        let weights = listed.map(|member| (member.addr, member.weight()));
+        let weights = listed.map(|member| (member.addr, member.effective));
         self.weigher.published(weights, Moment::new(now));
         self.overload.published(plan.overload, Moment::new(now));
         let admitted = self.admitted.get_or_insert_default();
@@ -63,6 +67,12 @@ impl PlanState {
         let weights = self.weigher.next(&settings.weights);
         let next = weights.into_iter().chain(overload).min();
         next.map(Moment::since_start)
+    }
+
+    /// Whether clients are so much elsewhere that a new plan would differ.
+    #[must_use]
+    pub fn clients_moved(&self, clients: &Clients) -> bool {
+        self.grouping.has_moved(clients)
     }
 
     /// What is known of each backend's load and weight, for metrics and status.
@@ -93,10 +103,10 @@ impl PlanState {
         self.ejections
     }
 
-    /// Whether there is more to its weights than what the operator wrote.
+    /// Whether there is more to its lists than what the operator wrote.
     #[must_use]
     pub fn learns(&self, settings: &ServiceSettings) -> bool {
-        self.weigher.learns(&settings.weights)
+        self.weigher.learns(&settings.weights) || self.grouping.learns()
     }
 
     /// Everything that is remembered of weights, at `now`, the time since the
@@ -109,6 +119,7 @@ impl PlanState {
             weights: self.weigher.save(Moment::new(now)),
             frozen: self.frozen,
             overload,
+            groups: self.grouping.save(),
         }
     }
 
@@ -133,6 +144,7 @@ impl PlanState {
             weigher: Weigher::load(saved.weights, weights.policy, weights.shadow, saved_at),
             ejections: Ejections::default(),
             overload,
+            grouping: Grouping::load(saved.groups),
             frozen: saved.frozen.filter(sound),
             admitted: None,
         }

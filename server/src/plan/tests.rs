@@ -69,6 +69,7 @@ impl Service {
             settings: &self.settings,
             health: &self.health,
             reports: &self.reports,
+            clients: &Clients::default(),
         };
         let plan = plan(input, &mut self.state, Duration::from_secs(seconds));
         self.reports.clear();

@@ -46,6 +46,13 @@ impl Items {
         }
     }
 
+    /// What stands in a list with these counts, and how often.
+    pub(super) fn listed<'a>(&'a self, counts: &'a [u32]) -> impl Iterator<Item = (&'a [u8], u32)> {
+        let items = self.encoded.iter().map(EncodedEntry::as_slice);
+        let items = items.zip(counts.iter().copied());
+        items.filter(|(_, count)| *count > 0)
+    }
+
     /// Longest entry of a backend, in bytes.
     pub(super) fn longest_backend(&self) -> usize {
         let backends = &self.encoded[..self.backends.len()];

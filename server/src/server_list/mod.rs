@@ -112,6 +112,24 @@ impl ServerLists {
         self.variants.len()
     }
 
+    /// Whether the streams of this variant are sent the same list as by `old`,
+    /// whatever the weights behind it. Told by the counts, for they and the
+    /// entries' hashes settle the order. `false` if it might not be the same.
+    #[must_use]
+    pub fn has_same_variant(&self, old: &Self, variant: u64) -> bool {
+        let of = |lists: &Self| (variant % lists.variants.len() as u64) as usize;
+        // The streams of one variant would come from several.
+        if self.variants.len() < old.variants.len() {
+            return false;
+        }
+        let (new_counts, old_counts) = (self.counts.variant(of(self)), old.counts.variant(of(old)));
+        let (new, old) = (
+            self.items.listed(&new_counts),
+            old.items.listed(&old_counts),
+        );
+        new.eq(old)
+    }
+
     /// The variant for the stream with this ordinal, which keeps it for life:
     /// to move it would bias the dither.
     #[must_use]

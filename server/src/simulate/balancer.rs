@@ -13,8 +13,8 @@ use super::hosts::Host;
 use super::scenario::{PolicyName, Scenario};
 use crate::model::{BackendAddr, Weight};
 use crate::plan::{
-    Contribution, GroupPlan, Lane, MemberFields, Pace, Plan, PlanInput, PlanState, Publish,
-    ServiceSettings, Source, TimedReport, plan,
+    Clients, Contribution, GroupPlan, Lane, MemberFields, Pace, Plan, PlanInput, PlanState,
+    Publish, ServiceSettings, Source, TimedReport, plan,
 };
 use crate::server_list::ServerLists;
 use crate::weights::{PolicyChoice, Report, WeightSettings};
@@ -148,6 +148,7 @@ impl Balancer {
             settings: &self.settings,
             health: &BTreeMap::new(),
             reports: &self.reports,
+            clients: &Clients::default(),
         };
         let candidate = plan(input, &mut self.state, age);
         self.reports.clear();

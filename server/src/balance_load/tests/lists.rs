@@ -118,13 +118,11 @@ async fn clients_start_at_different_entries_and_elsewhere_after_each_push() {
     // Golden-ratio steps hit five of eight entries at least, wherever they begin.
     assert!(starts.len() >= 5, "{starts:?}");
 
-    // Weights that hardly differ make a list of the same entries, so only the
-    // start can move: by 0.75 of the eight.
+    // Another in place of the last: the start moves by 0.75 of the eight.
     let mut before = None;
     for round in 0..6 {
-        let weight = if round % 2 == 0 { 1.01 } else { 1.0 };
         let mut changed = eight.clone();
-        changed[7].1 = weight;
+        changed[7].0 = 8 + (round + 1) % 2;
         balancer.set(GREETER, &changed);
         let list = clients[0].list().await;
         assert_eq!(list.servers.len(), 8);
@@ -132,6 +130,27 @@ async fn clients_start_at_different_entries_and_elsewhere_after_each_push() {
         assert_ne!(start, before);
         before = start;
     }
+}
+
+#[tokio::test]
+async fn a_stream_is_sent_only_what_changed_for_it() {
+    let eight: Vec<(u8, f64)> = (1..=8).map(|host| (host, 1.0)).collect();
+    let balancer = Balancer::serving(&eight);
+    let service = balancer.fleet.get(GREETER).unwrap();
+    let mut client = balancer.follow(GREETER).await;
+    assert_eq!(counts(&client.list().await).len(), 8);
+    // Weights that hardly differ make the same list: nothing is sent for them.
+    for weight in [1.01, 1.02] {
+        let before = service.snapshot().unwrap().version;
+        let mut changed = eight.clone();
+        changed[7].1 = weight;
+        balancer.set(GREETER, &changed);
+        service.newer_than(before).await;
+    }
+    balancer.set(GREETER, &[(1, 1.0)]);
+    assert_eq!(counts(&client.list().await), [(1, 1)]);
+    let sent = format!("lists_sent_total{{service=\"{GREETER}\"}}");
+    assert_eq!(balancer.metric(&sent), 2);
 }
 
 #[tokio::test]

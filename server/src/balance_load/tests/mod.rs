@@ -131,6 +131,7 @@ impl Balancer {
                 settings: ServiceSettings {
                     drops: drops.collect(),
                     fallback_port: None,
+                    subset: Some(2000),
                     ..ServiceSettings::default()
                 },
                 sources: [Source::File].into(),

@@ -2,7 +2,8 @@
 //! with certain labels.
 
 use super::read::{Node, Table};
-use super::service::{read_weight, read_zone};
+use super::service::read_weight;
+use super::zones;
 use crate::config::error::Faults;
 use crate::model::{LabelMatch, Labels};
 
@@ -57,7 +58,7 @@ fn read_match(mut table: Table<'_>, faults: &mut Faults) -> Option<LabelMatch> {
     let nothing = stated.iter().all(|(_, node)| node.is_none());
     let [(_, weight), (_, zone), (_, drain)] = stated;
     let weight = weight.and_then(|node| read_weight(&node, faults));
-    let zone = zone.and_then(|node| read_zone(&node, faults));
+    let zone = zone.and_then(|node| zones::read_name(&node, faults));
     let drain = drain.and_then(|node| node.boolean(faults, "true"));
     table.finish(faults, &[]);
     if nothing {

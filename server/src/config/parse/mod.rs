@@ -9,9 +9,11 @@ mod read;
 mod register;
 mod service;
 mod weights;
+mod zones;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -108,6 +110,10 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
     let mut names = Names::default();
     let services = root.take("service");
     let services = services.map(|node| service::read_all(&node, &mut names, faults));
+    let zones = root.take("zone");
+    let zones = zones.map(|node| zones::read_all(&node, faults));
+    let zones = zones.unwrap_or_default();
+    names.check_zones(&zones, faults);
 
     if let (Some(node), Some(dns)) = (&dns_node, &dns) {
         if balancer.advertise.is_empty() && balancer.listen.ip().to_canonical().is_unspecified() {
@@ -129,6 +135,7 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
         balancer,
         admin,
         dns,
+        zones: Arc::new(zones),
         services: services.unwrap_or_default(),
     }
 }

@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use super::weights;
-use super::{health, labels, load, overload, register};
+use super::{health, labels, load, overload, register, zones};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
-use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, Zone};
-
-/// Longest name of a zone, in bytes, as of a label value in Kubernetes.
-const MAX_ZONE_LEN: usize = 63;
+use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, ZoneTable};
 
 /// Shares that are written to sum to 1 may be over it by what binary fractions
 /// lose.
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 4] = ["cidrs", "discovery", "hold", "subset"];
+const LATER: [&str; 3] = ["cidrs", "discovery", "hold"];
 
 /// The same of a backend.
 const LATER_OF_BACKEND: [&str; 1] = ["priority"];
@@ -26,6 +23,8 @@ const LATER_OF_BACKEND: [&str; 1] = ["priority"];
 #[derive(Debug, Default)]
 pub(super) struct Names {
     taken: BTreeMap<ServiceName, Place>,
+    /// Where services prefer zones.
+    zones: Vec<Place>,
 }
 
 /// Reads `service`.
@@ -70,6 +69,12 @@ fn read_service(
     let load = load.and_then(|node| load::read(&node, faults));
     let matches = table.take("match");
     let matches = matches.map(|node| labels::read_matches(&node, faults));
+    let subset = zones::read_subset(&mut table, faults);
+    let prefer_zone = table.take("prefer_zone").and_then(|node| {
+        let prefer_zone = node.boolean(faults, "true")?;
+        names.zones.extend(prefer_zone.then_some(node.place));
+        Some(prefer_zone)
+    });
     let backends = table.take("backends");
     let backends = backends.map(|node| read_backends(&node, faults));
     table.finish(faults, &LATER);
@@ -84,6 +89,8 @@ fn read_service(
         load,
         matches: matches.unwrap_or_default(),
         weights,
+        subset,
+        prefer_zone: prefer_zone.unwrap_or_default(),
         backends: backends.unwrap_or_default(),
     })
 }
@@ -151,7 +158,8 @@ fn read_backends(node: &Node<'_>, faults: &mut Faults) -> Vec<BackendConfig> {
         }
         let weight = table.take("weight");
         let weight = weight.and_then(|node| read_weight(&node, faults));
-        let zone = table.take("zone").and_then(|node| read_zone(&node, faults));
+        let zone = table.take("zone");
+        let zone = zone.and_then(|node| zones::read_name(&node, faults));
         let drain = table.take("drain");
         let drain = drain.and_then(|node| node.boolean(faults, "true"));
         let labels = table.take("labels");
@@ -175,16 +183,6 @@ pub(super) fn read_weight(node: &Node<'_>, faults: &mut Faults) -> Option<Weight
         .ok()
 }
 
-pub(super) fn read_zone(node: &Node<'_>, faults: &mut Faults) -> Option<Zone> {
-    let zone = node.text(faults, "\"eu-west-1a\"")?;
-    if zone.is_empty() || zone.len() > MAX_ZONE_LEN || zone.chars().any(char::is_control) {
-        let message = format!("`{zone}` is no zone; write 1 to {MAX_ZONE_LEN} printable bytes");
-        faults.wrong(&node.place, message);
-        return None;
-    }
-    Some(zone.into())
-}
-
 impl Names {
     /// A name of a service, which nobody else has.
     fn read(&mut self, node: &Node<'_>, faults: &mut Faults) -> Option<ServiceName> {
@@ -206,6 +204,15 @@ impl Names {
             self.taken.insert(name.clone(), node.place.clone());
         }
         Some(name)
+    }
+
+    /// Who prefers zones needs to know where clients stand.
+    pub(super) fn check_zones(&self, zones: &ZoneTable, faults: &mut Faults) {
+        for place in self.zones.iter().filter(|_| zones.zones().is_empty()) {
+            let message = "the file does not say where clients stand; write [[zone]] with \
+                           name = \"a\" and cidrs = [\"10.1.0.0/16\"]";
+            faults.clash(place, message);
+        }
     }
 
     /// No name may be one that DNS answers with the balancer's addresses.

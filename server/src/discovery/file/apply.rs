@@ -1,6 +1,7 @@
 //! From a configuration to the fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::config::{BackendConfig, Config, ServiceConfig};
 use crate::fleet::{Fleet, FleetConfig, ServiceEntry};
@@ -28,14 +29,14 @@ pub(super) fn apply_change(old: &Config, new: &Config, fleet: &Fleet) {
 
 fn apply_services(config: &Config, fleet: &Fleet, changed: impl Fn(&ServiceConfig) -> bool) {
     fleet.configure(FleetConfig {
-        services: config.services.iter().map(entry).collect(),
+        services: config.services.iter().map(|s| entry(s, config)).collect(),
     });
     for service in config.services.iter().filter(|service| changed(service)) {
         fleet.contribute(&service.name, Source::File, contribution(&service.backends));
     }
 }
 
-fn entry(service: &ServiceConfig) -> ServiceEntry {
+fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {
     ServiceEntry {
         name: service.name.clone(),
         aliases: service.aliases.clone(),
@@ -46,6 +47,8 @@ fn entry(service: &ServiceConfig) -> ServiceEntry {
             matches: service.matches.clone(),
             weights: service.weights.clone(),
             health_checks: service.health.is_some(),
+            subset: service.subset,
+            zones: service.prefer_zone.then(|| Arc::clone(&config.zones)),
         },
         sources: match service.register {
             Some(_) => BTreeSet::from([Source::File, Source::Registration]),

@@ -67,7 +67,6 @@ fn wrong_types_are_refused_with_an_example() {
 #[test]
 fn what_comes_later_is_refused_as_such() {
     for line in [
-        "subset = 100",
         "cidrs = []",
         "hold = \"30s\"",
         "[[service.discovery]]\nkind = \"dns\"",

@@ -11,7 +11,7 @@ use crate::config::{
     BackendConfig, HealthConfig, HealthKind, LoadConfig, RegisterConfig, ServiceConfig,
 };
 use crate::model::{
-    DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight,
+    DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, ZoneTable,
 };
 use crate::weights::{PolicyChoice, WeightSettings};
 
@@ -93,6 +93,9 @@ fn every_key_is_read() {
             service_config: true,
         })
     );
+    let networks = ["10.1.0.0/16", "2001:db8:1::/48"].map(|cidr| cidr.parse().unwrap());
+    let zones = ZoneTable::new(vec![("a".into(), networks.to_vec())]);
+    assert_eq!(*config.zones, zones);
     let name = |text| ServiceName::parse(text).unwrap();
     let backend = |address: &str| BackendConfig {
         address: address.parse().unwrap(),
@@ -149,6 +152,8 @@ fn every_key_is_read() {
                     ejection: Some(false),
                     ..WeightSettings::default()
                 },
+                subset: Some(100),
+                prefer_zone: false,
                 backends: vec![
                     BackendConfig {
                         weight: weight(3.0),
@@ -174,6 +179,8 @@ fn every_key_is_read() {
                 health: None,
                 load: None,
                 weights: WeightSettings::default(),
+                subset: None,
+                prefer_zone: false,
                 backends: vec![
                     BackendConfig {
                         weight: weight(2.5),
@@ -242,7 +249,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 17, "{found:?}");
+    assert_eq!(found.len(), 18, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {
@@ -298,7 +305,7 @@ fn what_is_no_toml_is_said_where_it_ends_to_be() {
     assert_eq!(
         faults("a = 1\n[admin]\nlisten = 127.0.0.1:80\nlisten = \"x\nb = 2\n"),
         [
-            "1:1: a: unknown key `a`; known here: `admin`, `balancer`, `dns` and `service`",
+            "1:1: a: unknown key `a`; known here: `admin`, `balancer`, `dns`, `service` and `zone`",
             "3:15: invalid float; if it is meant as text, write it in quotes",
             "4:1: duplicate key `listen`; a table has each key once",
             "4:12: invalid basic string, expected `\"`",
