@@ -3,6 +3,7 @@
 import argparse
 import collections
 import concurrent.futures
+import functools
 import os
 import pathlib
 import shutil
@@ -49,9 +50,10 @@ def main():
         playable = [language for language in wanted if prepare(language, logs, results)]
         binaries = build_ours(flags.lookaside)
         authority = Authority(logs)
+        made = functools.partial(Stage, languages={x.name: x for x in playable}, binaries=binaries, authority=authority)
         with concurrent.futures.ThreadPoolExecutor(max(1, flags.jobs)) as pool:
             played = [
-                pool.submit(play, language, flags.filter, binaries, authority, logs, results)
+                pool.submit(play, language, flags.filter, made, logs, results)
                 for language in playable
             ]
             for one in played:
@@ -88,7 +90,7 @@ def build_ours(lookaside):
     return binaries | {"lookaside": lookaside} if lookaside else binaries
 
 
-def play(language, only, binaries, authority, logs, results):
+def play(language, only, made, logs, results):
     """Every scenario of a language, one after another."""
     for scenario in scenarios.ALL:
         name = scenario.__name__
@@ -99,7 +101,7 @@ def play(language, only, binaries, authority, logs, results):
         folder.mkdir()
         began = time.monotonic()
         try:
-            with Stage(language, binaries, authority, folder) as stage:
+            with made(language, folder=folder) as stage:
                 seen = scenario(stage)
         except Absent as absent:
             results.skip(language.name, name, str(absent))

@@ -27,5 +27,9 @@ class Backend:
         """`calls`, `without_token`, and calls by token in `tokens`, since it started."""
         return self._process.ask("counts", 10)
 
+    def health(self, status):
+        """What it says of itself from now on: `serving` or `not_serving`."""
+        self._process.ask(f"health {status}", 10)
+
     def end(self):
         self._process.end()

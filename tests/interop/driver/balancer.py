@@ -186,6 +186,10 @@ target = "{SRV_TARGET}"
         """Calls that clients say they have dropped for a category."""
         return self.metric("lookaside_client_calls_dropped_total", category=category)
 
+    def serving(self):
+        """Backends of all services that are listed because they are well."""
+        return self.metric("lookaside_backends", state="serving")
+
     def reports(self, **labels):
         """Load reports, taken or not, that came by its asking."""
         return self.metric("lookaside_load_reports_total", **labels)

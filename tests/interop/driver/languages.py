@@ -116,8 +116,10 @@ class Java:
         return f"the {' and '.join(absent)} command" if absent else None
 
     def build(self, log):
-        for folder in (_CLIENTS, _BACKENDS):
-            run(["mvn", "-q", "-B", "package"], folder / "java", log)
+        # Maven takes seconds to find that there is nothing to do.
+        for folder, jar in ((_CLIENTS / "java", "client.jar"), (_BACKENDS / "java", "backend.jar")):
+            if not _is_newest(folder / "target" / jar, folder, EXAMPLES / "java"):
+                run(["mvn", "-q", "-B", "package"], folder, log)
 
     def backend(self, **options):
         return [*self._program(_BACKENDS / "java" / "target", "backend.jar"), "lookaside.interop.Backend", *flags(options)]
@@ -148,13 +150,16 @@ class Rust:
     # grpc-go's test balancer, if it can be built.
     foreign = None
     _program = None
+    _backend = None
 
     def missing(self):
         # The balancer is built by it, too.
         return None
 
     def build_client(self):
-        self._program = cargo_build("-p", "lookaside-tests", "--bin", "interop-client")["interop-client"]
+        wanted = ["-p", "lookaside-tests", "--bin", "interop-client", "--bin", "interop-backend"]
+        built = cargo_build(*wanted)
+        self._program, self._backend = built["interop-client"], built["interop-backend"]
 
     def build(self, log):
         self.build_client()
@@ -163,6 +168,9 @@ class Rust:
             package = "google.golang.org/grpc/interop/fake_grpclb"
             run(["go", "build", "-o", foreign, package], _CLIENTS / "go", log)
             self.foreign = foreign
+
+    def backend(self, **options):
+        return [self._backend, *flags({"report": "orca"} | options)]
 
     def client(self, service, server, **options):
         words = ["--dns", server.dns] if server else []
@@ -193,6 +201,12 @@ class Node:
 
     def client(self, service, server, **options):
         return self._caller.client(service, server, **options)
+
+
+def _is_newest(built, *folders):
+    """Whether it was made after the last change to any source in these folders."""
+    sources = [file for folder in folders for name in ("pom.xml", "*.java") for file in folder.rglob(name)]
+    return built.exists() and built.stat().st_mtime > max(file.stat().st_mtime for file in sources)
 
 
 def cargo_build(*wanted):

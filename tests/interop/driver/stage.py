@@ -16,8 +16,10 @@ _TOKEN = re.compile(r"^[A-Za-z0-9_-]{8}(\.[A-Za-z0-9_-]{8})?$")
 class Stage:
     """Starts what a scenario asks for, and ends all of it when left."""
 
-    def __init__(self, language, binaries, authority, folder):
+    def __init__(self, language, languages, binaries, authority, folder):
         self.language = language
+        # Those that are played, by name.
+        self.languages = languages
         self.authority = authority
         self.folder = folder
         self._binaries = binaries
@@ -125,15 +127,22 @@ def a_second_after(edited):
 
 
 def edit_under_load(client, edit):
-    """Makes an edit while RPCs go on, gives it a second, and takes the measure:
-    400 RPCs that began after that second, and those of the load beside them (the
-    client deals the list's entries to both). No RPC may fail meanwhile."""
+    """Makes an edit while RPCs go on, gives it a second, and takes the measure.
+    No RPC may fail meanwhile."""
     client.start_load()
     a_second_after(edit())
-    all_ok(client.take_load(), "RPCs during the edit")
-    tally, beside = client.call(400), client.stop_load()
-    all_ok(tally, "400 RPCs from a second after the edit")
-    all_ok(beside, "RPCs after the edit")
+    tally = measure_under_load(client)
+    all_ok(client.stop_load(), "RPCs after that")
+    return tally
+
+
+def measure_under_load(client):
+    """400 RPCs from now on, and those of the load beside them: the client deals
+    the list's entries to both. None may have failed since the load was taken."""
+    all_ok(client.take_load(), "RPCs until now")
+    tally, beside = client.call(400), client.take_load()
+    all_ok(tally, "400 RPCs")
+    all_ok(beside, "RPCs beside them")
     for address, count in beside["backends"].items():
         tally["backends"][address] = tally["backends"].get(address, 0) + count
     return tally

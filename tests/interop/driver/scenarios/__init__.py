@@ -1,6 +1,6 @@
 """The scenarios, in the order they are played."""
 
-from . import churn, drops, examples, foreign, outages, removal, reports, tls, traffic
+from . import churn, drops, examples, fleet, foreign, health, outages, removal, reports, tls, traffic
 
 ALL = (
     traffic.shares_follow_weights,
@@ -31,6 +31,8 @@ ALL = (
     reports.restarted_backend_reports_again,
     reports.backend_that_does_not_report_keeps_its_weight,
     reports.stretched_interval_is_waited_for,
+    health.health_is_followed,
+    fleet.fleet_of_all_languages_runs_level,
     foreign.balancer_of_grpc_go,
     foreign.balancer_of_grpc_go_that_ends_every_stream,
     foreign.balancer_of_grpc_go_killed,
