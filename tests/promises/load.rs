@@ -1,9 +1,15 @@
 //! Backends that are asked how busy they are.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use lookaside_backend::{Load, Utilization};
+use lookaside_proto::bsm_v1::load_report_server::{LoadReport, LoadReportServer};
+use lookaside_proto::bsm_v1::{LoadRequest, LoadResponse};
 use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
 use lookaside_proto::helloworld::{HelloReply, HelloRequest};
-use lookaside_tests::{Backends, Balancer, service};
+use lookaside_tests::{Backends, Balancer, service, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -78,6 +84,161 @@ async fn a_backend_without_orca_is_asked_once_on_a_connection() {
     // Its end is noticed: from then on there is nobody to ask.
     let gone = "lookaside_load_streams_ended_total{reason=\"no_connection\"} 1";
     until_counted(&balancer, gone).await;
+    until_counted(&balancer, once).await;
+    balancer.stop().await;
+}
+
+/// A page for Prometheus whose text a test decides, until it is dropped.
+struct Page {
+    addr: std::net::SocketAddr,
+    text: tokio::sync::watch::Sender<String>,
+    _tasks: JoinSet<()>,
+}
+
+impl Page {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (text, texts) = tokio::sync::watch::channel(String::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut asked = JoinSet::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let text = texts.borrow().clone();
+                asked.spawn(async move {
+                    let mut request = [0; 4096];
+                    let _ = stream.read(&mut request).await;
+                    let _ = stream.write_all(text.as_bytes()).await;
+                    if text.is_empty() {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Self {
+            addr,
+            text,
+            _tasks: tasks,
+        }
+    }
+
+    /// From now on the page is this.
+    fn show(&self, body: &str) {
+        let text = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n{body}"
+        );
+        self.text.send_replace(text);
+    }
+}
+
+async fn until_polled(balancer: &Balancer, kind: &str, result: &str) {
+    let line = format!("lookaside_load_polls_total{{kind=\"{kind}\",result=\"{result}\"}}");
+    let counted = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+        loop {
+            let (_, metrics) = crate::lifecycle::get(balancer.admin(), "/metrics").await;
+            if metrics.lines().any(|found| found.starts_with(&line)) {
+                return;
+            }
+            looks.tick().await;
+        }
+    };
+    soon(&line, counted).await;
+}
+
+#[tokio::test]
+async fn a_page_for_prometheus_is_read_and_what_is_wrong_with_it_is_told() {
+    let backends = Backends::start(1).await;
+    let page = Page::start().await;
+    let load = format!(
+        "load = {{ kind = \"prometheus\", interval = \"1s\", timeout = \"200ms\", port = {}, \
+         utilization = \"busy\", capacity = 8, requests = \"calls_total\" }}\n\
+         policy = \"feedback\"\nbackends",
+        page.addr.port()
+    );
+    let text = service("greeter.test", &backends.weighted(&[1.0]));
+    let balancer = Balancer::start(&text.replace("backends", &load)).await;
+    // It does not answer at first.
+    until_polled(&balancer, "prometheus", "timeout").await;
+    page.show("calls_total 10\n");
+    until_polled(&balancer, "prometheus", "no_utilization").await;
+    page.show("<html>hello</html>");
+    until_polled(&balancer, "prometheus", "garbage").await;
+    page.show(&"# a comment that is long and says nothing at all\n".repeat(42_000));
+    until_polled(&balancer, "prometheus", "too_long").await;
+    page.text
+        .send_replace("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned());
+    until_polled(&balancer, "prometheus", "bad_status").await;
+    page.text.send_replace("\0\u{1}garbage".repeat(100));
+    until_polled(&balancer, "prometheus", "failed").await;
+    assert!(
+        !crate::lifecycle::get(balancer.admin(), "/metrics")
+            .await
+            .1
+            .contains("result=\"taken\"")
+    );
+    page.show("busy{pool=\"a\"} 2\nbusy{pool=\"b\"} 4\ncalls_total 1000\n");
+    until_polled(&balancer, "prometheus", "answered").await;
+    let taken = "lookaside_load_reports_total{result=\"taken\"} 1";
+    until_counted(&balancer, taken).await;
+    // The process began anew.
+    page.show("busy 4\ncalls_total 3\n");
+    until_polled(&balancer, "prometheus", "reset").await;
+    page.show("busy NaN\ncalls_total 3\n");
+    let utilization = format!(
+        "lookaside_backend_utilization{{service=\"greeter.test\",backend=\"{}\"}} 0.5",
+        backends.addr(0)
+    );
+    until_counted(&balancer, &utilization).await;
+    balancer.stop().await;
+}
+
+struct Scores(AtomicI64);
+
+#[tonic::async_trait]
+impl LoadReport for Scores {
+    async fn load(&self, _: Request<LoadRequest>) -> Result<Response<LoadResponse>, Status> {
+        let score = self.0.load(Ordering::SeqCst);
+        Ok(Response::new(LoadResponse { score }))
+    }
+}
+
+#[tokio::test]
+async fn a_score_of_bsm_is_utilization_by_the_capacity_that_the_operator_names() {
+    let scores = Arc::new(Scores(AtomicI64::new(-1)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    let server = tonic::transport::Server::builder()
+        .add_service(LoadReportServer::from_arc(Arc::clone(&scores)))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tasks.spawn(async move { server.await.unwrap() });
+    let silent = Backends::start(1).await;
+    let load = "load = { kind = \"load_report\", interval = \"1s\", capacity = 200 }\n\
+                policy = \"feedback\"\nbackends";
+    let both = [(addr, 1.0), (silent.addr(0), 1.0)];
+    let text = service("greeter.test", &both).replace("backends", load);
+    let balancer = Balancer::start(&text).await;
+    until_counted(
+        &balancer,
+        "lookaside_load_reports_total{result=\"negative\"} 1",
+    )
+    .await;
+    until_polled(&balancer, "load_report", "unimplemented").await;
+    scores.0.store(50, Ordering::SeqCst);
+    let utilization = format!(
+        "lookaside_backend_utilization{{service=\"greeter.test\",backend=\"{addr}\"}} 0.25"
+    );
+    until_counted(&balancer, &utilization).await;
+    scores.0.store(i64::MAX, Ordering::SeqCst);
+    until_counted(
+        &balancer,
+        "lookaside_load_reports_total{result=\"absurd\"} 1",
+    )
+    .await;
+    // Asked once, on a connection that does not know it.
+    let once = "lookaside_load_polls_total{kind=\"load_report\",result=\"unimplemented\"} 1";
     until_counted(&balancer, once).await;
     balancer.stop().await;
 }

@@ -9,6 +9,7 @@ mod error;
 mod nearest;
 mod parse;
 mod reload;
+mod selector;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub(crate) use error::Faults;
@@ -17,6 +18,7 @@ pub(crate) use nearest::list;
 pub use parse::parse;
 pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};
 pub use reload::{Outcome, Refusal, reload};
+pub use selector::{BadSelector, Selector, series};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -209,15 +211,48 @@ pub enum HealthKind {
     Tcp,
 }
 
-/// `load` of a service: its backends are asked for reports, by ORCA out of band.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `load` of a service: its backends are asked how busy they are.
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoadConfig {
-    /// How often they should report. Default 5 s.
+    /// How they are asked.
+    pub kind: LoadKind,
+    /// How often they are asked, or should report. Default 5 s.
     pub interval: Duration,
     /// On which port they are asked. Default: their own.
     pub port: Option<u16>,
     /// What they are called there. Default: the service's name, without a port.
     pub authority: Option<String>,
+}
+
+/// How backends are asked for their load.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadKind {
+    /// ORCA out of band: they send reports on a stream.
+    Orca,
+    /// `grpclb.backend.v1.LoadReport`: they are polled for a score.
+    LoadReport {
+        /// The score of a backend that is fully busy; above 0.
+        capacity: f64,
+    },
+    /// A page of metrics in Prometheus' text format.
+    Prometheus(PrometheusConfig),
+}
+
+/// Which metrics of a page say how busy a backend is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrometheusConfig {
+    /// Path of the page. Default `/metrics`.
+    pub path: String,
+    /// How long the page may take. Default 1 s, or the interval if that is shorter.
+    pub timeout: Duration,
+    /// A gauge: of the series that match, the largest counts.
+    pub utilization: Selector,
+    /// What the gauge shows when the backend is fully busy; above 0. Default 1.
+    pub capacity: f64,
+    /// A counter of calls: the sum of the series that match.
+    pub requests: Option<Selector>,
+    /// A counter of failed calls, likewise.
+    pub errors: Option<Selector>,
 }
 
 /// `register` of a service: which backends may say that they are its.

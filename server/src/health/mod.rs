@@ -17,9 +17,6 @@ mod metrics;
 mod probing;
 mod tcp;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

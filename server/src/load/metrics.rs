@@ -13,6 +13,13 @@ pub struct LoadMetrics {
     pub(super) streams: Gauge,
     reports: Family<ResultLabels, Counter>,
     ended: Family<ReasonLabels, Counter>,
+    polls: Family<PollLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PollLabels {
+    kind: &'static str,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +44,7 @@ impl LoadMetrics {
         );
         registry.register(
             "load_reports",
-            "Load reports on ORCA streams, by what became of them",
+            "Load reports of backends that are asked for them, by what became of them",
             metrics.reports.clone(),
         );
         registry.register(
@@ -45,7 +52,17 @@ impl LoadMetrics {
             "ORCA streams that did not begin or ended, by why",
             metrics.ended.clone(),
         );
+        registry.register(
+            "load_polls",
+            "Times that backends were asked for a score (load_report) or a page (prometheus), by \
+             result; of first and reset no rate can be told yet",
+            metrics.polls.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn polled(&self, kind: &'static str, result: &'static str) {
+        self.polls.get_or_create(&PollLabels { kind, result }).inc();
     }
 
     pub(super) fn reported(&self, result: &'static str) {

@@ -5,13 +5,16 @@
 //!               (and how)             (over the backend's subchannel)
 //! ```
 //!
-//! Sessions are kept per backend and question, not per service: a backend of three
-//! services is asked once, and its report is passed on to the three. A stream that
-//! breaks makes the backend a suspect.
+//! There are three ways: ORCA's stream, polling a score (`LoadReport` of bsm/grpclb),
+//! and reading a page for Prometheus. Sessions are kept per backend and question,
+//! not per service: a backend of three services is asked once, and its report is
+//! passed on to the three. A connection that breaks makes the backend a suspect.
 
 mod asking;
+mod load_report;
 mod metrics;
 mod orca;
+mod prometheus;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -28,7 +32,8 @@ pub use metrics::LoadMetrics;
 pub(crate) use report::pass_on;
 
 use self::asking::Asking;
-use crate::config::{Config, LoadConfig};
+use self::prometheus::Site;
+use crate::config::{Config, LoadConfig, LoadKind};
 use crate::fleet::Fleet;
 use crate::model::{BackendAddr, ServiceName};
 use crate::subchannel::{Address, Subchannels};
@@ -41,11 +46,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Question {
     backend: BackendAddr,
     address: Address,
+    /// Which way of asking: its place among those of the backend, as the ways
+    /// themselves have no order.
+    way: usize,
 }
 
-/// How often, and for whom.
+/// What, how often, and for whom.
 #[derive(Debug)]
 struct Asked {
+    kind: LoadKind,
     interval: Duration,
     services: BTreeSet<ServiceName>,
 }
@@ -53,6 +62,7 @@ struct Asked {
 /// A session.
 #[derive(Debug)]
 struct Running {
+    kind: LoadKind,
     interval: Duration,
     asking: Asking,
     task: AbortHandle,
@@ -75,20 +85,20 @@ pub async fn collect(
         let wanted = asked(&fleet, &config);
         running.retain(|question, running| {
             let wanted = wanted.get(question);
-            let stays = wanted.is_some_and(|wanted| wanted.interval == running.interval);
+            let stays = wanted.is_some_and(|wanted| {
+                wanted.interval == running.interval && wanted.kind == running.kind
+            });
             if !stays {
                 running.task.abort();
             }
             stays
         });
         for (question, asked) in wanted {
-            let name = asked.services.first().map(|s| s.host().to_owned());
             let running = running.entry(question).or_insert_with_key(|question| {
                 let asking = Asking::new(question.backend, Arc::clone(&fleet), metrics.clone());
-                let name = name.unwrap_or_default();
-                let subchannel = subchannels.get(&question.address, &name);
-                let session = orca::follow(asking.clone(), asked.interval, subchannel);
+                let session = session(question, &asked, asking.clone(), &subchannels);
                 Running {
+                    kind: asked.kind.clone(),
                     interval: asked.interval,
                     asking,
                     task: sessions.spawn(session),
@@ -102,7 +112,40 @@ pub async fn collect(
     sessions.shutdown().await;
 }
 
+/// What asks one backend.
+fn session(
+    question: &Question,
+    asked: &Asked,
+    asking: Asking,
+    subchannels: &Subchannels,
+) -> BoxFuture<'static, ()> {
+    let name = asked.services.first().map_or("", ServiceName::host);
+    let (address, interval) = (&question.address, asked.interval);
+    match &asked.kind {
+        LoadKind::Orca => {
+            let subchannel = subchannels.get(address, name);
+            Box::pin(orca::follow(asking, interval, subchannel))
+        }
+        LoadKind::LoadReport { capacity } => {
+            let subchannel = subchannels.get(address, name);
+            Box::pin(load_report::poll(asking, interval, *capacity, subchannel))
+        }
+        LoadKind::Prometheus(config) => {
+            let site = Site {
+                target: address.target,
+                authority: address.authority.clone().unwrap_or_else(|| name.to_owned()),
+                config: config.clone(),
+            };
+            let seats = subchannels.seats().clone();
+            Box::pin(prometheus::scrape(asking, interval, site, seats))
+        }
+    }
+}
+
+/// Services that ask the same of the same backend ask once, as often as the most
+/// curious of them wants.
 fn asked(fleet: &Fleet, config: &Config) -> BTreeMap<Question, Asked> {
+    let mut ways: Vec<&LoadKind> = Vec::new();
     let mut all: BTreeMap<Question, Asked> = BTreeMap::new();
     for service in &config.services {
         let Some(load) = &service.load else {
@@ -112,8 +155,15 @@ fn asked(fleet: &Fleet, config: &Config) -> BTreeMap<Question, Asked> {
         let Some(snapshot) = snapshot else {
             continue;
         };
+        let way = ways.iter().position(|way| **way == load.kind);
+        let way = way.unwrap_or_else(|| {
+            ways.push(&load.kind);
+            ways.len() - 1
+        });
         for member in &snapshot.plan.members {
-            let asked = all.entry(one(member.addr, load)).or_insert_with(|| Asked {
+            let question = one(member.addr, load, way);
+            let asked = all.entry(question).or_insert_with(|| Asked {
+                kind: load.kind.clone(),
                 interval: load.interval,
                 services: BTreeSet::new(),
             });
@@ -124,7 +174,7 @@ fn asked(fleet: &Fleet, config: &Config) -> BTreeMap<Question, Asked> {
     all
 }
 
-fn one(backend: BackendAddr, load: &LoadConfig) -> Question {
+fn one(backend: BackendAddr, load: &LoadConfig, way: usize) -> Question {
     let port = load.port.unwrap_or_else(|| backend.port());
     Question {
         backend,
@@ -132,5 +182,6 @@ fn one(backend: BackendAddr, load: &LoadConfig) -> Question {
             target: SocketAddr::new(backend.ip(), port),
             authority: load.authority.clone(),
         },
+        way,
     }
 }

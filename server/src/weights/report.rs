@@ -59,6 +59,14 @@ impl ReportSource {
             Self::LoadReport | Self::Prometheus => UNKNOWN_WINDOW,
         }
     }
+
+    /// Whether no load at all is a measurement like any other: it is where a
+    /// backend may not count its calls, so that its numbers are all there is. Of
+    /// one that does count them it only shows that it is there.
+    #[must_use]
+    pub fn measures_idleness(self) -> bool {
+        matches!(self, Self::LoadReport | Self::Prometheus)
+    }
 }
 
 /// A report as it came over the wire: any number may be anything. An absent
@@ -102,7 +110,7 @@ pub enum BadReport {
         "{0} is absurdly large; a utilization is at most 100 (1 is the whole machine), a rate at most 1e9 a second"
     )]
     Absurd(Field),
-    /// No utilization, or 0: nothing is known of the load.
+    /// No utilization, or 0, though there are calls: nothing is known of the load.
     #[error(
         "no utilization; report application_utilization or cpu_utilization above 0, or a configured metric"
     )]
@@ -149,10 +157,11 @@ impl fmt::Display for Field {
 impl Report {
     /// Checks a report. The load is the largest of the `metrics` that the
     /// operator named (those that are no number above 0 do not count), else the
-    /// application's utilisation, else the CPU's.
+    /// application's utilisation, else the CPU's. It may be 0 if there are no calls
+    /// either: an idle backend shows by it that it is there.
     ///
     /// # Errors
-    /// If there is no load in it, or a number is not finite, negative or absurd.
+    /// If there is no load in it but calls are, or a number is not finite, negative or absurd.
     pub fn new(raw: &RawReport<'_>, metrics: &[String]) -> Result<Self, BadReport> {
         let counts = |(name, value): &&(&str, f64)| {
             value.is_finite() && *value > 0.0 && metrics.iter().any(|metric| metric == name)
@@ -166,14 +175,16 @@ impl Report {
             }
         });
         let load = checked(load, Field::Utilization, MAX_LOAD)?;
-        if load == 0.0 {
+        let qps = checked(raw.qps, Field::Qps, MAX_QPS)?;
+        let eps = checked(raw.eps, Field::Eps, MAX_QPS)?;
+        if load == 0.0 && (qps > 0.0 || eps > 0.0) {
             return Err(BadReport::NoLoad);
         }
         Ok(Self {
             source: raw.source,
             load,
-            qps: checked(raw.qps, Field::Qps, MAX_QPS)?,
-            eps: checked(raw.eps, Field::Eps, MAX_QPS)?,
+            qps,
+            eps,
         })
     }
 
@@ -183,7 +194,8 @@ impl Report {
         self.source
     }
 
-    /// Share of the backend's capacity in use, above 0 and at most 100.
+    /// Share of the backend's capacity in use, 0 to 100; 0 only if there are no
+    /// calls.
     #[must_use]
     pub fn load(&self) -> f64 {
         self.load
@@ -280,6 +292,12 @@ mod tests {
         };
         assert_eq!(refused(&idle), BadReport::NoLoad);
         assert!(refused(&idle).to_string().contains("report application_"));
+        let idle = RawReport {
+            qps: 0.0,
+            eps: 0.0,
+            ..idle
+        };
+        assert_eq!(Report::new(&idle, &[]).map(|report| report.load()), Ok(0.0));
     }
 
     proptest! {
@@ -297,7 +315,8 @@ mod tests {
                 eps,
             };
             if let Ok(report) = Report::new(&raw, &["gpu".to_owned()]) {
-                prop_assert!(report.load() > 0.0 && report.load() <= MAX_LOAD);
+                prop_assert!((0.0..=MAX_LOAD).contains(&report.load()));
+                prop_assert!(report.load() > 0.0 || report.qps() + report.eps() == 0.0);
                 prop_assert!((0.0..=MAX_QPS).contains(&report.qps()));
                 prop_assert!((0.0..=1.0).contains(&report.failing_share()));
             }

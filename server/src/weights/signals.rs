@@ -160,7 +160,8 @@ impl Signals {
         }
         self.seen = Some(at);
         let without_calls = report.qps() == 0.0 && self.counts_calls;
-        if ejected || without_calls {
+        let idle = report.load() == 0.0 && !report.source().measures_idleness();
+        if ejected || without_calls || idle {
             return Applied::Alive;
         }
         self.began.get_or_insert(at);
@@ -213,7 +214,7 @@ impl Signals {
         self.samples = 0;
     }
 
-    /// Smoothed utilisation, failures included; above 0 once it reported.
+    /// Smoothed utilisation, failures included; 0 before it reported any.
     #[must_use]
     pub fn utilization(&self) -> f64 {
         self.utilization
@@ -343,6 +344,36 @@ mod tests {
     fn apply(signals: &mut Signals, load: f64, qps: f64, seconds: f64) -> Applied {
         let report = report(load, qps, 0.0);
         signals.apply(&report, at(seconds), false, &ReportSettings::default())
+    }
+
+    #[test]
+    fn no_load_is_a_sign_of_life_and_a_measurement_where_nothing_else_is_told() {
+        let apply = |signals: &mut Signals, source, load, seconds| {
+            let raw = RawReport {
+                source,
+                cpu_utilization: load,
+                application_utilization: 0.0,
+                named: &[],
+                qps: 0.0,
+                eps: 0.0,
+            };
+            let report = Report::new(&raw, &[]).unwrap();
+            signals.apply(&report, at(seconds), false, &ReportSettings::default())
+        };
+        let mut signals = Signals::default();
+        assert_eq!(
+            apply(&mut signals, ReportSource::Orca, 0.0, 0.0),
+            Applied::Alive
+        );
+        assert_eq!(signals.age(at(2.0)), Some(Duration::from_secs(2)));
+        assert_eq!(signals.freshness(at(2.0), ASKED), Freshness::Unknown);
+
+        let mut signals = Signals::default();
+        for (second, load) in [(0.0, 0.5), (5.0, 0.0), (10.0, 0.0)] {
+            let applied = apply(&mut signals, ReportSource::LoadReport, load, second);
+            assert_eq!(applied, Applied::Counted);
+        }
+        assert!(signals.utilization() < 0.25 && signals.utilization() > 0.0);
     }
 
     #[test]

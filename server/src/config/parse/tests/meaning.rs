@@ -223,12 +223,44 @@ fn health_is_checked_by_grpc_or_tcp() {
 }
 
 #[test]
-fn load_is_asked_for_by_orca() {
+fn load_is_asked_for_in_one_of_three_ways() {
     for (load, wanted) in [
         ("{}", ": `kind` is missing; write kind = \"orca\""),
         (
             "{ kind = \"lrs\" }",
             ".kind: there is no kind of load report `lrs`;",
+        ),
+        (
+            "{ kind = \"orca\", capacity = 1 }",
+            ".capacity: of no use for kind \"orca\", but for `load_report` and `prometheus`;",
+        ),
+        (
+            "{ kind = \"load_report\" }",
+            ": `capacity` is missing; write capacity = 100",
+        ),
+        (
+            "{ kind = \"load_report\", capacity = 0 }",
+            ".capacity: capacity 0 is out of range;",
+        ),
+        (
+            "{ kind = \"load_report\", capacity = 1, path = \"/\" }",
+            ".path: of no use for kind \"load_report\", but for `prometheus`;",
+        ),
+        (
+            "{ kind = \"prometheus\" }",
+            ": `utilization` is missing; write utilization = ",
+        ),
+        (
+            "{ kind = \"prometheus\", utilization = \"rate(a)\" }",
+            ".utilization: `rate(a)` selects nothing; write a metric's name",
+        ),
+        (
+            "{ kind = \"prometheus\", utilization = \"a\", errors = \"b\" }",
+            ".errors: errors are a share of requests;",
+        ),
+        (
+            "{ kind = \"prometheus\", utilization = \"a\", path = \"metrics\" }",
+            ".path: `metrics` is no path;",
         ),
         (
             "{ kind = \"orca\", interval = \"10ms\" }",

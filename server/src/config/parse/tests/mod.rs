@@ -8,7 +8,8 @@ use toml::de::DeValue;
 
 use super::*;
 use crate::config::{
-    BackendConfig, HealthConfig, HealthKind, LoadConfig, RegisterConfig, ServiceConfig,
+    BackendConfig, HealthConfig, HealthKind, LoadConfig, LoadKind, PrometheusConfig,
+    RegisterConfig, ServiceConfig,
 };
 use crate::model::{
     DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, ZoneTable,
@@ -140,6 +141,7 @@ fn every_key_is_read() {
                     healthy_threshold: 1,
                 }),
                 load: Some(LoadConfig {
+                    kind: LoadKind::Orca,
                     interval: Duration::from_secs(5),
                     port: Some(50052),
                     authority: Some("greeter.example.com".to_owned()),
@@ -177,7 +179,23 @@ fn every_key_is_read() {
                 matches: vec![],
                 register: None,
                 health: None,
-                load: None,
+                load: Some(LoadConfig {
+                    kind: LoadKind::Prometheus(PrometheusConfig {
+                        path: "/metrics".to_owned(),
+                        timeout: Duration::from_secs(1),
+                        utilization: "worker_pool_busy".parse().unwrap(),
+                        capacity: 64.0,
+                        requests: Some("grpc_server_handled_total".parse().unwrap()),
+                        errors: Some(
+                            "grpc_server_handled_total{grpc_code=\"Internal\"}"
+                                .parse()
+                                .unwrap(),
+                        ),
+                    }),
+                    interval: Duration::from_secs(5),
+                    port: Some(9090),
+                    authority: None,
+                }),
                 weights: WeightSettings::default(),
                 subset: None,
                 prefer_zone: false,
