@@ -1,4 +1,4 @@
-"""Builds the clients, plays the scenarios and says what held."""
+"""Builds clients and backends, plays the scenarios and says what held."""
 
 import argparse
 import collections
@@ -24,7 +24,8 @@ _ROW = "{:8}{:8}{:46}{}"
 
 def main():
     flags = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
-    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help="python, go, java, rust, node; all if absent")
+    known = ", ".join(language.name for language in languages.ALL)
+    flags.add_argument("languages", nargs="*", metavar="LANGUAGE", help=f"{known}; all if absent")
     flags.add_argument("--filter", default="", help="only scenarios whose name has this in it")
     flags.add_argument("--lookaside", type=pathlib.Path, help="use this balancer instead of building one")
     flags.add_argument("--jobs", type=int, default=3, help="languages played at a time (default 3)")
@@ -36,7 +37,7 @@ def main():
         return 0
     unknown = set(flags.languages) - {language.name for language in languages.ALL}
     if unknown:
-        print(f"no such language: {', '.join(unknown)}; python, go, java, rust and node are known", file=sys.stderr)
+        print(f"no such language: {', '.join(unknown)}; there are {known}", file=sys.stderr)
         return 2
 
     process.end_all_on_signal()
@@ -50,7 +51,8 @@ def main():
         playable = [language for language in wanted if prepare(language, logs, results)]
         binaries = build_ours(flags.lookaside)
         authority = Authority(logs)
-        made = functools.partial(Stage, languages={x.name: x for x in playable}, binaries=binaries, authority=authority)
+        by_name = {language.name: language for language in playable}
+        made = functools.partial(Stage, languages=by_name, binaries=binaries, authority=authority)
         with concurrent.futures.ThreadPoolExecutor(max(1, flags.jobs)) as pool:
             played = [
                 pool.submit(play, language, flags.filter, made, logs, results)
@@ -64,7 +66,7 @@ def main():
 
 
 def prepare(language, logs, results):
-    """Builds a client; false if it cannot be played."""
+    """Builds a client and a backend; false if they cannot be played."""
     absent = language.missing()
     if absent:
         results.lacks(language.name, f"{absent} is absent")
@@ -77,7 +79,7 @@ def prepare(language, logs, results):
         tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
         results.fail(language.name, "build", f"{error}\n{tail}")
         return False
-    print(f"{language.name}: client ready ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{language.name}: ready ({time.monotonic() - began:.0f} s)", flush=True)
     return True
 
 

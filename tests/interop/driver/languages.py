@@ -41,30 +41,20 @@ class Python:
     name = "python"
     _venv = BUILD / "venv"
     _generated = BUILD / "python"
-    _python = _venv / ("Scripts" if os.name == "nt" else "bin") / "python"
+    _python = _venv / "bin" / "python"
 
     def missing(self):
         # It runs this driver; `run` has looked at its version.
         return None
 
     def build(self, log):
-        self._install(log)
+        requirements = [folder / "python" / "requirements.txt" for folder in (EXAMPLES, _BACKENDS)]
+        install(self._venv, requirements, log)
         # What a backend's author does with the two protos, too.
         protos = ["xds/data/orca/v3/orca_load_report.proto", "xds/service/orca/v3/orca.proto"]
         self._generated.mkdir(exist_ok=True)
         out = [f"--python_out={self._generated}", f"--grpc_python_out={self._generated}"]
         run([self._python, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *out, *protos], PROTOS, log)
-
-    def _install(self, log):
-        requirements = [EXAMPLES / "python" / "requirements.txt", _BACKENDS / "python" / "requirements.txt"]
-        wanted = "".join(file.read_text() for file in requirements)
-        built = self._venv / "requirements.txt"
-        if built.exists() and built.read_text() == wanted:
-            return
-        run([sys.executable, "-m", "venv", "--clear", self._venv], HERE, log)
-        words = [word for file in requirements for word in ("-r", file)]
-        run([self._python, "-m", "pip", "install", "-q", *words], HERE, log)
-        built.write_text(wanted)
 
     def backend(self, **options):
         script = _BACKENDS / "python" / "backend.py"
@@ -122,7 +112,8 @@ class Java:
                 run(["mvn", "-q", "-B", "package"], folder, log)
 
     def backend(self, **options):
-        return [*self._program(_BACKENDS / "java" / "target", "backend.jar"), "lookaside.interop.Backend", *flags(options)]
+        program = self._program(_BACKENDS / "java" / "target", "backend.jar")
+        return [*program, "lookaside.interop.Backend", *flags(options)]
 
     def _program(self, target, jar):
         jars = f"{target / jar}{os.pathsep}{target / 'lib'}/*"
@@ -203,6 +194,42 @@ class Node:
         return self._caller.client(service, server, **options)
 
 
+class Bsm:
+    """Backends as bsm/grpclb has them, with its package from PyPI. That wants a
+    protobuf of its own; our Rust client calls them."""
+
+    name = "bsm"
+    _venv = BUILD / "venv-bsm"
+    _caller = Rust()
+
+    def missing(self):
+        return None
+
+    def build(self, log):
+        self._caller.build_client()
+        install(self._venv, [_BACKENDS / "bsm" / "requirements.txt"], log)
+
+    def backend(self, **options):
+        script = _BACKENDS / "bsm" / "backend.py"
+        shared = f"PYTHONPATH={_BACKENDS / 'python'}"
+        return ["env", shared, self._venv / "bin" / "python", script, *flags(options)]
+
+    def client(self, service, server, **options):
+        return self._caller.client(service, server, **options)
+
+
+def install(venv, requirements, log):
+    """A venv with what the files require, made anew if they changed."""
+    wanted = "".join(file.read_text() for file in requirements)
+    built = venv / "requirements.txt"
+    if built.exists() and built.read_text() == wanted:
+        return
+    run([sys.executable, "-m", "venv", "--clear", venv], HERE, log)
+    words = [word for file in requirements for word in ("-r", file)]
+    run([venv / "bin" / "python", "-m", "pip", "install", "-q", *words], HERE, log)
+    built.write_text(wanted)
+
+
 def _is_newest(built, *folders):
     """Whether it was made after the last change to any source in these folders."""
     sources = [file for folder in folders for name in ("pom.xml", "*.java") for file in folder.rglob(name)]
@@ -234,4 +261,4 @@ def flags(options):
     return words
 
 
-ALL = (Python(), Go(), Java(), Rust(), Node())
+ALL = (Python(), Go(), Java(), Rust(), Node(), Bsm())

@@ -7,12 +7,10 @@ standard input (see ../../README.md).
 
 import argparse
 import asyncio
-import collections
 import json
 import sys
 
 import grpc
-from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
@@ -20,24 +18,7 @@ from grpc_health.v1.health import aio as health
 from xds.data.orca.v3 import orca_load_report_pb2
 from xds.service.orca.v3 import orca_pb2_grpc
 
-
-class Tally:
-    """Counts calls by the token they brought."""
-
-    def __init__(self):
-        self.calls = 0
-        self._without_token = 0
-        self._tokens = collections.Counter()
-
-    def add(self, token):
-        self.calls += 1
-        if token is None:
-            self._without_token += 1
-        else:
-            self._tokens[token] += 1
-
-    def counts(self):
-        return {"calls": self.calls, "without_token": self._without_token, "tokens": self._tokens}
+from greeter import Tally, greeter
 
 
 class OpenRca(orca_pb2_grpc.OpenRcaServiceServicer):
@@ -64,22 +45,6 @@ async def record(orca, tally, capacity):
         orca.report = orca_load_report_pb2.OrcaLoadReport(
             rps_fractional=qps, application_utilization=qps / capacity
         )
-
-
-def greeter(address, tally):
-    """Answers with its address. StringValue has the wire form of HelloRequest and
-    of HelloReply, one string in field 1, so no generated stubs are needed."""
-
-    async def say_hello(_, context):
-        tally.add(dict(context.invocation_metadata()).get("lb-token"))
-        return StringValue(value=address)
-
-    handler = grpc.unary_unary_rpc_method_handler(
-        say_hello,
-        request_deserializer=StringValue.FromString,
-        response_serializer=StringValue.SerializeToString,
-    )
-    return grpc.method_handlers_generic_handler("helloworld.Greeter", {"SayHello": handler})
 
 
 async def main():

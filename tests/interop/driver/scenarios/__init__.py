@@ -31,6 +31,7 @@ ALL = (
     reports.restarted_backend_reports_again,
     reports.backend_that_does_not_report_keeps_its_weight,
     reports.stretched_interval_is_waited_for,
+    reports.reported_score_moves_weights,
     health.health_is_followed,
     fleet.fleet_of_all_languages_runs_level,
     foreign.balancer_of_grpc_go,

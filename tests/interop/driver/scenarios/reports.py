@@ -18,6 +18,7 @@ _STRETCHED_SECONDS = 45
 _UNASKED_SECONDS = 4
 
 _BY_LOAD = ('policy = "weighted_round_robin"', 'load = { kind = "orca", interval = "1s" }')
+_BY_SCORE = ('policy = "feedback"', 'load = { kind = "load_report", capacity = 100, interval = "1s" }')
 _REPORTING = ("python", "go", "java", "rust", "node")
 
 
@@ -66,6 +67,26 @@ def backend_that_does_not_report_keeps_its_weight(stage):
     return expect.shares(tally, weights)
 
 
+def reported_score_moves_weights(stage):
+    """bsm's backends have a score and no rate, and are asked for it: by `feedback`
+    the larger one gets more of the calls; killed, it leaves the list."""
+    large, small = stage.native({"capacity": 160}, {"capacity": 40})
+    weights = {large.address: 1, small.address: 1}
+    balancer = stage.balancer(Service(weights, keys=_BY_SCORE))
+    client = stage.client(balancer)
+    client.reach(weights)
+    client.start_load()
+    _settled(client, {large.address: 4, small.address: 1})
+    seen = expect.shares(measure_under_load(client), {large.address: 4, small.address: 1}, points=8.0)
+    expect.all_ok(client.stop_load(), "RPCs while weights moved")
+    gone = leaves(balancer, large.kill)
+    large.start()
+    wait_until(lambda: balancer.serving() == 2, 10, "the backend is listed again")
+    before = balancer.reports(result="taken")
+    wait_until(lambda: balancer.reports(result="taken") >= before + 4, 20, "both are asked again")
+    return f"{seen}, {gone}"
+
+
 def stretched_interval_is_waited_for(stage):
     """grpc-go reports every 30 s though it is asked for 1 s: no stream is given up."""
     _, _, balancer, client = _asked(stage)
@@ -86,6 +107,7 @@ for _scenario in (
 ):
     _scenario.languages = _REPORTING
 stretched_interval_is_waited_for.languages = ("go",)
+reported_score_moves_weights.languages = ("bsm",)
 
 
 def _asked(stage):
