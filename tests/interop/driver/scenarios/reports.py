@@ -77,7 +77,7 @@ def reported_score_moves_weights(stage):
     client.reach(weights)
     client.start_load()
     _settled(client, {large.address: 4, small.address: 1})
-    seen = expect.shares(measure_under_load(client), {large.address: 4, small.address: 1}, points=8.0)
+    seen = expect.shares(measure_under_load(client), {large.address: 4, small.address: 1}, points=12.0)
     expect.all_ok(client.stop_load(), "RPCs while weights moved")
     gone = leaves(balancer, large.kill)
     large.start()
