@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigErrors, parse};
+use crate::config::{Config, ConfigErrors, ServiceConfig, parse};
 use crate::discovery::file::read_config;
 use crate::state::trouble_with;
 
@@ -68,7 +68,20 @@ fn warnings(config: &Config) -> Vec<String> {
     let empty = config.services.iter().filter(|s| s.backends.is_empty());
     let refuses = "a running balancer refuses to lose all that a service has";
     let empty = empty.map(|s| format!("service `{}` has no backend; {refuses}", s.name));
-    empty.chain(state).collect()
+    let undialled = config.services.iter().flat_map(undialled);
+    empty.chain(state).chain(undialled).collect()
+}
+
+/// Backends that should be checked or asked, and will not be.
+fn undialled(service: &ServiceConfig) -> Option<String> {
+    (service.health.is_some() || service.load.is_some()).then_some(())?;
+    let mut addresses = service.backends.iter().map(|backend| backend.address);
+    let (addr, what) = addresses.find_map(|addr| Some((addr, service.dial.refuse(addr.ip())?)))?;
+    Some(format!(
+        "service `{}`: backend {addr} is {what}, and is neither checked nor asked for its load; \
+         if it is meant, write cidrs = [\"…\"] at the service, with all its networks",
+        service.name
+    ))
 }
 
 fn summary(config: &Config) -> String {

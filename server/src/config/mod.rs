@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    BackendAddr, Cidr, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, Zone,
-    ZoneTable,
+    BackendAddr, Cidr, DialRules, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName,
+    Weight, Zone, ZoneTable,
 };
 use crate::weights::WeightSettings;
 
@@ -157,6 +157,8 @@ pub struct ServiceConfig {
     /// A/AAAA of the service's name lists backends with this port. Default:
     /// the one port that all backends share, else none.
     pub fallback_port: Option<u16>,
+    /// Where the balancer may connect to its backends (`cidrs`).
+    pub dial: DialRules,
     /// Who may register as a backend; nobody if absent.
     pub register: Option<RegisterConfig>,
     /// How its backends' health is checked; not at all if absent.
@@ -253,6 +255,16 @@ pub struct PrometheusConfig {
     pub requests: Option<Selector>,
     /// A counter of failed calls, likewise.
     pub errors: Option<Selector>,
+}
+
+impl ServiceConfig {
+    /// How often its backends are asked to report: `load.interval`, else as often
+    /// as clients are.
+    #[must_use]
+    pub fn report_interval(&self, balancer: &BalancerConfig) -> Duration {
+        let load = self.load.as_ref();
+        load.map_or(balancer.report_interval, |load| load.interval)
+    }
 }
 
 /// `register` of a service: which backends may say that they are its.

@@ -147,7 +147,8 @@ impl Checks {
             let Some(snapshot) = snapshot.and_then(|s| s.snapshot()) else {
                 continue;
             };
-            for member in &snapshot.plan.members {
+            let members = snapshot.plan.members.iter();
+            for member in members.filter(|member| service.dial.allow(member.addr.ip())) {
                 let question = Question {
                     backend: member.addr,
                     config: Arc::clone(&health),

@@ -160,7 +160,8 @@ fn asked(fleet: &Fleet, config: &Config) -> BTreeMap<Question, Asked> {
             ways.push(&load.kind);
             ways.len() - 1
         });
-        for member in &snapshot.plan.members {
+        let members = snapshot.plan.members.iter();
+        for member in members.filter(|member| service.dial.allow(member.addr.ip())) {
             let question = one(member.addr, load, way);
             let asked = all.entry(question).or_insert_with(|| Asked {
                 kind: load.kind.clone(),

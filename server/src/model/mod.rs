@@ -3,6 +3,7 @@
 
 mod backend_addr;
 mod cidr;
+mod dial;
 mod drop_share;
 mod labels;
 mod overload;
@@ -13,6 +14,7 @@ mod zone_table;
 
 pub use backend_addr::{BackendAddr, BadBackendAddr};
 pub use cidr::{BadCidr, Cidr};
+pub use dial::DialRules;
 pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};
 pub use labels::{BadLabels, LabelMatch, Labels};
 pub use overload::{BadOverloadDrops, OverloadDrops};

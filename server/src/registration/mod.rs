@@ -105,8 +105,10 @@ impl Registrar {
     /// are out at once.
     pub fn configure(&self, config: &Config) {
         let rules = Arc::new(Rules::of(config));
-        let opens = Instant::now() + rules.lease().min(MAX_WAIT);
-        self.0.table().allow(rules.services(), opens);
+        let now = Instant::now();
+        let services = rules.services();
+        let services = services.map(|(name, lease)| (name, now + lease.min(MAX_WAIT)));
+        self.0.table().allow(services);
         self.0.rules.send_if_modified(|now| {
             let changed = **now != *rules;
             *now = rules;

@@ -1,7 +1,6 @@
 //! Who may register what: the configuration's `register` tables.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +11,27 @@ use super::claim::Claim;
 use super::tokens::Tokens;
 use crate::config::{Config, RegisterConfig};
 use crate::fleet::Fleet;
-use crate::model::ServiceName;
+use crate::model::{DialRules, ServiceName};
 use crate::net::Peer;
 
 /// Reports after which a silent backend is given up.
 const REPORTS_IN_A_LEASE: u32 = 3;
 
-/// Cloud providers answer with credentials here; the IPv4 one is link-local.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-
 /// What the configuration says of registration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rules {
-    services: BTreeMap<ServiceName, Arc<RegisterConfig>>,
-    /// How often backends report.
-    pub(super) report_interval: Duration,
+    services: BTreeMap<ServiceName, Arc<Rule>>,
+    /// How often backends report of whose services none says.
+    report_interval: Duration,
+}
+
+/// What it says of one service.
+#[derive(Debug, Clone, PartialEq)]
+struct Rule {
+    register: RegisterConfig,
+    dial: DialRules,
+    /// How often its backends report.
+    interval: Duration,
 }
 
 /// Who asks.
@@ -48,8 +53,12 @@ pub(super) struct Refused {
 impl Rules {
     pub(super) fn of(config: &Config) -> Self {
         let services = config.services.iter().filter_map(|service| {
-            let register = service.register.clone()?;
-            Some((service.name.clone(), Arc::new(register)))
+            let rule = Rule {
+                register: service.register.clone()?,
+                dial: service.dial.clone(),
+                interval: service.report_interval(&config.balancer),
+            };
+            Some((service.name.clone(), Arc::new(rule)))
         });
         Self {
             services: services.collect(),
@@ -57,20 +66,25 @@ impl Rules {
         }
     }
 
-    /// The services that are open to registration.
-    pub(super) fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        self.services.keys()
+    /// The services that are open to registration, and the leases of their
+    /// backends.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, Duration)> {
+        let services = self.services.iter();
+        services.map(|(name, rule)| (name, lease(rule.interval)))
     }
 
-    /// How long a backend stays listed after its last message.
-    pub(super) fn lease(&self) -> Duration {
-        self.report_interval * REPORTS_IN_A_LEASE
+    /// How often a backend of these services reports: as often as the one that
+    /// wants it most often.
+    pub(super) fn interval<'a>(&self, services: impl Iterator<Item = &'a ServiceName>) -> Duration {
+        let rules = services.filter_map(|name| self.services.get(name));
+        let shortest = rules.map(|rule| rule.interval).min();
+        shortest.unwrap_or(self.report_interval)
     }
 
     /// Whether backends of a service may say where they are.
     pub(super) fn any_address(&self, service: &ServiceName) -> bool {
-        let register = self.services.get(service);
-        register.is_some_and(|register| register.any_address)
+        let rule = self.services.get(service);
+        rule.is_some_and(|rule| rule.register.any_address)
     }
 
     /// For each service of a claim, in its order, what it is called here, or why
@@ -94,19 +108,24 @@ impl Rules {
                 )
             })?;
             let name = service.name();
-            let register = self.services.get(name).ok_or_else(|| {
+            let rule = self.services.get(name).ok_or_else(|| {
                 Refused::new(
                     Outcome::Forbidden,
                     "backends may not register for it; to let them, write register = { cidrs = \
                      [\"…\"] } at the [[service]]",
                 )
             })?;
-            check_identity(register, caller, tokens)?;
-            check_address(register, claim, caller)?;
+            check_identity(&rule.register, caller, tokens)?;
+            check_address(rule, claim, caller)?;
             Ok(name.clone())
         });
         judged.collect()
     }
+}
+
+/// How long a backend that reports so often stays listed after its last message.
+pub(super) fn lease(interval: Duration) -> Duration {
+    interval * REPORTS_IN_A_LEASE
 }
 
 impl Refused {
@@ -170,7 +189,8 @@ fn has_name(peer: &Peer, names: &[String]) -> bool {
     })
 }
 
-fn check_address(register: &RegisterConfig, claim: &Claim, caller: &Caller) -> Result<(), Refused> {
+fn check_address(rule: &Rule, claim: &Claim, caller: &Caller) -> Result<(), Refused> {
+    let register = &rule.register;
     let refused = |error: String| Err(Refused::new(Outcome::AddressRefused, error));
     let (ip, peer) = (claim.addr.ip(), caller.peer.addr.ip().to_canonical());
     if claim.stated && ip != peer && !register.any_address {
@@ -179,28 +199,15 @@ fn check_address(register: &RegisterConfig, claim: &Claim, caller: &Caller) -> R
              any_address = true be written at the service's register"
         ));
     }
-    if let Some(what) = never_a_backend(ip) {
-        return refused(format!("{ip} is {what}, which no client can be sent to"));
+    if let Some(what) = rule.dial.refuse(ip) {
+        return refused(format!(
+            "{ip} is {what}, and this balancer calls no such address"
+        ));
     }
     if !register.cidrs.is_empty() && !register.cidrs.iter().any(|cidr| cidr.contains(ip)) {
         return refused(format!("{ip} is in none of the service's register.cidrs"));
     }
     Ok(())
-}
-
-/// What an address is that never belongs to a backend.
-fn never_a_backend(ip: IpAddr) -> Option<&'static str> {
-    match ip {
-        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
-        IpAddr::V4(v4) if v4.is_multicast() => Some("multicast"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("broadcast"),
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("unspecified"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
-        IpAddr::V6(v6) if v6.is_multicast() => Some("multicast"),
-        IpAddr::V6(METADATA_V6) => Some("a metadata server"),
-        ip if ip.is_unspecified() => Some("unspecified"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -238,23 +245,5 @@ mod tests {
         assert!(!has_name(&peer, &names));
         peer.certificates = None;
         assert!(!has_name(&peer, &names));
-    }
-
-    #[test]
-    fn some_addresses_are_nobodys() {
-        for (ip, what) in [
-            ("169.254.169.254", "link-local"),
-            ("fe80::1", "link-local"),
-            ("224.0.0.1", "multicast"),
-            ("ff02::1", "multicast"),
-            ("255.255.255.255", "broadcast"),
-            ("0.1.2.3", "unspecified"),
-            ("fd00:ec2::254", "a metadata server"),
-        ] {
-            assert_eq!(never_a_backend(ip.parse().unwrap()), Some(what), "{ip}");
-        }
-        for ip in ["10.0.0.1", "127.0.0.1", "8.8.8.8", "2001:db8::1", "fd00::1"] {
-            assert_eq!(never_a_backend(ip.parse().unwrap()), None, "{ip}");
-        }
     }
 }

@@ -19,7 +19,7 @@ use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
 
 use super::claim::Claim;
-use super::rules::{Caller, Refused, Rules};
+use super::rules::{Caller, Refused, Rules, lease};
 use super::service::StreamSeat;
 use super::table::{Before, Owner, Seat};
 use super::{Shared, drain};
@@ -45,6 +45,8 @@ pub(super) struct Backend {
     rules: watch::Receiver<Arc<Rules>>,
     /// Where it is registered.
     places: Vec<(ServiceName, BackendAddr)>,
+    /// How often it reports.
+    interval: Duration,
     /// What it was told last.
     told: Option<pb::Registered>,
     answers: VecDeque<Answer>,
@@ -118,6 +120,7 @@ impl Backend {
             claim,
             rules,
             places: Vec::new(),
+            interval: Duration::ZERO,
             told: None,
             answers: VecDeque::new(),
             drained: None,
@@ -229,7 +232,8 @@ impl Backend {
         let shared = Arc::clone(&self.shared);
         let judged = rules.judge(&self.claim, &self.caller, &shared.fleet, &shared.tokens);
         let addr = self.claim.addr;
-        let until = Instant::now() + rules.lease();
+        self.interval = rules.interval(judged.iter().flatten());
+        let until = Instant::now() + lease(self.interval);
         let mut before = std::mem::take(&mut self.places);
         let mut results = Vec::new();
         let mut table = shared.table();
@@ -279,14 +283,14 @@ impl Backend {
         }
         drop(table);
         shared.changed.notify_one();
-        self.tell(&rules, results);
+        self.tell(results);
     }
 
-    fn tell(&mut self, rules: &Rules, services: Vec<pb::ServiceResult>) {
+    fn tell(&mut self, services: Vec<pb::ServiceResult>) {
         let registered = pb::Registered {
             address: self.claim.addr.to_string(),
-            lease: Some(duration::to_proto(rules.lease())),
-            report_interval: Some(duration::to_proto(rules.report_interval)),
+            lease: Some(duration::to_proto(lease(self.interval))),
+            report_interval: Some(duration::to_proto(self.interval)),
             services,
         };
         if self.told.as_ref() == Some(&registered) {
@@ -327,7 +331,7 @@ impl Backend {
     }
 
     fn renew(&self) {
-        let until = Instant::now() + self.rules.borrow().lease();
+        let until = Instant::now() + lease(self.interval);
         let mut table = self.shared.table();
         for (service, addr) in &self.places {
             table.renew(service, *addr, self.owner.id, until);

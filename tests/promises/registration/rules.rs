@@ -27,7 +27,6 @@ async fn who_may_not_register_is_told_what_would_be_right() {
                 "ten-tokens.test",
                 &format!("register = {{ token_file = \"{tokens}\", cidrs = [\"10.0.0.0/8\"], any_address = true }}"),
             ),
-            named("names.test", "register = { client_names = [\"a.test\"] }"),
         ]
         .concat(),
     )
@@ -123,13 +122,6 @@ async fn who_may_not_register_is_told_what_would_be_right() {
             "secret",
             Code::PermissionDenied,
             "none of the",
-        ),
-        (
-            "names.test",
-            Where::Port(1),
-            "secret",
-            Code::PermissionDenied,
-            "client certificate",
         ),
         (
             "tokens.test",

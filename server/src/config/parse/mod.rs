@@ -110,6 +110,7 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
     let mut names = Names::default();
     let services = root.take("service");
     let services = services.map(|node| service::read_all(&node, &mut names, faults));
+    names.check_certificates(balancer.tls.as_ref(), faults);
     let zones = root.take("zone");
     let zones = zones.map(|node| zones::read_all(&node, faults));
     let zones = zones.unwrap_or_default();

@@ -5,9 +5,19 @@ use std::path::PathBuf;
 use super::read::Node;
 use crate::config::RegisterConfig;
 use crate::config::error::Faults;
+use crate::model::Cidr;
 
 /// As it is written.
 const EXAMPLE: &str = "{ cidrs = [\"10.0.0.0/8\"] }";
+
+/// Reads networks.
+pub(super) fn read_cidrs(node: &Node<'_>, faults: &mut Faults) -> Vec<Cidr> {
+    let cidrs = node.array(faults, "[\"10.0.0.0/8\"]").unwrap_or_default();
+    let cidrs = cidrs.iter();
+    cidrs
+        .filter_map(|node| node.parsed(faults, "\"10.0.0.0/8\""))
+        .collect()
+}
 
 pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<RegisterConfig> {
     let mut table = node.table(faults, EXAMPLE)?;
@@ -43,11 +53,8 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<RegisterConfi
     let client_names: Vec<String> = client_names.collect();
     let cidrs = table.take("cidrs");
     let cidrs_given = cidrs.is_some();
-    let example = "[\"10.0.0.0/8\"]";
-    let cidrs = cidrs.and_then(|node| node.array(faults, example));
-    let cidrs = cidrs.unwrap_or_default().into_iter();
-    let cidrs = cidrs.filter_map(|node| node.parsed(faults, "\"10.0.0.0/8\""));
-    let cidrs = cidrs.collect();
+    let cidrs = cidrs.map(|node| read_cidrs(&node, faults));
+    let cidrs = cidrs.unwrap_or_default();
     let any_address = table.take("any_address");
     let any_address = any_address.and_then(|node| node.boolean(faults, "true"));
     let place = table.place.clone();

@@ -6,15 +6,17 @@ use super::read::{Node, Table};
 use super::weights;
 use super::{health, labels, load, overload, register, zones};
 use crate::config::error::{Faults, Place};
-use crate::config::{BackendConfig, DnsConfig, ServiceConfig};
-use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight, ZoneTable};
+use crate::config::{BackendConfig, DnsConfig, ServiceConfig, TlsConfig};
+use crate::model::{
+    BackendAddr, DialRules, DropCategory, DropShare, ServiceName, Weight, ZoneTable,
+};
 
 /// Shares that are written to sum to 1 may be over it by what binary fractions
 /// lose.
 const SHARE_ROUNDING: f64 = 1e-9;
 
 /// Keys of a service whose feature is designed, but not there yet.
-const LATER: [&str; 3] = ["cidrs", "discovery", "hold"];
+const LATER: [&str; 2] = ["discovery", "hold"];
 
 /// The same of a backend.
 const LATER_OF_BACKEND: [&str; 1] = ["priority"];
@@ -25,6 +27,8 @@ pub(super) struct Names {
     taken: BTreeMap<ServiceName, Place>,
     /// Where services prefer zones.
     zones: Vec<Place>,
+    /// Where clients' certificates let backends register.
+    certificates: Vec<Place>,
 }
 
 /// Reads `service`.
@@ -61,8 +65,16 @@ fn read_service(
     let overload = overload.and_then(|node| overload::read(&node, drops.as_deref(), faults));
     let fallback_port = table.take("fallback_port");
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
+    let cidrs = table.take("cidrs");
+    let cidrs = cidrs.map(|node| register::read_cidrs(&node, faults));
+    let dial = DialRules::new(cidrs.unwrap_or_default());
     let register = table.take("register");
-    let register = register.and_then(|node| register::read(&node, faults));
+    let register = register.and_then(|node| {
+        let register = register::read(&node, faults)?;
+        let named = !register.client_names.is_empty();
+        names.certificates.extend(named.then_some(node.place));
+        Some(register)
+    });
     let health = table.take("health");
     let health = health.and_then(|node| health::read(&node, faults));
     let load = table.take("load");
@@ -76,7 +88,7 @@ fn read_service(
         Some(prefer_zone)
     });
     let backends = table.take("backends");
-    let backends = backends.map(|node| read_backends(&node, faults));
+    let backends = backends.map(|node| read_backends(&node, &dial, faults));
     table.finish(faults, &LATER);
     Some(ServiceConfig {
         name: name?,
@@ -84,6 +96,7 @@ fn read_service(
         drops: drops.unwrap_or_default(),
         overload,
         fallback_port,
+        dial,
         register,
         health,
         load,
@@ -134,7 +147,7 @@ fn read_drops(node: &Node<'_>, faults: &mut Faults) -> Vec<DropShare> {
     drops
 }
 
-fn read_backends(node: &Node<'_>, faults: &mut Faults) -> Vec<BackendConfig> {
+fn read_backends(node: &Node<'_>, dial: &DialRules, faults: &mut Faults) -> Vec<BackendConfig> {
     let example = "[{ address = \"10.0.1.1:50051\", weight = 3 }]";
     let mut seen: BTreeMap<BackendAddr, String> = BTreeMap::new();
     let mut backends = Vec::new();
@@ -148,6 +161,14 @@ fn read_backends(node: &Node<'_>, faults: &mut Faults) -> Vec<BackendConfig> {
             let address: BackendAddr = node.parsed(faults, "\"10.0.1.1:50051\"")?;
             if let Some(first) = seen.get(&address) {
                 let message = format!("{address} is already the address of {first}");
+                faults.clash(&node.place, message);
+            }
+            if dial.is_stated() && !dial.allow(address.ip()) {
+                let message = format!(
+                    "{} is in none of the service's cidrs, so it could neither be checked nor \
+                     asked; widen them, or correct the address",
+                    address.ip()
+                );
                 faults.clash(&node.place, message);
             }
             Some(address)
@@ -211,6 +232,17 @@ impl Names {
         for place in self.zones.iter().filter(|_| zones.zones().is_empty()) {
             let message = "the file does not say where clients stand; write [[zone]] with \
                            name = \"a\" and cidrs = [\"10.1.0.0/16\"]";
+            faults.clash(place, message);
+        }
+    }
+
+    /// Names in certificates that nobody shows would let nobody register.
+    pub(super) fn check_certificates(&self, tls: Option<&TlsConfig>, faults: &mut Faults) {
+        let shown = tls.is_some_and(|tls| tls.client_ca.is_some());
+        for place in self.certificates.iter().filter(|_| !shown) {
+            let message = "no backend shows a certificate to this balancer, so client_names let \
+                           nobody register; write [balancer.tls] with client_ca = \
+                           \"/etc/lookaside/clients.pem\"";
             faults.clash(place, message);
         }
     }

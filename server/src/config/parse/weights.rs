@@ -6,12 +6,25 @@ use super::MILLISECOND;
 use super::read::{Node, Table};
 use crate::config::error::Faults;
 use crate::config::nearest::list;
-use crate::weights::{PolicyChoice, WeightSettings};
+use crate::weights::{PolicyChoice, ReportSettings, WeightSettings};
 
 /// A backend that needs longer than this to warm up should be drained.
 const SLOW_START: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
 
-/// Reads `policy`, `shadow`, `blend`, `slow_start` and `ejection` of a service.
+/// Averages over more than this are of another morning.
+const LOAD_WINDOW: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(600));
+
+/// A failing call may count for as much as several machines, if need be.
+const MOST_PENALTY: f64 = 10.0;
+
+/// Metrics that count as load; each report is searched for all of them.
+const MAX_METRICS: usize = 16;
+
+/// Where in a report a metric may be.
+const METRICS: [&str; 2] = ["utilization.", "named_metrics."];
+
+/// Reads `policy`, `shadow`, `blend`, `slow_start`, `ejection` and what makes up
+/// the load of a service's backends.
 pub(super) fn read(table: &mut Table<'_>, faults: &mut Faults) -> WeightSettings {
     let usual = WeightSettings::default();
     let policy = table.take("policy");
@@ -35,13 +48,25 @@ pub(super) fn read(table: &mut Table<'_>, faults: &mut Faults) -> WeightSettings
         slow_start.and_then(|node| node.duration(faults, "\"30s\"", SLOW_START, MILLISECOND));
     let ejection = table.take("ejection");
     let ejection = ejection.and_then(|node| node.boolean(faults, "true"));
+    let load_window = table.take("load_window");
+    let load_window =
+        load_window.and_then(|node| node.duration(faults, "\"30s\"", LOAD_WINDOW, MILLISECOND));
+    let error_penalty = table.take("error_penalty");
+    let error_penalty = error_penalty.and_then(|node| read_penalty(&node, faults));
+    let metrics = table.take("load_metrics");
+    let metrics = metrics.map(|node| read_metrics(&node, faults));
     WeightSettings {
         policy,
         shadow,
         blend: blend.unwrap_or(usual.blend),
         slow_start,
         ejection,
-        ..usual
+        reports: ReportSettings {
+            load_window,
+            error_penalty: error_penalty.unwrap_or(usual.reports.error_penalty),
+            ..usual.reports
+        },
+        metrics: metrics.unwrap_or_default(),
     }
 }
 
@@ -54,6 +79,50 @@ fn read_policy(node: &Node<'_>, faults: &mut Faults) -> Option<PolicyChoice> {
         faults.wrong(&node.place, message);
     }
     choice
+}
+
+fn read_penalty(node: &Node<'_>, faults: &mut Faults) -> Option<f64> {
+    let penalty = node.number(faults, "1.0")?;
+    if (0.0..=MOST_PENALTY).contains(&penalty) {
+        return Some(penalty);
+    }
+    let message = format!(
+        "error_penalty {penalty} is out of range; write 0 to {MOST_PENALTY} (1 counts a backend \
+         that fails every call as one that is fully busy beside what it reports)"
+    );
+    faults.wrong(&node.place, message);
+    None
+}
+
+fn read_metrics(node: &Node<'_>, faults: &mut Faults) -> Vec<String> {
+    let nodes = node.array(faults, "[\"utilization.gpu\"]");
+    let nodes = nodes.unwrap_or_default();
+    if nodes.len() > MAX_METRICS {
+        let message = format!("there are {}; at most {MAX_METRICS} are read", nodes.len());
+        faults.wrong(&node.place, message);
+    }
+    let mut metrics: Vec<String> = Vec::new();
+    for node in nodes {
+        let Some(name) = node.text(faults, "\"utilization.gpu\"") else {
+            continue;
+        };
+        let of = METRICS.iter().find_map(|of| name.strip_prefix(of));
+        let message = match of {
+            None | Some("") => format!(
+                "`{name}` is no metric of a report; write \"utilization.<name>\" or \
+                 \"named_metrics.<name>\" (cpu and application utilization count without)"
+            ),
+            Some(_) if metrics.iter().any(|metric| metric == name) => {
+                format!("`{name}` is already in the list")
+            }
+            Some(_) => {
+                metrics.push(name.to_owned());
+                continue;
+            }
+        };
+        faults.wrong(&node.place, message);
+    }
+    metrics
 }
 
 fn read_blend(node: &Node<'_>, faults: &mut Faults) -> Option<f64> {

@@ -37,6 +37,8 @@ fn apply_services(config: &Config, fleet: &Fleet, changed: impl Fn(&ServiceConfi
 }
 
 fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {
+    let mut weights = service.weights.clone();
+    weights.reports.interval = service.report_interval(&config.balancer);
     ServiceEntry {
         name: service.name.clone(),
         aliases: service.aliases.clone(),
@@ -45,7 +47,7 @@ fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {
             overload: service.overload,
             fallback_port: service.fallback_port,
             matches: service.matches.clone(),
-            weights: service.weights.clone(),
+            weights,
             health_checks: service.health.is_some(),
             subset: service.subset,
             zones: service.prefer_zone.then(|| Arc::clone(&config.zones)),

@@ -123,16 +123,12 @@ struct Registrations {
 
 impl Table {
     /// These services are open to registration, and no others. What a service
-    /// that is new here has is not told before `opens`.
-    pub(super) fn allow<'a>(
-        &mut self,
-        services: impl Iterator<Item = &'a ServiceName>,
-        opens: Instant,
-    ) {
+    /// that is new here has is not told before the moment that is given with it.
+    pub(super) fn allow<'a>(&mut self, services: impl Iterator<Item = (&'a ServiceName, Instant)>) {
         for registrations in self.services.values_mut() {
             registrations.allowed = false;
         }
-        for service in services {
+        for (service, opens) in services {
             if let Some(registrations) = self.services.get_mut(service) {
                 registrations.allowed = true;
                 continue;

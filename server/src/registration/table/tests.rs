@@ -35,7 +35,7 @@ fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
 
 fn open(now: Instant) -> Table {
     let mut table = Table::default();
-    table.allow([name()].iter(), now);
+    table.allow([(&name(), now)].into_iter());
     table
 }
 
@@ -62,7 +62,7 @@ async fn what_is_registered_is_told_once_the_service_opens() {
     let now = Instant::now();
     let opens = now + LEASE;
     let mut table = Table::default();
-    table.allow([name()].iter(), opens);
+    table.allow([(&name(), opens)].into_iter());
     let early = seat(1, "a", now + LEASE * 2);
     table.take(&name(), addr(1), early, false).unwrap();
     assert_eq!(told(&mut table, now), None);
@@ -162,7 +162,7 @@ async fn a_service_that_is_closed_has_nobody_any_more() {
     let now = Instant::now();
     let mut table = with_backends(3, now);
     told(&mut table, now);
-    table.allow([].iter(), now);
+    table.allow([].into_iter());
     assert_eq!(told(&mut table, now), Some(vec![]));
     assert_eq!(table.next(now), None);
     let late = seat(9, "a", now + LEASE);

@@ -67,7 +67,6 @@ fn wrong_types_are_refused_with_an_example() {
 #[test]
 fn what_comes_later_is_refused_as_such() {
     for line in [
-        "cidrs = []",
         "hold = \"30s\"",
         "[[service.discovery]]\nkind = \"dns\"",
         "backends = [{ address = \"1.2.3.4:5\", priority = 1 }]",
@@ -89,7 +88,8 @@ fn what_comes_later_is_refused_as_such() {
 #[test]
 fn who_may_register_is_said_by_tokens_names_or_addresses() {
     let read = |line: &str| {
-        let text = format!("[[service]]\nname = \"a\"\n{line}");
+        let tls = "balancer.tls = { cert = \"c\", key = \"k\", client_ca = \"ca\" }";
+        let text = format!("{tls}\n[[service]]\nname = \"a\"\n{line}");
         parse(&text, "f").unwrap().services.remove(0).register
     };
     assert_eq!(read(""), None);
@@ -439,4 +439,55 @@ fn labels_and_matches_say_what_they_want() {
             "{fault}"
         );
     }
+}
+
+#[test]
+fn what_counts_as_load_is_a_metric_of_a_report() {
+    for (line, wanted) in [
+        (
+            "load_metrics = \"utilization.gpu\"",
+            "load_metrics: this is a string, but an array belongs here, as [\"utilization.gpu\"]",
+        ),
+        (
+            "load_metrics = [\"gpu\"]",
+            "load_metrics[0]: `gpu` is no metric of a report; write \"utilization.<name>\" or",
+        ),
+        (
+            "load_metrics = [\"utilization.\"]",
+            "load_metrics[0]: `utilization.` is no metric",
+        ),
+        (
+            "load_metrics = [\"utilization.a\", \"utilization.a\"]",
+            "load_metrics[1]: `utilization.a` is already in the list",
+        ),
+        (
+            "load_window = \"1h\"",
+            "load_window: `1h` is out of range; write 0s to 10m",
+        ),
+        (
+            "error_penalty = -1",
+            "error_penalty: error_penalty -1 is out of range; write 0 to 10",
+        ),
+        (
+            "error_penalty = nan",
+            "error_penalty: error_penalty NaN is out of range",
+        ),
+    ] {
+        let fault = fault_in_service(line);
+        assert!(
+            fault.starts_with(&format!("service[0].{wanted}")),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn who_may_register_could_do_so() {
+    let fault = fault_in_service("register = { client_names = [\"a.test\"] }");
+    let wanted = "service[0].register: no backend shows a certificate to this balancer";
+    assert!(fault.starts_with(wanted), "{fault}");
+    let fault =
+        fault_in_service("cidrs = [\"10.1.0.0/16\"]\nbackends = [{ address = \"10.2.0.1:80\" }]");
+    let wanted = "service[0].backends[0].address: 10.2.0.1 is in none of the service's cidrs";
+    assert!(fault.starts_with(wanted), "{fault}");
 }

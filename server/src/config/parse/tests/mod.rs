@@ -12,9 +12,10 @@ use crate::config::{
     RegisterConfig, ServiceConfig,
 };
 use crate::model::{
-    DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight, ZoneTable,
+    DialRules, DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight,
+    ZoneTable,
 };
-use crate::weights::{PolicyChoice, WeightSettings};
+use crate::weights::{PolicyChoice, ReportSettings, WeightSettings};
 
 /// The faults of a text, each as `line:column: key: message`.
 fn faults(text: &str) -> Vec<String> {
@@ -123,6 +124,7 @@ fn every_key_is_read() {
                     zone: Some("b".into()),
                     drain: Some(false),
                 }],
+                dial: DialRules::new(vec!["10.0.0.0/8".parse().unwrap()]),
                 register: Some(RegisterConfig {
                     token_file: Some("/etc/lookaside/tokens".into()),
                     client_names: vec!["greeter.example.com".to_owned()],
@@ -152,6 +154,11 @@ fn every_key_is_read() {
                     blend: 1.0,
                     slow_start: Some(Duration::ZERO),
                     ejection: Some(false),
+                    reports: ReportSettings {
+                        load_window: Some(Duration::ZERO),
+                        ..ReportSettings::default()
+                    },
+                    metrics: vec!["utilization.gpu".to_owned()],
                     ..WeightSettings::default()
                 },
                 subset: Some(100),
@@ -177,6 +184,7 @@ fn every_key_is_read() {
                 overload: None,
                 fallback_port: None,
                 matches: vec![],
+                dial: DialRules::default(),
                 register: None,
                 health: None,
                 load: Some(LoadConfig {
