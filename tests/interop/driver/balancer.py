@@ -202,6 +202,10 @@ target = "{SRV_TARGET}"
         """ORCA streams that ended or did not begin, since it started."""
         return self.metric("lookaside_load_streams_ended_total", **labels)
 
+    def backend_connects(self):
+        """Connections to backends that it tried to open, since it started."""
+        return self.metric("lookaside_backend_connects_total")
+
     def dns_queries(self):
         """DNS messages since it started."""
         return self.metric("lookaside_dns_queries_total")

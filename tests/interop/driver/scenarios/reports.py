@@ -62,6 +62,8 @@ def backend_that_does_not_report_keeps_its_weight(stage):
     time.sleep(_UNASKED_SECONDS)
     if balancer.report_streams_ended() != 2:
         raise Broken(f"asked {balancer.report_streams_ended():g} times, not once each")
+    if balancer.backend_connects() != 2:
+        raise Broken(f"{balancer.backend_connects():g} connections, not one to each")
     tally = client.call(400)
     expect.all_ok(tally, "400 RPCs")
     return expect.shares(tally, weights)
