@@ -22,7 +22,11 @@ static ZONE: LazyLock<Zone> = LazyLock::new(|| {
         service_config: true,
     };
     let advertise: Vec<_> = (0..200)
-        .map(|n| format!("10.9.0.{n}:{}", 9000 + n % 2).parse().expect("an address"))
+        .map(|n| {
+            format!("10.9.0.{n}:{}", 9000 + n % 2)
+                .parse()
+                .expect("an address")
+        })
         .collect();
     let settings = ZoneSettings::new(&config, &advertise).expect("no target");
     let name = ServiceName::parse("a.b").expect("a name");

@@ -19,7 +19,7 @@ const MAX_ZONE: usize = 63;
 
 /// A registration that can be read.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Claim {
+pub struct Claim {
     /// The services, as the backend names them and as they are looked up; the
     /// error is of a name that cannot be one.
     pub(super) services: Vec<(String, Result<RequestedName, String>)>,
@@ -35,11 +35,14 @@ pub(super) struct Claim {
 /// Why a registration cannot be read. The text is for the backend's operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreadable(String);
+pub struct Unreadable(String);
 
 impl Claim {
     /// Reads a registration that came from `peer`.
-    pub(super) fn read(message: pb::Registration, peer: IpAddr) -> Result<Self, Unreadable> {
+    ///
+    /// # Errors
+    /// If something in it cannot be, as far as that concerns all of its services.
+    pub fn read(message: pb::Registration, peer: IpAddr) -> Result<Self, Unreadable> {
         if message.services.is_empty() {
             return refuse("registration.services is empty; name what clients call the service");
         }
@@ -94,6 +97,24 @@ impl Claim {
             labels,
             instance: instance.into(),
         })
+    }
+
+    /// Where the backend says it is.
+    #[must_use]
+    pub fn addr(&self) -> BackendAddr {
+        self.addr
+    }
+
+    /// Its weight, if it says one; above 0.
+    #[must_use]
+    pub fn weight(&self) -> Option<Weight> {
+        self.weight
+    }
+
+    /// What else it is told by.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use claim::{Claim, Unreadable};
 pub use metrics::RegistrationMetrics;
 pub use service::{Register, Responses};
 
