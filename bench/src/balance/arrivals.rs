@@ -32,7 +32,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct ArrivalsArgs {
     /// The balancer.
     #[arg(long)]
-    balancer: SocketAddr,
+    balancer: Option<SocketAddr>,
+    /// Without a balancer, the backends to call in turn.
+    #[arg(long)]
+    direct: Vec<SocketAddr>,
     /// Calls a second, on average, of each channel.
     rates: Vec<f64>,
 }
@@ -55,8 +58,12 @@ pub(crate) fn run(args: &ArrivalsArgs) -> Result<()> {
     let mut tasks = JoinSet::new();
     runtime.block_on(async {
         for rate in &args.rates {
-            let Either::Ours(channel) = connect(Kind::Ours, &[args.balancer]).await? else {
-                bail!("a channel of another kind");
+            let channel = match args.balancer {
+                Some(balancer) => match connect(Kind::Ours, &[balancer]).await? {
+                    Either::Ours(channel) => channel,
+                    Either::Tonic(_) => bail!("a channel of another kind"),
+                },
+                None => directly(&args.direct).await?,
             };
             tasks.spawn(call(channel, *rate, Arc::clone(&seen)));
         }
@@ -77,6 +84,13 @@ pub(crate) fn run(args: &ArrivalsArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A channel that asks no balancer.
+async fn directly(addrs: &[SocketAddr]) -> Result<Channel> {
+    let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+    let channel = Channel::builder(format!("static:{}", addrs.join(",")));
+    Ok(channel.round_robin().connect().await?)
 }
 
 /// A Poisson process of calls.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::PATIENCE;
@@ -12,12 +13,16 @@ use crate::balancer::{Balancer, service};
 use crate::child::{Child, words};
 use crate::clock;
 
+/// Time at the start until the balancer follows all backends: reports by ORCA are
+/// asked for at a random moment of their first interval.
+const BEGIN: Duration = Duration::from_secs(8);
+
 /// Calm before a kill, and up to as much again, so that kills come at any moment of
 /// what the balancer does every second.
-const CALM: Duration = Duration::from_secs(1);
+const CALM: Duration = Duration::from_millis(800);
 
 /// How the balancer can notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(super) enum Via {
     /// It follows reports by ORCA.
     Orca,
@@ -28,6 +33,8 @@ pub(super) enum Via {
 }
 
 impl Via {
+    pub(super) const ALL: [Self; 3] = [Self::Orca, Self::Health, Self::Registration];
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Orca => "orca",
@@ -45,9 +52,32 @@ impl Via {
     }
 }
 
+/// [`kill`] in each of these ways at once, each with backends of its own.
+pub(super) async fn side_by_side(
+    ways: &[Via],
+    clients: usize,
+    kills: usize,
+) -> Result<Vec<(Via, Vec<f64>)>> {
+    let mut all = vec![];
+    if kills == 0 {
+        return Ok(all);
+    }
+    let mut tasks = JoinSet::new();
+    for via in ways.iter().copied() {
+        tasks.spawn(async move { anyhow::Ok((via, kill(via, clients, kills).await?)) });
+    }
+    while let Some(killed) = tasks.join_next().await {
+        let (via, took) = killed??;
+        eprintln!("killed {kills} times, noticed by {}", via.as_str());
+        all.push((via, took));
+    }
+    all.sort_by_key(|(via, _)| *via);
+    Ok(all)
+}
+
 /// Kills backends in turn, and starts them again. Gives the milliseconds from each
 /// kill to the moment when the last client had a list without the backend.
-pub(super) async fn kill(via: Via, clients: usize, kills: usize) -> Result<Vec<f64>> {
+async fn kill(via: Via, clients: usize, kills: usize) -> Result<Vec<f64>> {
     let mut backends: Vec<(SocketAddr, Child)> = vec![];
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     if via != Via::Registration {
@@ -64,6 +94,7 @@ pub(super) async fn kill(via: Via, clients: usize, kills: usize) -> Result<Vec<f
     let watchers = format!("watchers --clients {clients} --balancer {}", balancer.addr);
     let mut watchers = Child::start(&words(&[watchers]))?;
     let mut took = vec![];
+    sleep(BEGIN).await;
     for turn in 0..=kills {
         // Nobody is killed before everybody is listed.
         for (addr, _) in &backends {

@@ -39,9 +39,9 @@ use crate::process;
 /// No step of a healthy run takes as long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Time to settle, at the start and after the change; of a short run, three eighths
-/// of each half.
-const SETTLE: Duration = Duration::from_secs(45);
+/// Time to settle, at the start and after the change; of a short run, two fifths of
+/// each half.
+const SETTLE: Duration = Duration::from_secs(40);
 
 /// Time between two looks at the backends.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ const BUSY: f64 = 0.6;
 #[derive(Debug, Args)]
 pub(crate) struct BalanceArgs {
     /// How long the policies run; the change is half-way.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 200)]
     seconds: u64,
     /// Only these policies.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Policy::ALL)]
@@ -79,11 +79,18 @@ pub(crate) struct BalanceArgs {
     /// Time between a backend's reports, in seconds.
     #[arg(long, default_value_t = 5.0)]
     interval: f64,
+    /// Share of the calls that do not go by the balancer's lists, but to two of the
+    /// backends in turn.
+    #[arg(long, default_value_t = 0.0)]
+    stray: f64,
+    /// Say each second what share of its permits each backend uses.
+    #[arg(long)]
+    trace: bool,
     /// How often a backend is killed, for each way to notice it.
     #[arg(long, default_value_t = 30)]
     kills: usize,
     /// Ways to notice it.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Via::Registration])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Via::ALL)]
     via: Vec<Via>,
     /// Clients whose lists are watched meanwhile.
     #[arg(long, default_value_t = 50)]
@@ -101,6 +108,8 @@ struct Workload {
     patience: Duration,
     /// Share of all backends' capacity after the change.
     load: f64,
+    /// Share of the calls that nobody balances.
+    stray: f64,
     interval: Duration,
 }
 
@@ -128,8 +137,13 @@ pub(crate) fn run(args: &BalanceArgs) -> Result<()> {
         takes: Duration::from_millis(args.takes_ms),
         patience: Duration::from_millis(args.patience_ms),
         load: args.load,
+        stray: args.stray,
         interval: Duration::from_secs_f64(args.interval),
     };
+    ensure!(
+        (0.0..1.0).contains(&args.stray),
+        "a share of strays is at least 0 and below 1"
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -141,15 +155,9 @@ pub(crate) fn run(args: &BalanceArgs) -> Result<()> {
             args.policies.len().max(1)
         };
         for policies in args.policies.chunks(at_once) {
-            play(policies, workload, args.seconds, &mut report).await?;
+            play(policies, workload, args, &mut report).await?;
         }
-        for via in &args.via {
-            if args.kills > 0 {
-                let took = kill::kill(*via, args.clients, args.kills).await?;
-                eprintln!("killed {} times, noticed by {}", args.kills, via.as_str());
-                report.kills.push((*via, took));
-            }
-        }
+        report.kills = kill::side_by_side(&args.via, args.clients, args.kills).await?;
         anyhow::Ok(())
     })?;
     report.print(&workload, args.json)
@@ -159,11 +167,11 @@ pub(crate) fn run(args: &BalanceArgs) -> Result<()> {
 async fn play(
     policies: &[Policy],
     workload: Workload,
-    seconds: u64,
+    args: &BalanceArgs,
     report: &mut Report,
 ) -> Result<()> {
-    let half = Duration::from_secs(seconds) / 2;
-    let settle = SETTLE.min(half * 3 / 8);
+    let half = Duration::from_secs(args.seconds) / 2;
+    let settle = SETTLE.min(half * 2 / 5);
     let mut stages = vec![];
     for policy in policies {
         stages.push(Stage::set(*policy, workload).await?);
@@ -175,7 +183,11 @@ async fn play(
     while phase != Phase::End {
         looks.tick().await;
         for stage in &mut stages {
-            stage.look(phase).await?;
+            let used = stage.look(phase).await?;
+            if args.trace {
+                let (since, policy) = (began.elapsed().as_secs(), stage.policy.as_str());
+                eprintln!("{since} {policy} {used:.2?}");
+            }
         }
         let next = Phase::at(began.elapsed(), half, settle);
         if next != phase {

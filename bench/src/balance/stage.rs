@@ -20,6 +20,9 @@ use crate::process;
 const PROCESSES: usize = 3;
 const CHANNELS: usize = 4;
 
+/// Where calls go that nobody balances: backends that nothing else happens to.
+const STRAYED: [usize; 2] = [2, 3];
+
 /// Everything that runs under one policy.
 pub(super) struct Stage {
     pub(super) policy: Policy,
@@ -55,6 +58,12 @@ impl Stage {
             let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.3}")).collect();
             let rates = rates.join(" ");
             let client = format!("arrivals --balancer {balancer_addr} {rates}");
+            clients.push(Child::start(&words(&[client]))?);
+        }
+        if workload.stray > 0.0 {
+            let rate = workload.stray * workload.calls_per_second();
+            let [first, second] = STRAYED.map(|index: usize| addrs[index]);
+            let client = format!("arrivals --direct {first} --direct {second} {rate:.3}");
             clients.push(Child::start(&words(&[client]))?);
         }
         for client in &mut clients {
@@ -97,8 +106,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Looks at what the backends used since the last look.
-    pub(super) async fn look(&mut self, phase: Phase) -> Result<()> {
+    /// Looks at what share of its permits each backend used since the last look;
+    /// nothing at the first one.
+    pub(super) async fn look(&mut self, phase: Phase) -> Result<Vec<f64>> {
         let mut now = Vec::with_capacity(BACKENDS);
         for backend in &mut self.backends {
             backend.tell("used").await?;
@@ -109,13 +119,14 @@ impl Stage {
             now.push(Used { busy, all });
         }
         let at = Instant::now();
-        if let Some((then, before)) = self.before.replace((at, now.clone())) {
-            let used = now.iter().zip(before).map(|(now, then)| now.since(then));
-            let used: Vec<f64> = used.collect();
-            let seconds = (at - then).as_secs_f64();
-            self.level.look(phase as usize, &used, seconds);
-        }
-        Ok(())
+        let Some((then, before)) = self.before.replace((at, now.clone())) else {
+            return Ok(vec![]);
+        };
+        let used = now.iter().zip(before).map(|(now, then)| now.since(then));
+        let used: Vec<f64> = used.collect();
+        let seconds = (at - then).as_secs_f64();
+        self.level.look(phase as usize, &used, seconds);
+        Ok(used)
     }
 
     /// What came of the calls of a phase.
@@ -148,7 +159,7 @@ impl Workload {
     /// Calls a second of each channel of each process.
     fn rates(&self) -> Vec<Vec<f64>> {
         let shares: Vec<f64> = (1..=PROCESSES * CHANNELS).map(|n| 1.0 / n as f64).collect();
-        let each = self.calls_per_second() / shares.iter().sum::<f64>();
+        let each = (1.0 - self.stray) * self.calls_per_second() / shares.iter().sum::<f64>();
         let process = |process| {
             let own = shares.iter().skip(process).step_by(PROCESSES);
             own.map(|share| share * each).collect()
