@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -19,6 +20,10 @@ use crate::plan::Source;
 
 /// A host that is there takes or refuses a connection in less.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What is left of a dead process is closed in less, on a busy machine too. Longer,
+/// and looks at thousands who are there would hold up the one at who is not.
+const CLOSING: Duration = Duration::from_millis(200);
 
 /// Probes at one time: the end of a rack is the end of many streams.
 const PROBES: usize = 256;
@@ -126,6 +131,37 @@ async fn is_refused(suspect: Suspect) -> bool {
             error.kind(),
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
         ),
-        Ok(Ok(_)) | Err(_) => false,
+        // What a dead process had open is closed piece by piece, and its listener may
+        // be last. Who lives waits for what we have to say, or speaks.
+        Ok(Ok(mut stream)) => {
+            let said = timeout(CLOSING, stream.read(&mut [0])).await;
+            matches!(said, Ok(Ok(0) | Err(_)))
+        }
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::model::BackendAddr;
+
+    #[tokio::test]
+    async fn who_closes_a_connection_at_once_is_gone_and_who_waits_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = BackendAddr::new(listener.local_addr().unwrap()).unwrap();
+        let suspect = Suspect { addr, owner: 0 };
+        assert!(!is_refused(suspect).await);
+
+        let (mut first, _) = listener.accept().await.unwrap();
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        let dying = async {
+            let (taken, _) = listener.accept().await.unwrap();
+            drop((taken, listener));
+        };
+        assert!(tokio::join!(is_refused(suspect), dying).0);
+        assert!(is_refused(suspect).await);
     }
 }
