@@ -141,7 +141,10 @@ impl Report {
             )?;
         }
         if json {
-            let worst = kills.iter().map(|row| row.p99_ms).reduce(f64::max);
+            // Registrations alone are not what the bar is about.
+            let barred = self.kills.iter().zip(&kills);
+            let barred = barred.filter(|((via, _), _)| *via != Via::Registration);
+            let worst = barred.map(|(_, row)| row.p99_ms).reduce(f64::max);
             let line = Line {
                 policies,
                 kill_to_all_lists_p99_ms: worst,
