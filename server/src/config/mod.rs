@@ -240,6 +240,21 @@ pub enum LoadKind {
     Prometheus(PrometheusConfig),
 }
 
+impl LoadKind {
+    /// Every kind, as the file names it.
+    pub const ALL: [&'static str; 3] = ["load_report", "orca", "prometheus"];
+
+    /// What the file calls it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::LoadReport { .. } => "load_report",
+            Self::Orca => "orca",
+            Self::Prometheus(_) => "prometheus",
+        }
+    }
+}
+
 /// Which metrics of a page say how busy a backend is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrometheusConfig {

@@ -14,6 +14,12 @@ pub struct LoadMetrics {
     reports: Family<ResultLabels, Counter>,
     ended: Family<ReasonLabels, Counter>,
     polls: Family<PollLabels, Counter>,
+    asked: Family<KindLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,7 +64,20 @@ impl LoadMetrics {
              result; of first and reset no rate can be told yet",
             metrics.polls.clone(),
         );
+        registry.register(
+            "load_asked_backends",
+            "Backends that are asked for their load, by how",
+            metrics.asked.clone(),
+        );
         metrics
+    }
+
+    /// So many are asked in these ways.
+    pub(super) fn asked(&self, counts: [(&'static str, usize); 3]) {
+        for (kind, count) in counts {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.asked.get_or_create(&KindLabels { kind }).set(count);
+        }
     }
 
     pub(super) fn polled(&self, kind: &'static str, result: &'static str) {

@@ -106,6 +106,8 @@ pub async fn collect(
             });
             running.asking.serve(asked.services);
         }
+        let asked = |kind: &str| running.values().filter(|r| r.kind.as_str() == kind).count();
+        metrics.asked(LoadKind::ALL.map(|kind| (kind, asked(kind))));
         // Those that were aborted.
         while sessions.try_join_next().is_some() {}
     }

@@ -67,7 +67,7 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<HealthConfig>
     Some(HealthConfig {
         kind: kind?,
         interval,
-        timeout: timeout.unwrap_or(TIMEOUT.min(interval)),
+        timeout: timeout.unwrap_or_else(|| TIMEOUT.min(interval)),
         port,
         unhealthy_threshold: unhealthy.unwrap_or(UNHEALTHY),
         healthy_threshold: healthy.unwrap_or(HEALTHY),

@@ -17,8 +17,6 @@ const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::fro
 
 const PATH: &str = "/metrics";
 
-const KINDS: [&str; 3] = ["load_report", "orca", "prometheus"];
-
 /// Keys of one kind alone, and which.
 const OF_KIND: [(&str, &[&str]); 6] = [
     ("capacity", &["load_report", "prometheus"]),
@@ -34,9 +32,9 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
     let kind = table.require("kind", faults, "\"orca\"");
     let kind = kind.and_then(|node| {
         let kind = node.text(faults, "\"orca\"")?;
-        let known = KINDS.into_iter().find(|known| *known == kind);
+        let known = LoadKind::ALL.into_iter().find(|known| *known == kind);
         if known.is_none() {
-            let known = list(KINDS);
+            let known = list(LoadKind::ALL);
             let message = format!("there is no kind of load report `{kind}`; there are {known}");
             faults.wrong(&node.place, message);
         }
