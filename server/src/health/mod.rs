@@ -258,12 +258,14 @@ impl Checks {
         if let Some(look) = self.looks.get(&backend)
             && look.findings.add(service.clone())
         {
+            look.suspected.notify_one();
             return;
         }
         let (findings, suspected) = self.findings(backend);
         findings.add(service);
         let task = self.looking.spawn(tcp::look(
             Arc::clone(&findings),
+            Arc::clone(&suspected),
             self.subchannels.seats().clone(),
             self.metrics.clone(),
             Arc::clone(&self.look_count),

@@ -1,12 +1,15 @@
 //! Checks by TCP: whether somebody listens.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lookaside_client::backoff::jittered;
-use tokio::time::sleep;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::findings::Findings;
 use super::judge::Found;
@@ -25,6 +28,9 @@ const JITTER: f64 = 0.2;
 
 /// A suspect that is there takes or refuses a connection in less.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A process that was killed is gone for good after that.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Checks one backend until it is dropped.
 pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats) {
@@ -58,6 +64,7 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats
 /// a connection. While it refuses them it is out. Returns whom it looked at.
 pub(super) async fn look(
     findings: Arc<Findings>,
+    suspected: Arc<Notify>,
     seats: Seats,
     metrics: HealthMetrics,
     looks: Arc<AtomicUsize>,
@@ -67,11 +74,12 @@ pub(super) async fn look(
     let mut pause = PAUSE.0;
     loop {
         match open(backend.socket_addr(), PATIENCE, &seats).await {
-            Ok(_) => {
+            Ok(socket) if is_kept(&socket).await => {
                 metrics.found("suspect", Found::Good);
                 findings.close(HealthFields::default(), "");
                 return backend;
             }
+            Ok(_) => metrics.found("suspect", Found::Failed),
             Err(NotOpened::Refused) => {
                 metrics.found("suspect", Found::Refused);
                 let refused = HealthFields {
@@ -83,8 +91,28 @@ pub(super) async fn look(
             // It may be us who cannot be heard.
             Err(NotOpened::Failed(_)) => metrics.found("suspect", Found::Timeout),
         }
-        sleep(jittered(pause, JITTER, &mut rng)).await;
+        let rest = jittered(pause, JITTER, &mut rng);
+        // However often it is suspected.
+        let hurried = async {
+            sleep(PAUSE.0).await;
+            suspected.notified().await;
+        };
+        if timeout(rest, hurried).await.is_ok() {
+            pause = PAUSE.0;
+        }
         let longest = at_most_5000_a_second(PAUSE.1, looks.load(Ordering::Relaxed));
         pause = pause.mul_f64(GROWTH).min(longest);
+    }
+}
+
+/// Whether the connection is there a moment later: a process that is being killed
+/// may still listen when its connections are gone.
+async fn is_kept(socket: &TcpStream) -> bool {
+    if timeout(MOMENT, socket.readable()).await.is_err() {
+        return true;
+    }
+    match socket.try_read(&mut [0]) {
+        Ok(read) => read > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }

@@ -11,7 +11,7 @@ use super::metrics::LoadMetrics;
 use super::report;
 use crate::fleet::Fleet;
 use crate::model::{BackendAddr, ServiceName};
-use crate::subchannel::{NotOpened, Ready, State};
+use crate::subchannel::{Ready, State};
 use crate::weights::ReportSource;
 
 /// One backend that is asked. Clones are of the same.
@@ -59,11 +59,9 @@ impl Asking {
             match &*states.borrow_and_update() {
                 State::Ready(ready) => return ready.clone(),
                 State::Connecting => {}
-                State::Failed(reason) => {
+                State::Failed(_) => {
                     self.metrics.ended("no_connection");
-                    if *reason == NotOpened::Refused {
-                        self.suspect();
-                    }
+                    self.suspect();
                 }
             }
             if states.changed().await.is_err() {

@@ -68,7 +68,8 @@ impl Keeper {
                     drop(open);
                     debug!(backend = %self.target, "the connection to it ended");
                     self.states.send_replace(State::Connecting);
-                    if connected.elapsed() > PAUSE.1 {
+                    // Unless it takes connections only to end them.
+                    if connected.elapsed() >= PAUSE.0 {
                         pause = PAUSE.0;
                     }
                 }
