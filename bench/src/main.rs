@@ -8,6 +8,7 @@
 //! | `churn` | backends killed and restarted in turn: what our channel notices, and tonic's |
 //! | `pick` | choosing a connection, beside grpc-go's |
 //! | `balance` | uneven backends under each weight policy; a killed backend leaves the lists |
+//! | `plan` | who gets which list, of thousands of backends |
 //! | `encode` | weights to lists: time, and how true and how smooth they are |
 //!
 //! `bench/README.md` says how, and has the results.
@@ -22,6 +23,7 @@ mod encode;
 mod fanout;
 mod median;
 mod pick;
+mod plan;
 mod process;
 mod rpc;
 mod serve;
@@ -54,6 +56,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Weights to lists: time, and how true and how smooth they are.
     Encode(encode::EncodeArgs),
+    /// Who gets which list, of thousands of backends: time, and what changes.
+    Plan(plan::PlanArgs),
     /// A unary RPC over our channel, beside tonic's channels and beside proxies.
     Rpc(rpc::RpcArgs),
     /// Backends killed and restarted in turn: what our channel notices, and tonic's.
@@ -96,6 +100,7 @@ fn main() -> Result<()> {
         Command::Fanout(args) => fanout::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Encode(args) => encode::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Pick(args) => pick::run(&args),
         Command::Rpc(args) => rpc::run(&args),
         Command::Churn(args) => churn::run(&args),

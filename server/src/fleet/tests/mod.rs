@@ -1,5 +1,7 @@
 //! The fleet's promises, on a paused clock: no socket is involved.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::Ipv4Addr;
