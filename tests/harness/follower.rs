@@ -1,7 +1,7 @@
 //! A BalanceLoad stream that a test drives message by message.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lookaside_proto::addr::socket_addr;
 use lookaside_proto::lb_v1::load_balance_request::LoadBalanceRequestType;
@@ -34,6 +34,18 @@ impl Follower {
     /// Opens a stream for a service; fails if the balancer refuses it.
     pub async fn open(balancer: SocketAddr, service: &str) -> Result<Self, Status> {
         let channel = Channel::from_shared(format!("http://{balancer}")).unwrap();
+        let channel = soon("a connection", channel.connect()).await.unwrap();
+        Self::open_on(channel, service).await
+    }
+
+    /// The same from another address of this machine, as 127.0.0.2.
+    pub async fn open_from(
+        client: IpAddr,
+        balancer: SocketAddr,
+        service: &str,
+    ) -> Result<Self, Status> {
+        let channel = Channel::from_shared(format!("http://{balancer}")).unwrap();
+        let channel = channel.local_address(Some(client));
         let channel = soon("a connection", channel.connect()).await.unwrap();
         Self::open_on(channel, service).await
     }

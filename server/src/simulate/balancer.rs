@@ -41,6 +41,8 @@ pub(super) struct Balancer {
 struct Lists {
     lists: ServerLists,
     walks: BTreeMap<usize, Walk>,
+    /// Whether the variant is another than it was before the last publish.
+    changed: Vec<bool>,
 }
 
 impl Balancer {
@@ -188,12 +190,25 @@ impl Balancer {
         let indexes = indexes.map(|(index, host)| (host.addr, index as u32));
         let indexes: BTreeMap<BackendAddr, u32> = indexes.collect();
         let variants = 0..lists.variant_count();
+        let old = self.lists.as_ref().map(|old| &old.lists);
+        let same = |variant| old.is_some_and(|old| lists.has_same_variant(old, variant as u64));
+        let changed: Vec<bool> = variants.clone().map(|variant| !same(variant)).collect();
         let walks = variants.map(|variant| (variant, decode(&lists, variant, &indexes)));
+        let pushed = changed.contains(&true);
         self.lists = Some(Lists {
             walks: walks.collect(),
+            changed,
             lists,
         });
-        true
+        pushed
+    }
+
+    /// The list for the stream with this ordinal, if the last publish changed it:
+    /// others are sent nothing.
+    pub(super) fn news(&self, ordinal: u64) -> Option<Walk> {
+        let lists = self.lists.as_ref()?;
+        let variant = (ordinal % lists.changed.len() as u64) as usize;
+        lists.changed[variant].then(|| self.list(ordinal))
     }
 
     /// The list for the stream with this ordinal.

@@ -59,8 +59,8 @@ impl Clients {
         }
     }
 
-    /// Sends every client the list for its stream.
-    pub(super) fn push(&mut self, now: f64, mut list: impl FnMut(u64) -> Walk) {
+    /// Sends every client the list for its stream, if there is a new one.
+    pub(super) fn push(&mut self, now: f64, mut news: impl FnMut(u64) -> Option<Walk>) {
         let third = self.push_delay / 3.0;
         for client in &mut self.each {
             let slow = self.pushes.unit() < 0.1;
@@ -69,7 +69,9 @@ impl Clients {
             } else {
                 self.pushes.between(0.1 * third, third)
             };
-            client.next = Some((now + delay, list(client.ordinal)));
+            if let Some(walk) = news(client.ordinal) {
+                client.next = Some((now + delay, walk));
+            }
         }
     }
 

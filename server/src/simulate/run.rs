@@ -261,7 +261,7 @@ impl Run<'_> {
         let pushed = self.balancer.run(now, &self.hosts);
         if pushed {
             let balancer = &self.balancer;
-            self.clients.push(now, |ordinal| balancer.list(ordinal));
+            self.clients.push(now, |ordinal| balancer.news(ordinal));
         }
         pushed
     }

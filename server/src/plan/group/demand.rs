@@ -41,6 +41,8 @@ pub(super) struct Demand {
     saved: Option<SavedDemand>,
     /// Since when more than half of the streams are gone.
     few_since: Option<Duration>,
+    /// Whether the last look made another picture.
+    renewed: bool,
 }
 
 #[derive(Debug)]
@@ -83,10 +85,17 @@ impl Demand {
         }
     }
 
+    /// Whether the shares are others than those of the plan before.
+    pub(super) fn is_renewed(&self) -> bool {
+        self.renewed
+    }
+
     fn look(&mut self, layout: &Layout, clients: &Clients, now: Duration) {
+        self.renewed = false;
         if self.frozen.is_none() {
             let saved = self.saved.take();
             self.frozen = saved.and_then(|saved| saved.restored(layout));
+            self.renewed = self.frozen.is_some();
         }
         let streams = counted(clients, layout);
         let all: f64 = streams.iter().sum();
@@ -106,6 +115,7 @@ impl Demand {
             }
         }
         self.few_since = None;
+        self.renewed = true;
         self.frozen = (all >= MOVED_LEAST).then(|| Frozen {
             layout: layout.clone(),
             streams,

@@ -165,7 +165,10 @@ impl Grouping {
         let lists = self.deal(members, &weights, &layout, subset, &rows);
         let before = self.factors(members);
         let level = match &shares {
-            Some(shares) => level::level(&lists, shares, &targets, &before),
+            Some(shares) => {
+                let moved = self.demand.is_renewed();
+                level::level(&lists, shares, &targets, &before, moved)
+            }
             None => Level {
                 shares: targets,
                 factors: before,

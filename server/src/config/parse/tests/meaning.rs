@@ -491,3 +491,73 @@ fn who_may_register_could_do_so() {
     let wanted = "service[0].backends[0].address: 10.2.0.1 is in none of the service's cidrs";
     assert!(fault.starts_with(wanted), "{fault}");
 }
+
+#[test]
+fn a_subset_is_a_number_of_backends_and_not_one() {
+    let read = |line: &str| {
+        let text = format!("[[service]]\nname = \"a\"\n{line}");
+        parse(&text, "f").unwrap().services.remove(0).subset
+    };
+    assert_eq!(read(""), None);
+    assert_eq!(read("subset = 2"), Some(2));
+    assert_eq!(read("subset = 2000"), Some(2000));
+    for bad in ["1", "0", "-3", "2001", "20.5", "nan", "inf", "1e9"] {
+        let fault = fault_in_service(&format!("subset = {bad}"));
+        assert!(
+            fault.contains("is no number of backends for a client; write a whole number from 2"),
+            "{fault}"
+        );
+    }
+    let fault = fault_in_service("subset = \"20\"");
+    assert!(fault.ends_with("a number belongs here, as 100"), "{fault}");
+}
+
+#[test]
+fn zones_say_where_clients_stand_and_each_network_once() {
+    let config = parse(
+        "[[zone]]\nname = \"a\"\ncidrs = [\"10.0.0.0/8\"]\n\
+         [[zone]]\nname = \"b\"\ncidrs = [\"10.1.0.0/16\"]\n\
+         [[service]]\nname = \"a\"\nprefer_zone = true",
+        "f",
+    );
+    let config = config.unwrap();
+    assert!(config.services[0].prefer_zone);
+    assert_eq!(config.zones.find("10.1.2.3".parse().unwrap()), Some(1));
+
+    let a = "[[zone]]\nname = \"a\"\ncidrs = [\"10.0.0.0/8\"]\n";
+    for (more, wanted) in [
+        (
+            "[[zone]]\nname = \"b\"\ncidrs = [\"10.1.0.0/16\", \"10.0.0.0/8\"]",
+            "6:25: zone[1].cidrs[1]: 10.0.0.0/8 is already zone[0].cidrs[0]; an address stands",
+        ),
+        (
+            "[[zone]]\nname = \"a\"\ncidrs = [\"10.1.0.0/16\"]",
+            "5:8: zone[1].name: `a` is already zone[0].name; write all networks",
+        ),
+        (
+            "[[zone]]\nname = \"b\"\ncidrs = []",
+            "zone[1].cidrs: a zone without networks has no clients",
+        ),
+        ("[[zone]]\nname = \"b\"", "zone[1]: "),
+        (
+            "[[zone]]\nname = \"\"\ncidrs = [\"::/0\"]",
+            "zone[1].name: `` is no zone; write 1 to 63",
+        ),
+        (
+            "[[zone]]\nname = \"b\"\ncidrs = [\"10.1.0.1/16\"]",
+            "write 10.1.0.0/16",
+        ),
+    ] {
+        let fault = fault(&format!("{a}{more}"));
+        assert!(fault.contains(wanted), "{fault}");
+    }
+    let fault = fault_in_service("prefer_zone = true");
+    assert!(
+        fault.starts_with("service[0].prefer_zone: the file does not say where clients stand"),
+        "{fault}"
+    );
+    let many: String = (0..65)
+        .map(|i| format!("[[zone]]\nname = \"{i}\"\ncidrs = [\"10.{i}.0.0/16\"]\n"))
+        .collect();
+    assert!(self::fault(&many).contains("there are 65 zones"));
+}
