@@ -161,8 +161,9 @@ impl Grouping {
         let sum: f64 = weights.iter().sum();
         let targets: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
 
-        let rows = spill_rows(members, &targets, &layout, shares.as_deref());
-        let lists = self.deal(members, &weights, &layout, subset, &rows);
+        let pools = Pool::of(members, &layout);
+        let rows = spill_rows(&pools, &targets, &layout, shares.as_deref());
+        let lists = self.deal((members, &pools), &weights, &layout, subset, &rows);
         let before = self.factors(members);
         let level = match &shares {
             Some(shares) => {
@@ -202,7 +203,7 @@ impl Grouping {
     /// Every list, before any factor.
     fn deal(
         &mut self,
-        members: &[Member],
+        members: (&[Member], &[Pool]),
         weights: &[f64],
         layout: &Layout,
         subset: usize,
@@ -213,7 +214,7 @@ impl Grouping {
             let key = (pool, seats);
             if !used.contains_key(&key) {
                 let before = old.remove(&key);
-                let part = Part::deal(before, members, layout, key.0, seats);
+                let part = Part::deal(before, members, layout, key);
                 used.insert(key, part);
             }
             key
@@ -328,7 +329,7 @@ fn mixed(parts: &[(impl Iterator<Item = u32> + Clone, f64)], weights: &[f64]) ->
 /// The share of each zone's calls that goes to each zone of backends, and behind
 /// those to all others; no rows without zones.
 fn spill_rows(
-    members: &[Member],
+    pools: &[Pool],
     targets: &[f64],
     layout: &Layout,
     clients: Option<&[f64]>,
@@ -338,9 +339,9 @@ fn spill_rows(
         return Vec::new();
     }
     let mut capacity = vec![0.0; zones + 1];
-    for (member, target) in members.iter().zip(targets) {
-        match Pool::of(member, layout) {
-            Pool::Zone(zone) => capacity[zone] += target,
+    for (pool, target) in pools.iter().zip(targets) {
+        match pool {
+            Pool::Zone(zone) => capacity[*zone] += target,
             Pool::All | Pool::Elsewhere => capacity[zones] += target,
         }
     }

@@ -1,8 +1,10 @@
 //! Parts of lists: the backends of a zone, or all, dealt to groups.
 
+use std::collections::BTreeMap;
+
 use super::deal::{Card, deal};
 use super::layout::{Layout, groups_for};
-use crate::model::hash;
+use crate::model::{Zone, hash};
 use crate::plan::Member;
 
 /// Backends that are dealt together.
@@ -31,17 +33,16 @@ pub(super) struct Part {
 
 impl Part {
     /// Deals the listed members of a pool to all groups of `layout`, about
-    /// `seats` to each.
+    /// `seats` to each. `pools` says where each member belongs.
     pub(super) fn deal(
         before: Option<Self>,
-        members: &[Member],
+        (members, pools): (&[Member], &[Pool]),
         layout: &Layout,
-        pool: Pool,
-        seats: usize,
+        (pool, seats): (Pool, usize),
     ) -> Self {
         let (mut cards, mut indexes) = (Vec::new(), Vec::new());
-        for (index, member) in members.iter().enumerate() {
-            if member.listed && pool.has(member, layout) {
+        for (index, (member, own)) in members.iter().zip(pools).enumerate() {
+            if member.listed && (pool == Pool::All || pool == *own) {
                 cards.push(Card::new(hash(member.addr), member.operator.value()));
                 indexes.push(index as u32);
             }
@@ -81,16 +82,15 @@ impl Part {
 }
 
 impl Pool {
-    /// The pool of the backends that stand in this zone.
-    pub(super) fn of(member: &Member, layout: &Layout) -> Self {
-        let zones = layout.zones();
-        let zone = member.zone.as_ref();
-        let zone = zone.and_then(|zone| zones.iter().position(|other| other == zone));
-        zone.map_or(Self::Elsewhere, Self::Zone)
-    }
-
-    fn has(self, member: &Member, layout: &Layout) -> bool {
-        self == Self::All || self == Self::of(member, layout)
+    /// The pool of each member's zone.
+    pub(super) fn of(members: &[Member], layout: &Layout) -> Vec<Self> {
+        let zones = layout.zones().iter().enumerate();
+        let zones: BTreeMap<&Zone, usize> = zones.map(|(index, zone)| (zone, index)).collect();
+        let pool = |member: &Member| {
+            let zone = member.zone.as_ref().and_then(|zone| zones.get(zone));
+            zone.map_or(Self::Elsewhere, |index| Self::Zone(*index))
+        };
+        members.iter().map(pool).collect()
     }
 }
 
