@@ -8,7 +8,9 @@ use serde::Serialize;
 
 use super::{Failure, answer};
 use crate::discovery::file::read_config;
-use crate::simulate::{PolicyOutcome, Scenario, plot, simulate};
+use crate::simulate::{
+    Figure, PolicyOutcome, Scenario, Verdict, judge, over_seeds, plot, simulate,
+};
 
 /// Arguments of `lookaside simulate`.
 #[derive(Debug, Args)]
@@ -25,6 +27,10 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
+    /// Run so many seeds, from the first one on: the table has means, and the worst
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+
     /// Draw utilisation over time; of several scenarios each into a file of its own, FILE-scenario.svg
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -39,8 +45,18 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
         scenario.seed = args.seed.unwrap_or(scenario.seed);
     }
     for (scenario, file) in scenarios.iter().zip(&args.files) {
-        let outcomes = simulate(scenario);
-        answer(&table(scenario, &outcomes))?;
+        let seeds = (scenario.seed..).take(usize::try_from(args.seeds).unwrap_or(1));
+        let runs = seeds.map(|seed| {
+            simulate(&Scenario {
+                seed,
+                ..scenario.clone()
+            })
+        });
+        let runs: Vec<Vec<PolicyOutcome>> = runs.collect();
+        let rows = rows(&runs);
+        let outcomes: Vec<PolicyOutcome> = rows.iter().map(|(mean, _)| mean.clone()).collect();
+        answer(&table(scenario, &rows, args.seeds))?;
+        answer(&verdicts(&judge(&scenario.bars, &runs)))?;
         if let Some(plot_to) = &args.plot {
             let to = match (args.files.len(), file.file_stem()) {
                 (2.., Some(stem)) => beside(plot_to, &stem.to_string_lossy()),
@@ -69,45 +85,81 @@ fn beside(plot: &Path, scenario: &str) -> PathBuf {
     plot.with_file_name(format!("{stem}-{scenario}.{extension}"))
 }
 
-fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
+/// Of each policy the mean over the seeds, and the worst.
+fn rows(runs: &[Vec<PolicyOutcome>]) -> Vec<(PolicyOutcome, PolicyOutcome)> {
+    let count = runs.first().map_or(0, Vec::len);
+    let policy = |index: usize| {
+        let runs = runs.iter().filter_map(|run| run.get(index));
+        over_seeds(&runs.collect::<Vec<_>>())
+    };
+    (0..count).filter_map(policy).collect()
+}
+
+/// How the scenario's bars are met.
+fn verdicts(verdicts: &[Verdict]) -> String {
+    let lines = verdicts.iter().map(|verdict| {
+        let least = verdict.bar.figure == Figure::Quiet;
+        format!(
+            "bar {:<18} {:>7.3} (worst {:.3}) {} {:<6} {}\n",
+            verdict.bar.figure.as_str(),
+            verdict.mean,
+            verdict.worst,
+            if least { '≥' } else { '≤' },
+            verdict.bar.limit,
+            if verdict.is_met() { "met" } else { "NOT MET" },
+        )
+    });
+    lines.collect()
+}
+
+fn table(scenario: &Scenario, rows: &[(PolicyOutcome, PolicyOutcome)], seeds: u64) -> String {
     let mut text = format!(
-        "{}: {} backends, {} clients, {}, seed {}\n",
+        "{}: {} backends, {} clients, {}, {}\n",
         scenario.name,
         scenario.backends,
         scenario.clients,
         humantime::format_duration(scenario.duration),
-        scenario.seed
+        match seeds {
+            1 => format!("seed {}", scenario.seed),
+            _ => format!("seeds {} to {}", scenario.seed, scenario.seed + seeds - 1),
+        }
     );
     text.push_str(
-        "policy                max/avg    p99  +60 s   then  worst  settle  ≤1.15  quiet   failed  offenders\n",
+        "policy                max/avg    p99  +60 s   then  worst  settle  ≤1.15  quiet   failed dropped  offenders\n",
     );
-    for outcome in outcomes {
-        let (first, then) = match outcome.after_event {
-            Some((first, then)) => (number(first), number(then)),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        let seconds =
-            |s: Option<f64>| s.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s"));
-        let offenders = outcome
-            .offenders
-            .map(|(most, later)| format!("{most:.2} {later:.2}"));
-        let line = format!(
-            "{:<21} {:>7} {:>6} {:>6} {:>6} {:>6.2} {:>7} {:>6} {:>5.0}% {:>7.3}%  {}\n",
-            outcome.policy,
-            number(outcome.mean_max_over_avg),
-            number(outcome.max_over_avg),
-            first,
-            then,
-            outcome.worst_utilization,
-            seconds(outcome.resettle_s),
-            seconds(outcome.level_s),
-            100.0 * outcome.quiet_ticks,
-            100.0 * outcome.failed_share,
-            offenders.unwrap_or_else(|| "-".to_owned()),
-        );
-        text.push_str(&line);
+    for (mean, worst) in rows {
+        text.push_str(&line(mean.policy, mean));
+        if seeds > 1 {
+            text.push_str(&line("  worst", worst));
+        }
     }
     text
+}
+
+fn line(name: &str, outcome: &PolicyOutcome) -> String {
+    let (first, then) = match outcome.after_event {
+        Some((first, then)) => (number(first), number(then)),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    let seconds = |s: Option<f64>| s.map_or_else(|| "never".to_owned(), |s| format!("{s:.0} s"));
+    let offenders = outcome
+        .offenders
+        .map(|(most, later)| format!("{most:.2} {later:.2}"));
+    format!(
+        "{:<21} {:>7} {:>6} {:>6} {:>6} {:>6.2} {:>7} {:>6} {:>5.0}% {:>7.3}% {:>6.2}%  {}\n",
+        name,
+        number(outcome.mean_max_over_avg),
+        number(outcome.max_over_avg),
+        first,
+        then,
+        outcome.worst_utilization,
+        seconds(outcome.resettle_s),
+        seconds(outcome.level_s),
+        100.0 * outcome.quiet_ticks,
+        100.0 * outcome.failed_share,
+        100.0 * outcome.dropped_share,
+        offenders.unwrap_or_else(|| "-".to_owned()),
+    )
 }
 
 fn number(value: f64) -> String {
@@ -129,6 +181,7 @@ struct PolicySummary {
     resettle_s: Option<f64>,
     quiet_ticks: f64,
     failed_share: f64,
+    dropped_share: f64,
 }
 
 fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> anyhow::Result<String> {
@@ -139,6 +192,7 @@ fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> anyhow::Result<Strin
         resettle_s: outcome.resettle_s.map(rounded),
         quiet_ticks: rounded(outcome.quiet_ticks),
         failed_share: rounded(outcome.failed_share),
+        dropped_share: rounded(outcome.dropped_share),
     });
     Ok(serde_json::to_string(&Summary {
         scenario: &scenario.name,

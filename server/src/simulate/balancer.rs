@@ -57,6 +57,7 @@ impl Balancer {
         };
         // Go's backends report every 30 s, whatever they were asked.
         weights.reports.interval = scenario.report.interval.min(Duration::from_secs(5));
+        weights.reports.load_window = Some(scenario.report.load_window);
         let settings = ServiceSettings {
             weights,
             overload: scenario.overload,

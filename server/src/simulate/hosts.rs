@@ -1,6 +1,7 @@
 //! Modelled backends: machines that work off requests, share their host with
 //! others, and report.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::exact::{exp, sqrt};
@@ -9,8 +10,7 @@ use super::scenario::Scenario;
 use crate::model::BackendAddr;
 use crate::weights::{RawReport, Report, ReportSource};
 
-/// Requests a second to a mean backend at a load of 0.55.
-const RATE: f64 = 200.0;
+/// The load at which a mean backend gets the scenario's rate.
 const RATE_AT: f64 = 0.55;
 
 /// What others on a host take of it: mean, deviation, and over how many seconds
@@ -60,6 +60,8 @@ pub(super) struct Host {
     antagonist: f64,
     backlog: f64,
     since_report: Sums,
+    /// Utilisation step by step, as far back as it is averaged.
+    used: VecDeque<f64>,
     next_report: f64,
     random: Random,
 }
@@ -67,9 +69,9 @@ pub(super) struct Host {
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     seconds: f64,
-    used: f64,
     requests: f64,
     failures: f64,
+    step: f64,
 }
 
 /// What a step came to.
@@ -91,7 +93,7 @@ impl Host {
         let next_report = random.unit() * scenario.report.interval.as_secs_f64();
         Self {
             addr: address(index),
-            capacity: RATE / RATE_AT * capacity,
+            capacity: scenario.rate / RATE_AT * capacity,
             skew,
             life: 0,
             up: true,
@@ -106,6 +108,7 @@ impl Host {
             antagonist: mean + deviation * random.normal(),
             backlog: 0.0,
             since_report: Sums::default(),
+            used: VecDeque::new(),
             next_report,
             random,
         }
@@ -118,6 +121,7 @@ impl Host {
         self.started = now;
         self.backlog = 0.0;
         self.since_report = Sums::default();
+        self.used.clear();
     }
 
     /// Its first report is an interval away.
@@ -166,7 +170,8 @@ impl Host {
         self.rate += pull * (requests / step - self.rate);
         let sums = &mut self.since_report;
         sums.seconds += step;
-        sums.used += used * step;
+        sums.step = step;
+        self.used.push_back(used);
         sums.requests += requests;
         sums.failures += failures;
         Worked { requests, failures }
@@ -185,13 +190,19 @@ impl Host {
         if lost || !self.up || self.silent || sums.seconds <= 0.0 {
             return None;
         }
-        let told = self.sink.unwrap_or(1.0);
+        let window = reporting.window.as_secs_f64().max(sums.seconds);
+        let steps = (window / sums.step).round() as usize;
+        let old = self.used.len().saturating_sub(steps);
+        self.used.drain(..old);
+        let used = self.used.iter().sum::<f64>() / self.used.len() as f64;
+        let counted = if reporting.qps { 1.0 } else { 0.0 };
+        let told = self.sink.unwrap_or(1.0) * counted;
         let raw = RawReport {
             source: ReportSource::Registration,
-            cpu_utilization: sums.used / sums.seconds * self.lie,
+            cpu_utilization: used * self.lie,
             application_utilization: 0.0,
             named: &[],
-            qps: sums.requests / sums.seconds,
+            qps: sums.requests / sums.seconds * counted,
             eps: sums.failures / sums.seconds * told,
         };
         // As in the balancer: what is no report is ignored.

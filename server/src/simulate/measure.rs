@@ -37,6 +37,8 @@ pub struct PolicyOutcome {
     pub mean_max_over_avg: f64,
     /// Its mean in the first minute after the last event, and after that.
     pub after_event: Option<(f64, f64)>,
+    /// Its mean in the first half of that minute.
+    pub first_half_minute: Option<f64>,
     /// The largest utilisation of any backend, smoothed over 10 s; above 1, more
     /// was asked of it than it can do.
     pub worst_utilization: f64,
@@ -216,6 +218,7 @@ impl Measure {
             max_over_avg: p99.unwrap_or(f64::NAN),
             mean_max_over_avg: mean_steady,
             after_event: after.filter(|_| last > 0.0),
+            first_half_minute: minute(last, last + 30.0).filter(|_| last > 0.0),
             worst_utilization: warm.map(|p| p.most).fold(0.0, f64::max),
             resettle_s: first_below(&ratios, last, BACK * own),
             level_s: first_below(&ratios, last, LEVEL),

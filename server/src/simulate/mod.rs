@@ -22,6 +22,7 @@
 //! [`server_list`]: crate::server_list
 
 mod balancer;
+mod bars;
 mod clients;
 mod exact;
 mod hosts;
@@ -31,13 +32,16 @@ mod random;
 mod reading;
 mod run;
 mod scenario;
+mod seeds;
 
 #[cfg(test)]
 mod tests;
 
+pub use bars::{Bar, Figure, Verdict, judge};
 pub use measure::{Point, PolicyOutcome};
 pub use plot::plot;
 pub use scenario::{Event, EventKind, PolicyName, Reporting, Scenario};
+pub use seeds::over_seeds;
 
 /// Runs a scenario under each of its policies.
 #[must_use]

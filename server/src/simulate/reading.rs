@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bars::{Bar, Figure};
 use super::scenario::{Event, EventKind, PolicyName, Reporting, Scenario};
 use crate::config::{
     ConfigErrors, Faults, MILLISECOND, Node, Table, list, parse_document, read_overload,
@@ -77,6 +78,22 @@ fn read(mut table: Table<'_>, faults: &mut Faults) -> Scenario {
     );
     let clients = whole(&mut table, "clients", (1.0, 10_000.0), "200", faults);
     scenario.clients = clients.map_or(scenario.clients, |n| n as usize);
+    number(
+        &mut table,
+        "client_sigma",
+        &mut scenario.client_sigma,
+        (0.0, 2.0),
+        faults,
+    );
+    let subset = whole(&mut table, "subset", (0.0, 5000.0), "20", faults);
+    scenario.subset = subset.map_or(scenario.subset, |n| n as usize);
+    number(
+        &mut table,
+        "rate",
+        &mut scenario.rate,
+        (0.1, 100_000.0),
+        faults,
+    );
     time(
         &mut table,
         "push_delay",
@@ -92,6 +109,9 @@ fn read(mut table: Table<'_>, faults: &mut Faults) -> Scenario {
     }
     if let Some(node) = table.take("policies") {
         scenario.policies = read_policies(&node, faults);
+    }
+    if let Some(node) = table.take("bar") {
+        scenario.bars = read_bars(&node, faults);
     }
     if let Some(node) = table.take("event") {
         let events = node.array(faults, "[[event]]").unwrap_or_default();
@@ -124,7 +144,28 @@ fn read_reporting(node: &Node<'_>, report: &mut Reporting, faults: &mut Faults) 
         (Duration::ZERO, HOUR),
         faults,
     );
+    let qps = table.take("qps");
+    let qps = qps.and_then(|node| node.boolean(faults, "false"));
+    report.qps = qps.unwrap_or(report.qps);
+    let windows = (Duration::ZERO, HOUR);
+    time(&mut table, "window", &mut report.window, windows, faults);
+    let told = &mut report.load_window;
+    time(&mut table, "load_window", told, windows, faults);
     table.finish(faults, &[]);
+}
+
+fn read_bars(node: &Node<'_>, faults: &mut Faults) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    if let Some(mut table) = node.table(faults, "{ mean = 1.12 }") {
+        for figure in Figure::ALL {
+            let mut limit = 0.0;
+            let written = table.has(figure.as_str());
+            number(&mut table, figure.as_str(), &mut limit, (0.0, 1e6), faults);
+            bars.extend(written.then_some(Bar { figure, limit }));
+        }
+        table.finish(faults, &[]);
+    }
+    bars
 }
 
 fn read_policies(node: &Node<'_>, faults: &mut Faults) -> Vec<PolicyName> {

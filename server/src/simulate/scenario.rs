@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bars::Bar;
 use crate::model::OverloadDrops;
 
 /// A scenario. Every key may be left out.
@@ -29,6 +30,14 @@ pub struct Scenario {
     pub subset_skew_sigma: f64,
     /// How many clients there are, 1 to 10 000. Default 200.
     pub clients: usize,
+    /// How much clients differ in how much they call: deviation of a lognormal.
+    /// Default 0.5.
+    pub client_sigma: f64,
+    /// How many backends each client calls, any of them; 0 is all. Default 0.
+    pub subset: usize,
+    /// Requests a second to a mean backend at a load of 0.55, 0.1 to 100 000.
+    /// Default 200.
+    pub rate: f64,
     /// How long a list takes: a third of that at most to most clients, and up to
     /// ten thirds to one in ten. Default 3 s.
     pub push_delay: Duration,
@@ -39,6 +48,8 @@ pub struct Scenario {
     /// Which policies are compared. Default: `round_robin`,
     /// `weighted_round_robin` and `feedback`.
     pub policies: Vec<PolicyName>,
+    /// What `feedback` should come to, in the mean over seeds. Default: nothing.
+    pub bars: Vec<Bar>,
     /// What happens, by time.
     pub events: Vec<Event>,
 }
@@ -55,6 +66,13 @@ pub struct Reporting {
     pub loss: f64,
     /// How long a report takes. Default 0.
     pub delay: Duration,
+    /// Whether backends count their calls. Default true.
+    pub qps: bool,
+    /// Over what time a backend averages its utilisation before it tells it; 0 is
+    /// since its last report. Default 0.
+    pub window: Duration,
+    /// What of that the balancer is told, as by `load_window`. Default 0.
+    pub load_window: Duration,
 }
 
 /// What weighs the backends.
@@ -121,6 +139,9 @@ impl Default for Scenario {
             diurnal: 0.15,
             subset_skew_sigma: 0.2,
             clients: 200,
+            client_sigma: 0.5,
+            subset: 0,
+            rate: 200.0,
             push_delay: Duration::from_secs(3),
             report: Reporting::default(),
             overload: None,
@@ -129,6 +150,7 @@ impl Default for Scenario {
                 PolicyName::WeightedRoundRobin,
                 PolicyName::Feedback,
             ],
+            bars: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -141,6 +163,9 @@ impl Default for Reporting {
             jitter: 0.2,
             loss: 0.0,
             delay: Duration::ZERO,
+            qps: true,
+            window: Duration::ZERO,
+            load_window: Duration::ZERO,
         }
     }
 }

@@ -10,6 +10,10 @@ use super::policy::Probation;
 /// The share that slow start begins with.
 const LEAST: f64 = 0.1;
 
+/// The share of a backend that was ejected, until it reports that it does
+/// well.
+const UNPROVEN: f64 = 0.05;
+
 /// How long after slow start a backend may not be given more than before.
 const PROBATION: Duration = Duration::from_secs(60);
 
@@ -27,9 +31,11 @@ impl SlowStart {
         self.ejected = ejected;
     }
 
-    /// The factor on its weight: from a tenth, in `window`, to 1.
-    pub(super) fn factor(&self, now: Moment, window: Duration) -> f64 {
+    /// The factor on its weight: from a tenth, in `window`, to 1. `does_well`:
+    /// whether it reports, and not failures alone.
+    pub(super) fn factor(&self, now: Moment, window: Duration, does_well: bool) -> f64 {
         match self.began {
+            Some(began) if now.since(began) < window && self.ejected && !does_well => UNPROVEN,
             Some(began) if now.since(began) < window => {
                 (now.seconds_since(began) / window.as_secs_f64()).max(LEAST)
             }
@@ -66,13 +72,17 @@ mod tests {
         let at = |seconds| Moment::new(Duration::from_secs(seconds));
         let window = Duration::from_secs(30);
         let mut start = SlowStart::default();
-        assert_eq!(start.factor(at(100), window), 1.0);
+        assert_eq!(start.factor(at(100), window, true), 1.0);
         start.begin(at(100), false);
-        assert_eq!(start.factor(at(100), window), 0.1);
-        assert_eq!(start.factor(at(115), window), 0.5);
-        assert_eq!(start.factor(at(130), window), 1.0);
+        assert_eq!(start.factor(at(100), window, true), 0.1);
+        assert_eq!(start.factor(at(115), window, true), 0.5);
+        assert_eq!(start.factor(at(130), window, true), 1.0);
         assert_eq!(start.probation(at(189), window), Some(Probation::Joined));
         assert_eq!(start.probation(at(190), window), None);
-        assert_eq!(start.factor(at(100), Duration::ZERO), 1.0);
+        assert_eq!(start.factor(at(100), Duration::ZERO, true), 1.0);
+        start.begin(at(200), true);
+        assert_eq!(start.factor(at(215), window, false), 0.05);
+        assert_eq!(start.factor(at(215), window, true), 0.5);
+        assert_eq!(start.factor(at(230), window, false), 1.0, "not for ever");
     }
 }

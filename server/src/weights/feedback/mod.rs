@@ -157,11 +157,12 @@ impl Feedback {
                 .map(|b| b.signals.utilization() / b.operator)
                 .collect(),
         );
-        let mut wanted: Vec<(BackendAddr, f64)> = Vec::with_capacity(fresh.len());
+        let mut wanted: Vec<Wanted> = Vec::with_capacity(fresh.len());
         for backend in fresh {
             let Some(learned) = self.backends.get_mut(&backend.addr) else {
                 continue;
             };
+            let mut leaps = false;
             let raw = match (ln_capacity(backend), capacity) {
                 (Some(own), Some(median)) => {
                     let x = (own - median).clamp(-FARTHEST, FARTHEST);
@@ -171,6 +172,8 @@ impl Feedback {
                         LEAP
                     };
                     learned.judge(x, (ln(INCREDIBLE), ln(leap)), now);
+                    let newest = ln_newest_capacity(backend).map_or(x, |own| own - median);
+                    leaps = learned.leaps(newest, (ln(INCREDIBLE), ln(leap)), now);
                     if let (Some(own), Some(median)) = (ln_skew(backend), skew) {
                         learn(learned, backend, own - median, now);
                     }
@@ -178,24 +181,35 @@ impl Feedback {
                 }
                 _ => raw_without_calls(learned, backend, load.unwrap_or(IDLE), self.scale, now),
             };
-            wanted.push((backend.addr, raw));
+            wanted.push(Wanted {
+                addr: backend.addr,
+                raw,
+                leaps,
+            });
         }
         self.scale = self.scale_of(backends, &wanted, now);
-        for (addr, raw) in wanted {
-            if let Some(learned) = self.backends.get_mut(&addr) {
-                let backend = fresh.iter().find(|b| b.addr == addr);
-                let warming = backend.is_some_and(|b| b.warming);
-                move_weight(learned, self.scale * raw, warming, now);
+        // Both are in the order of `fresh`, but for who is not known.
+        let mut backends = fresh.iter();
+        for wanted in wanted {
+            let backend = backends.find(|b| b.addr == wanted.addr);
+            if let Some(learned) = self.backends.get_mut(&wanted.addr) {
+                let most = match backend {
+                    _ if wanted.leaps && learned.weighed => learned.weight,
+                    Some(backend) if learned.weighed && !backend.warming => RISE * learned.weight,
+                    _ => BOUNDS.1,
+                };
+                move_weight(learned, (self.scale * wanted.raw).min(most), now);
             }
         }
     }
 
     /// The factor that takes `wanted` to weights: to mean 1 if every backend is
     /// measured, else to the sum that those who are had before.
-    fn scale_of(&self, backends: &Backends<'_>, wanted: &[(BackendAddr, f64)], now: Moment) -> f64 {
-        let trusted = |(addr, raw): &(BackendAddr, f64)| {
-            let learned = self.backends.get(addr)?;
-            (!learned.is_distrusted(now)).then_some((learned, *raw))
+    fn scale_of(&self, backends: &Backends<'_>, wanted: &[Wanted], now: Moment) -> f64 {
+        let trusted = |wanted: &Wanted| {
+            let learned = self.backends.get(&wanted.addr)?;
+            let trusted = !learned.is_distrusted(now) && !wanted.leaps;
+            trusted.then_some((learned, wanted.raw))
         };
         let trusted: Vec<(&Learned, f64)> = wanted.iter().filter_map(trusted).collect();
         let present = backends.each.iter().filter(|b| !b.ejected).count();
@@ -265,6 +279,16 @@ impl Feedback {
     }
 }
 
+/// What a backend's weight should be, but for the scale.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    addr: BackendAddr,
+    raw: f64,
+    /// Its newest report claims so much that it is not given more until it is
+    /// known whether that is true.
+    leaps: bool,
+}
+
 /// Whether what it reports is of now and was for a while.
 fn is_fresh(backend: &Observed<'_>) -> bool {
     backend.freshness == Freshness::Known && !backend.ejected && backend.signals.utilization() > 0.0
@@ -274,6 +298,13 @@ fn ln_capacity(backend: &Observed<'_>) -> Option<f64> {
     let signals = backend.signals;
     (signals.qps() > 0.0 && signals.utilization() > 0.0 && !backend.ejected)
         .then(|| ln(signals.qps()) - ln(signals.utilization()))
+}
+
+/// Its capacity as the newest report alone has it.
+fn ln_newest_capacity(backend: &Observed<'_>) -> Option<f64> {
+    let last = backend.signals.last().filter(|last| last.qps > 0.0)?;
+    let failing = last.eps / last.qps.max(last.eps);
+    Some(ln(last.qps) - ln(last.load + failing))
 }
 
 fn ln_skew(backend: &Observed<'_>) -> Option<f64> {
@@ -315,15 +346,14 @@ fn raw_without_calls(
     }
 }
 
-fn move_weight(learned: &mut Learned, wanted: f64, warming: bool, now: Moment) {
-    let (least, most) = BOUNDS;
-    let mut weight = wanted.clamp(least, most);
+fn move_weight(learned: &mut Learned, wanted: f64, now: Moment) {
+    let mut weight = wanted.clamp(BOUNDS.0, BOUNDS.1);
     if learned.is_distrusted(now) {
-        weight = learned.slow_weight().min(1.0);
+        // What it had, but no more than a mean share of the calls, which its
+        // weight is not if clients favour it.
+        let mean_share = exp(-learned.skew).max(BOUNDS.0);
+        weight = learned.slow_weight().min(mean_share);
     } else {
-        if learned.weighed && !warming {
-            weight = weight.min(RISE * learned.weight);
-        }
         learned.remember(weight, now);
     }
     learned.weight = weight;

@@ -132,6 +132,13 @@ impl Learned {
         self.distrusted_times = self.distrusted_times.saturating_add(1);
     }
 
+    /// Whether this capacity, of one report, would be so much if it lasted.
+    pub(super) fn leaps(&self, capacity: f64, (incredible, leap): (f64, f64), now: Moment) -> bool {
+        let established = |usual: &Usual| now.since(usual.since) >= ESTABLISHED;
+        let usual = self.usual.filter(established);
+        capacity > incredible || usual.is_some_and(|usual| capacity - usual.capacity > leap)
+    }
+
     pub(super) fn is_distrusted(&self, now: Moment) -> bool {
         self.distrusted_until.is_some_and(|until| now < until)
     }

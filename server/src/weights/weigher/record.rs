@@ -108,12 +108,21 @@ impl Record {
         }
     }
 
+    /// Whether its newest report since its load began to be measured is not one of
+    /// failure.
+    fn does_well(&self) -> bool {
+        let last = self.signals.last().filter(|_| self.signals.samples() > 0);
+        last.is_some_and(|last| 2.0 * last.eps <= last.qps)
+    }
+
     /// The factor it should be listed with; `usual` if the policy has not
     /// weighed it.
     pub(super) fn wanted(&self, usual: f64, settings: &WeightSettings, now: Moment) -> f64 {
         let weight = self.weight.unwrap_or(usual);
         let blended = 1.0 + settings.blend * (weight - 1.0);
-        let slow = self.slow_start.factor(now, settings.slow_start());
+        let slow = self
+            .slow_start
+            .factor(now, settings.slow_start(), self.does_well());
         let wanted = blended * slow;
         if wanted.is_finite() && wanted > 0.0 {
             wanted
@@ -139,7 +148,7 @@ impl Record {
             trusted: true,
             policy: self.weight,
             shadow: self.shadow,
-            slow_start: self.slow_start.factor(now, slow_start),
+            slow_start: self.slow_start.factor(now, slow_start, self.does_well()),
             factor: self.target,
             published: self.published.weight(),
             ejected: ejected.map(|until| until.since(now)),
