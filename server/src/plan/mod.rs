@@ -19,6 +19,8 @@ mod pace;
 mod state;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 pub use eligible::{BackendState, HealthFields, Probe};

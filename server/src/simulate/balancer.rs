@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use super::clients::{DROP, Walk};
 use super::hosts::Host;
+use super::random::Random;
 use super::scenario::{PolicyName, Scenario};
 use crate::model::{BackendAddr, Weight};
 use crate::plan::{
@@ -30,19 +31,47 @@ pub(super) struct Balancer {
     pace: Pace,
     published: Option<Plan>,
     candidate: Option<Plan>,
-    lists: Option<Lists>,
+    lists: Vec<Lists>,
+    /// Which group each stream is in, but for how many there are: the fleet seats
+    /// clients nearly evenly, too.
+    seats: Vec<usize>,
+    clients: Clients,
     dirty: bool,
     /// When its process started.
     started: f64,
 }
 
-/// The lists that are published, as clients read them.
+/// The lists that are published to a group, as clients read them: one a variant.
 #[derive(Debug)]
 struct Lists {
-    lists: ServerLists,
-    walks: BTreeMap<usize, Walk>,
+    lists: Option<ServerLists>,
+    walks: Vec<Walk>,
     /// Whether the variant is another than it was before the last publish.
     changed: Vec<bool>,
+}
+
+impl Lists {
+    /// Those of a group, which had these `old` ones before.
+    fn new(group: &GroupPlan, old: Option<&Self>, indexes: &BTreeMap<BackendAddr, u32>) -> Self {
+        let GroupPlan::Servers(spec) = group else {
+            return Self {
+                lists: None,
+                walks: Vec::new(),
+                changed: Vec::new(),
+            };
+        };
+        let lists = ServerLists::new(spec.clone());
+        let old = old.and_then(|old| old.lists.as_ref());
+        let same = |variant| old.is_some_and(|old| lists.has_same_variant(old, variant as u64));
+        let variants = 0..lists.variant_count();
+        let changed = variants.clone().map(|variant| !same(variant)).collect();
+        let walks = variants.map(|variant| decode(&lists, variant, indexes));
+        Self {
+            walks: walks.collect(),
+            changed,
+            lists: Some(lists),
+        }
+    }
 }
 
 impl Balancer {
@@ -61,6 +90,7 @@ impl Balancer {
         let settings = ServiceSettings {
             weights,
             overload: scenario.overload,
+            subset: (scenario.subset > 0).then_some(scenario.subset),
             ..ServiceSettings::default()
         };
         let mut balancer = Self {
@@ -72,7 +102,9 @@ impl Balancer {
             pace: Pace::default(),
             published: None,
             candidate: None,
-            lists: None,
+            lists: Vec::new(),
+            seats: Random::new(scenario.seed, "seats").shuffled(scenario.clients),
+            clients: Clients::default(),
             dirty: true,
             started: 0.0,
         };
@@ -123,7 +155,8 @@ impl Balancer {
         self.pace = Pace::default();
         self.published = None;
         self.candidate = None;
-        self.lists = None;
+        self.lists.clear();
+        self.clients = Clients::default();
         self.reports.clear();
         self.dirty = true;
     }
@@ -151,7 +184,7 @@ impl Balancer {
             settings: &self.settings,
             health: &BTreeMap::new(),
             reports: &self.reports,
-            clients: &Clients::default(),
+            clients: &self.clients,
         };
         let candidate = plan(input, &mut self.state, age);
         self.reports.clear();
@@ -183,41 +216,51 @@ impl Balancer {
         if old.is_some_and(|old| old.groups == plan.groups) {
             return false;
         }
-        let Some(GroupPlan::Servers(spec)) = plan.groups.first() else {
-            return false;
-        };
-        let lists = ServerLists::new(spec.clone());
         let indexes = hosts.iter().enumerate();
         let indexes = indexes.map(|(index, host)| (host.addr, index as u32));
         let indexes: BTreeMap<BackendAddr, u32> = indexes.collect();
-        let variants = 0..lists.variant_count();
-        let old = self.lists.as_ref().map(|old| &old.lists);
-        let same = |variant| old.is_some_and(|old| lists.has_same_variant(old, variant as u64));
-        let changed: Vec<bool> = variants.clone().map(|variant| !same(variant)).collect();
-        let walks = variants.map(|variant| (variant, decode(&lists, variant, &indexes)));
-        let pushed = changed.contains(&true);
-        self.lists = Some(Lists {
-            walks: walks.collect(),
-            changed,
-            lists,
+        let count = plan.groups.len();
+        // Where there are other groups than before, clients are in others.
+        let before = (count == self.lists.len()).then_some(&self.lists);
+        let lists = plan.groups.iter().enumerate().map(|(index, group)| {
+            let old = before.and_then(|before| before.get(index));
+            Lists::new(group, old, &indexes)
         });
-        pushed
+        self.lists = lists.collect();
+        let mut streams = vec![0; count];
+        for seat in &self.seats {
+            streams[seat % count] += 1;
+        }
+        self.clients = Clients {
+            layout: plan.layout.clone(),
+            streams,
+        };
+        self.dirty |= self.state.clients_moved(&self.clients);
+        self.lists.iter().any(|lists| lists.changed.contains(&true))
     }
 
     /// The list for the stream with this ordinal, if the last publish changed it:
     /// others are sent nothing.
     pub(super) fn news(&self, ordinal: u64) -> Option<Walk> {
-        let lists = self.lists.as_ref()?;
-        let variant = (ordinal % lists.changed.len() as u64) as usize;
-        lists.changed[variant].then(|| self.list(ordinal))
+        let (lists, variant) = self.place(ordinal)?;
+        let changed = lists.changed.get(variant).copied().unwrap_or(true);
+        changed.then(|| self.list(ordinal))
+    }
+
+    /// The lists of a stream's group, and its variant.
+    fn place(&self, ordinal: u64) -> Option<(&Lists, usize)> {
+        let seat = self.seats.get(ordinal as usize).copied();
+        let group = seat.unwrap_or_default() % self.lists.len().max(1);
+        let lists = self.lists.get(group)?;
+        let variants = lists.walks.len().max(1) as u64;
+        Some((lists, (ordinal % variants) as usize))
     }
 
     /// The list for the stream with this ordinal.
     pub(super) fn list(&self, ordinal: u64) -> Walk {
-        let walk = self.lists.as_ref().and_then(|lists| {
-            let variant = (ordinal % lists.lists.variant_count() as u64) as usize;
-            lists.walks.get(&variant)
-        });
+        let walk = self
+            .place(ordinal)
+            .and_then(|(lists, variant)| lists.walks.get(variant));
         walk.map_or_else(|| Walk::from([]), Walk::clone)
     }
 

@@ -19,8 +19,6 @@ struct Client {
     share: f64,
     /// Its stream's number, which picks its list's variant.
     ordinal: u64,
-    /// Which backends it calls; all if empty.
-    subset: Vec<bool>,
     walk: Walk,
     at: usize,
     /// A list on its way, and when it comes.
@@ -43,11 +41,9 @@ impl Clients {
             .map(|_| exp(scenario.client_sigma * random.normal()))
             .collect();
         let sum: f64 = rates.iter().sum();
-        let mut subsets = Random::new(scenario.seed, "subsets");
         let each = (0u64..).zip(rates).map(|(ordinal, rate)| Client {
             share: rate / sum,
             ordinal,
-            subset: subset(&mut subsets, scenario),
             walk: Walk::from([]),
             at: 0,
             next: None,
@@ -129,10 +125,6 @@ impl Client {
         self.walk = walk;
     }
 
-    fn calls(&self, backend: usize) -> bool {
-        self.subset.get(backend).copied().unwrap_or(true)
-    }
-
     fn walk(&mut self, calls: u64, is_up: &[bool], counts: &mut [f64]) -> f64 {
         let walk = &self.walk[..];
         let mut dropped = 0.0;
@@ -151,7 +143,7 @@ impl Client {
                     break;
                 }
                 let backend = entry as usize;
-                if is_up[backend] && self.calls(backend) {
+                if is_up[backend] {
                     counts[backend] += 1.0;
                     break;
                 }
@@ -159,17 +151,4 @@ impl Client {
         }
         dropped
     }
-}
-
-/// The backends of one client, as so many of all, any.
-fn subset(random: &mut Random, scenario: &Scenario) -> Vec<bool> {
-    if scenario.subset == 0 {
-        return Vec::new();
-    }
-    let mut subset = vec![false; scenario.backends];
-    let order = random.shuffled(scenario.backends);
-    for backend in order.into_iter().take(scenario.subset) {
-        subset[backend] = true;
-    }
-    subset
 }

@@ -33,7 +33,8 @@ pub struct Scenario {
     /// How much clients differ in how much they call: deviation of a lognormal.
     /// Default 0.5.
     pub client_sigma: f64,
-    /// How many backends each client calls, any of them; 0 is all. Default 0.
+    /// About how many backends each client gets; 0 is as the balancer does it,
+    /// all up to 100. Default 0.
     pub subset: usize,
     /// Requests a second to a mean backend at a load of 0.55, 0.1 to 100 000.
     /// Default 200.

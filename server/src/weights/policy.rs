@@ -67,6 +67,12 @@ pub trait WeightPolicy: fmt::Debug + Send {
         false
     }
 
+    /// How many times the mean of the others one backend may weigh, at most: above
+    /// 1. Whatever the policy says, no list sends more than that to one.
+    fn most(&self) -> f64 {
+        10.0
+    }
+
     /// Whether the policy believes what the backend reports.
     fn trusts(&self, _backend: BackendAddr, _now: Moment) -> bool {
         true

@@ -105,6 +105,10 @@ impl WeightPolicy for Feedback {
         self.answer(backends)
     }
 
+    fn most(&self) -> f64 {
+        BOUNDS.1
+    }
+
     fn trusts(&self, backend: BackendAddr, now: Moment) -> bool {
         let learned = self.backends.get(&backend);
         !learned.is_some_and(|learned| learned.is_distrusted(now))

@@ -10,6 +10,7 @@
 //! weights: what the operator changes takes effect at once and exactly.
 
 mod hold;
+mod limit;
 mod record;
 mod saved;
 mod service_load;
@@ -194,7 +195,9 @@ impl Weigher {
             let record = self.records.get(&candidate.addr);
             record.and_then(|record| record.target).unwrap_or(1.0)
         };
-        candidates.iter().map(target).collect()
+        let mut factors: Vec<f64> = candidates.iter().map(target).collect();
+        self.limit(candidates, &mut factors, settings, now);
+        factors
     }
 
     /// These weights, operator's included, were sent to the clients at `now`;

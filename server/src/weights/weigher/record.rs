@@ -115,15 +115,18 @@ impl Record {
         last.is_some_and(|last| 2.0 * last.eps <= last.qps)
     }
 
+    /// What slow start makes of its weight: above 0, at most 1.
+    pub(super) fn slow(&self, settings: &WeightSettings, now: Moment) -> f64 {
+        let window = settings.slow_start();
+        self.slow_start.factor(now, window, self.does_well())
+    }
+
     /// The factor it should be listed with; `usual` if the policy has not
     /// weighed it.
     pub(super) fn wanted(&self, usual: f64, settings: &WeightSettings, now: Moment) -> f64 {
         let weight = self.weight.unwrap_or(usual);
         let blended = 1.0 + settings.blend * (weight - 1.0);
-        let slow = self
-            .slow_start
-            .factor(now, settings.slow_start(), self.does_well());
-        let wanted = blended * slow;
+        let wanted = blended * self.slow(settings, now);
         if wanted.is_finite() && wanted > 0.0 {
             wanted
         } else {
