@@ -24,6 +24,10 @@ async fn who_may_not_register_is_told_what_would_be_right() {
             ),
             named("ten.test", "register = { cidrs = [\"10.0.0.0/8\"] }"),
             named(
+                "dial.test",
+                &format!("cidrs = [\"10.0.0.0/8\"]\nregister = {{ token_file = \"{tokens}\", any_address = true }}"),
+            ),
+            named(
                 "ten-tokens.test",
                 &format!("register = {{ token_file = \"{tokens}\", cidrs = [\"10.0.0.0/8\"], any_address = true }}"),
             ),
@@ -117,6 +121,13 @@ async fn who_may_not_register_is_told_what_would_be_right() {
             "none of the service's",
         ),
         (
+            "dial.test",
+            at("11.0.0.1:1"),
+            "secret",
+            Code::PermissionDenied,
+            "none of the service's cidrs",
+        ),
+        (
             "ten-tokens.test",
             at("11.0.0.1:1"),
             "secret",
@@ -139,6 +150,7 @@ async fn who_may_not_register_is_told_what_would_be_right() {
         ("tokens.test", Where::Port(1)),
         ("any.test", at("10.9.8.7:80")),
         ("ten-tokens.test", at("10.9.8.7:80")),
+        ("dial.test", at("10.9.8.7:80")),
     ] {
         let said = pb::Registration {
             services: vec![service.to_owned()],
@@ -181,5 +193,26 @@ async fn a_backend_gets_those_of_its_services_that_it_may_have() {
     let results = stream.registered().await.services;
     assert_eq!(results[0].outcome(), pb::Outcome::Forbidden);
     until_listed(&mut follower, &[]).await;
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_reports_as_often_as_its_service_asks_for_load() {
+    let load = "load = { kind = \"orca\", interval = \"7s\" }\n";
+    let balancer = balancer(&(open_service(LOCAL) + load)).await;
+    let channel = channel(balancer.addr()).await;
+    let mut stream = Raw::open(&channel, said(Where::Port(81), "a"), "")
+        .await
+        .unwrap();
+    let told = stream.registered().await;
+    assert_eq!(told.report_interval.unwrap().seconds, 7);
+    assert_eq!(told.lease.unwrap().seconds, 21);
+
+    // The operator takes that back: the backend hears of it.
+    let listen = balancer.addr().to_string();
+    balancer.edit_whole(&(tables(&listen) + &open_service(LOCAL)));
+    let told = stream.registered().await;
+    assert_eq!(told.report_interval.unwrap().seconds, 1);
+    assert_eq!(told.lease.unwrap().seconds, 3);
     balancer.stop().await;
 }
