@@ -1,3 +1,5 @@
+//! Drops rise and fall smoothly, and stop at their bound.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
