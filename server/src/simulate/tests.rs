@@ -94,3 +94,64 @@ fn every_kind_of_event_runs() {
         assert!(outcome.max_over_avg.is_finite(), "{kind:?}: {outcome:?}");
     }
 }
+
+/// A scenario of the repository, made small enough for a test.
+fn small(name: &str, backends: usize, seconds: u64) -> Scenario {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/scenarios");
+    let text = std::fs::read_to_string(format!("{folder}/{name}.toml")).unwrap();
+    let scenario = Scenario::parse(&text, name).unwrap();
+    Scenario {
+        backends,
+        clients: 50,
+        duration: Duration::from_secs(seconds),
+        policies: vec![PolicyName::Feedback],
+        ..scenario
+    }
+}
+
+/// The bars that runs of these seeds do not meet.
+fn not_met(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Vec<Verdict> {
+    let runs = seeds.map(|seed| {
+        simulate(&Scenario {
+            seed,
+            ..scenario.clone()
+        })
+    });
+    let verdicts = judge(&scenario.bars, &runs.collect::<Vec<_>>());
+    assert_eq!(verdicts.len(), scenario.bars.len());
+    verdicts.into_iter().filter(|v| !v.is_met()).collect()
+}
+
+#[test]
+fn the_bars_of_small_services_hold() {
+    for name in ["backends-3", "backends-5", "backends-10"] {
+        let count = name.trim_start_matches("backends-").parse().unwrap();
+        let missed = not_met(&small(name, count, 700), 1001..1003);
+        assert_eq!(missed, [], "{name}");
+    }
+}
+
+#[test]
+fn the_bars_on_who_lies_or_fails_hold() {
+    for name in ["sinkhole", "silent-sinkhole", "liar", "liar-tenth"] {
+        let missed = not_met(&small(name, 20, 1080), 1001..1003);
+        assert_eq!(missed, [], "{name}");
+    }
+}
+
+#[test]
+fn every_scenario_of_the_repository_is_read_and_has_bars_of_its_own() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/scenarios");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let scenario = Scenario::parse(&text, &name).unwrap();
+        assert_eq!(scenario.name, name);
+        let without = ["hardware"].contains(&name.as_str());
+        assert_eq!(scenario.bars.is_empty(), without, "{name}");
+        count += 1;
+    }
+    assert!(count >= 29, "{count}");
+}
