@@ -52,10 +52,13 @@ impl Check {
         let mut states = self.subchannel.states();
         // When the connection that is missing counts as missing (again).
         let mut late = Instant::now() + self.probing.config.timeout;
+        // Before the first connection it may be us who have not come to it yet.
+        let mut was_connected = false;
         loop {
             let state = states.borrow_and_update().clone();
             match state {
                 State::Ready(ready) => {
+                    was_connected = true;
                     self.ask(&ready.channel, &mut states).await;
                     late = Instant::now() + self.probing.config.timeout;
                     if states.borrow().ready().is_none() {
@@ -84,8 +87,11 @@ impl Check {
             tokio::select! {
                 _ = states.changed() => {}
                 () = sleep_until(late) => {
-                    if matches!(*states.borrow(), State::Connecting) {
+                    let connecting = matches!(*states.borrow(), State::Connecting);
+                    if connecting {
                         late = Instant::now() + self.probing.pause();
+                    }
+                    if connecting && was_connected {
                         self.probing.found(Found::Timeout, "it takes no connection");
                     }
                 }
