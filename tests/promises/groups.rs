@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
 
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
-use lookaside_tests::{Balancer, Follower, List, eventually, service};
+use lookaside_tests::{Balancer, Follower, List, service, soon};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const GREETER: &str = "greeter.test";
@@ -56,7 +56,8 @@ fn spread(lists: &[List], backends: usize) -> (f64, f64) {
 #[tokio::test]
 async fn clients_get_different_subsets_and_backends_equal_shares() {
     let balancer = Balancer::start(&in_subsets(300)).await;
-    let lists = Arc::new(Mutex::new(Vec::new()));
+    let mut lists = Vec::new();
+    let (sender, mut news) = mpsc::channel(1000);
     let mut following = JoinSet::new();
     let mut subsets = BTreeSet::new();
     for net in 4..8 {
@@ -65,12 +66,11 @@ async fn clients_get_different_subsets_and_backends_equal_shares() {
             let subset = addresses(&list);
             assert_eq!(subset.len(), 20);
             subsets.insert(subset);
-            let index = lists.lock().unwrap().len();
-            lists.lock().unwrap().push(list);
-            let lists = Arc::clone(&lists);
+            let (index, sender) = (lists.len(), sender.clone());
+            lists.push(list);
             following.spawn(async move {
                 while let Ok(LoadBalanceResponseType::ServerList(list)) = follower.next().await {
-                    lists.lock().unwrap()[index] = List(list.servers);
+                    sender.send((index, List(list.servers))).await.unwrap();
                 }
             });
         }
@@ -78,11 +78,14 @@ async fn clients_get_different_subsets_and_backends_equal_shares() {
     assert!(subsets.len() > 60, "{}", subsets.len());
     // The balancer sees where its clients are, and evens out the backends. With four
     // to a group, a client that is not in the picture yet is a few percent.
-    eventually("equal shares", || {
-        let (least, most) = spread(&lists.lock().unwrap(), 300);
-        least > 0.75 && most < 1.25
-    })
-    .await;
+    while !matches!(spread(&lists, 300), (0.75.., ..1.25)) {
+        let mut next = soon("equal shares", news.recv()).await;
+        while let Some((index, list)) = next {
+            lists[index] = list;
+            next = news.try_recv().ok();
+        }
+    }
+    drop(following);
     balancer.stop().await;
 }
 
