@@ -29,7 +29,9 @@ pub enum Body {
 }
 
 /// What goes down a `BalanceLoad` stream.
-pub struct BalanceLoadBody(pub(super) Stream);
+///
+/// Boxed: HTTP/2 moves bodies about, and those of other methods are small.
+pub struct BalanceLoadBody(pub(super) Box<Stream>);
 
 /// A piece of a body: one DATA frame, if the client takes frames that long.
 #[derive(Debug)]

@@ -27,7 +27,8 @@ impl BalanceLoad {
         let ip = peer_ip(&request);
         match begin(&self.0, request).await {
             Ok(stream) => {
-                let mut response = Response::new(Body::BalanceLoad(BalanceLoadBody(stream)));
+                let mut response =
+                    Response::new(Body::BalanceLoad(BalanceLoadBody(Box::new(stream))));
                 let grpc = HeaderValue::from_static("application/grpc");
                 response.headers_mut().insert(CONTENT_TYPE, grpc);
                 response

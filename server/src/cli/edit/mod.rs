@@ -185,7 +185,7 @@ fn backends<'a>(config: &'a Config, service: &ServiceName) -> &'a [BackendConfig
 fn find(config: &Config, service: &ServiceName, backend: BackendAddr) -> BackendConfig {
     let mut backends = backends(config, service).iter();
     let found = backends.find(|b| b.address == backend).cloned();
-    found.unwrap_or(BackendConfig {
+    found.unwrap_or_else(|| BackendConfig {
         address: backend,
         weight: None,
         zone: None,

@@ -34,5 +34,6 @@ pub(crate) fn read(
         }
         _ => {}
     }
-    utilization.and(max).and(checked.ok())
+    utilization.and(max)?;
+    checked.ok()
 }

@@ -42,8 +42,7 @@ pub(super) fn read_all(node: &Node<'_>, faults: &mut Faults) -> ZoneTable {
                 );
                 faults.clash(&node.place, message);
             }
-            let first = node.place.key.clone();
-            names.entry(Zone::clone(&name)).or_insert(first);
+            names.entry(Zone::clone(&name)).or_insert(node.place.key);
             Some(name)
         });
         let cidrs = table.require("cidrs", faults, "[\"10.1.0.0/16\"]");

@@ -166,7 +166,7 @@ mod tests {
             let lists = dealt(&weights, size);
             let sum: f64 = weights.iter().sum();
             let targets: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
-            let mut masses = clients.clone();
+            let mut masses = clients;
             masses.resize(lists.len(), 0.0);
             let level = level(&lists, &masses, &targets, &vec![1.0; weights.len()], true);
             for factor in level.factors {

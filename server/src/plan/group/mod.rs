@@ -209,14 +209,11 @@ impl Grouping {
         subset: usize,
         rows: &[Vec<f64>],
     ) -> Vec<Mixed> {
-        let mut used = BTreeMap::new();
+        let mut used: BTreeMap<_, Part> = BTreeMap::new();
         let mut part = |pool: Pool, seats: usize, old: &mut BTreeMap<_, Part>| {
             let key = (pool, seats);
-            if !used.contains_key(&key) {
-                let before = old.remove(&key);
-                let part = Part::deal(before, members, layout, key);
-                used.insert(key, part);
-            }
+            used.entry(key)
+                .or_insert_with(|| Part::deal(old.remove(&key), members, layout, key));
             key
         };
         // Which parts the lists of each audience have, and with what share.

@@ -104,5 +104,6 @@ fn usual(mut parts: Vec<Part>, weights: f64) -> f64 {
         below += part.weight;
         below >= weights / 2.0
     });
-    half.or(parts.last()).map_or(0.0, |part| part.utilization)
+    half.or_else(|| parts.last())
+        .map_or(0.0, |part| part.utilization)
 }

@@ -159,7 +159,6 @@ fn every_key_is_read() {
                         ..ReportSettings::default()
                     },
                     metrics: vec!["utilization.gpu".to_owned()],
-                    ..WeightSettings::default()
                 },
                 subset: Some(100),
                 prefer_zone: false,
