@@ -48,9 +48,9 @@ pub struct Subscription {
     service: Arc<Service>,
     slot: Arc<Slot>,
     ordinal: usize,
-    /// Where the stream sat when it was last told anything, and the version of
-    /// that.
-    delivered: Option<(Seat, u64)>,
+    /// Where the stream sits or sat when it was last told anything, and the version
+    /// of that; 0 before the first.
+    delivered: (Seat, u64),
 }
 
 /// What a stream and its service share.
@@ -110,10 +110,10 @@ impl Subscription {
         };
         self.slot.behind_since.store(0, Ordering::Relaxed);
         let news = (seat, group.version_for(self.ordinal()));
-        if self.delivered == Some(news) {
+        if self.delivered == news {
             return Poll::Pending;
         }
-        self.delivered = Some(news);
+        self.delivered = news;
         Poll::Ready(Update::Group(group))
     }
 }
@@ -164,7 +164,7 @@ impl Subscribers {
             service: Arc::clone(service),
             slot,
             ordinal,
-            delivered: None,
+            delivered: (seat, 0),
         })
     }
 
