@@ -139,7 +139,7 @@ async fn until_polled(balancer: &Balancer, kind: &str, result: &str) {
     let counted = async {
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
         loop {
-            let (_, metrics) = crate::lifecycle::get(balancer.admin(), "/metrics").await;
+            let (_, metrics) = get(balancer.admin(), "/metrics").await;
             if metrics.lines().any(|found| found.starts_with(&line)) {
                 return;
             }
@@ -175,7 +175,7 @@ async fn a_page_for_prometheus_is_read_and_what_is_wrong_with_it_is_told() {
     page.text.send_replace("\0\u{1}garbage".repeat(100));
     until_polled(&balancer, "prometheus", "failed").await;
     assert!(
-        !crate::lifecycle::get(balancer.admin(), "/metrics")
+        !get(balancer.admin(), "/metrics")
             .await
             .1
             .contains("result=\"taken\"")
