@@ -119,12 +119,13 @@ impl Layout {
 
 /// Into how many groups to deal `count` backends so that each has about `seats`
 /// at most. The number from `before` stays while it is off by no more than a
-/// tenth, for another one moves clients.
+/// tenth, for another one moves clients; but no group may be left without a
+/// backend.
 pub(super) fn groups_for(count: usize, seats: usize, before: Option<usize>) -> usize {
     let seats = seats.max(1);
     let near = |groups: &usize| {
         let (most, least) = (11 * groups * seats, 9 * groups.saturating_sub(1) * seats);
-        10 * count <= most && (10 * count > least || *groups == 1)
+        10 * count <= most && (10 * count > least || *groups == 1) && *groups <= count.max(1)
     };
     before
         .filter(near)

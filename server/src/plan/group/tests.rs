@@ -291,31 +291,38 @@ proptest! {
     fn no_clients_and_no_weights_break_it(
         weights in proptest::collection::vec(1e-6..1e6, 1..120),
         subset in 1usize..40,
-        streams in proptest::collection::vec(0u32..5, 0..50),
-        listed in proptest::collection::vec(any::<bool>(), 120),
+        moments in proptest::collection::vec(
+            (proptest::collection::vec(0u32..5, 0..50), 0u8..=100, any::<u64>()),
+            1..5,
+        ),
     ) {
         let mut service = Service::new(&weights, subset);
         service.settings.zones = zones(&["a", "b"]);
         for (number, member) in service.members.iter_mut().enumerate() {
             member.zone = [None, Some("a"), Some("b"), Some("c")][number % 4].map(Zone::from);
-            member.listed = listed[number];
         }
-        service.seat(|list| streams.get(list).copied().unwrap_or_default());
-        let grouped = service.group();
-        prop_assert_eq!(grouped.groups.len(), grouped.layout.lists());
-        let any = service.members.iter().any(|member| member.listed);
-        for group in &grouped.groups {
-            match group {
-                GroupPlan::Fallback => prop_assert!(!any),
-                GroupPlan::Servers(spec) => {
-                    prop_assert!(!spec.backends.is_empty());
-                    let sound = |w: f64| w.is_finite() && w > 0.0;
-                    prop_assert!(spec.backends.iter().all(|b| sound(b.weight)));
+        // Backends come and go, and what was dealt before is there.
+        for (streams, percent, seed) in moments {
+            for (number, member) in service.members.iter_mut().enumerate() {
+                member.listed = score(seed, number as u64) % 100 < u64::from(percent);
+            }
+            service.seat(|list| streams.get(list).copied().unwrap_or_default());
+            let grouped = service.group();
+            prop_assert_eq!(grouped.groups.len(), grouped.layout.lists());
+            let any = service.members.iter().any(|member| member.listed);
+            for group in &grouped.groups {
+                match group {
+                    GroupPlan::Fallback => prop_assert!(!any),
+                    GroupPlan::Servers(spec) => {
+                        prop_assert!(!spec.backends.is_empty());
+                        let sound = |w: f64| w.is_finite() && w > 0.0;
+                        prop_assert!(spec.backends.iter().all(|b| sound(b.weight)));
+                    }
                 }
             }
-        }
-        for member in service.members.iter().filter(|member| member.listed) {
-            prop_assert!(member.effective.is_finite() && member.effective > 0.0);
+            for member in service.members.iter().filter(|member| member.listed) {
+                prop_assert!(member.effective.is_finite() && member.effective > 0.0);
+            }
         }
     }
 }
