@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Floors of the server, from the ground up; modules of one floor do not know
 /// each other.
 const SERVER_FLOORS: &[&[&str]] = &[
-    &["model", "telemetry", "net", "subchannel"],
+    &["model", "telemetry", "net", "subchannel", "wait"],
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
     &["discovery", "health", "load", "state"],
@@ -17,12 +17,13 @@ const SERVER_FLOORS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Within the arithmetic floor, who may use whom: a plan weighs and lists, and
-/// a configuration says how to weigh.
+/// Within a floor, who may use whom: a plan weighs and lists, a configuration says
+/// how to weigh, and who serves a port waits.
 const SERVER_SIDEWAYS: &[(&str, &str)] = &[
     ("plan", "weights"),
     ("plan", "server_list"),
     ("config", "weights"),
+    ("net", "wait"),
 ];
 
 /// Floors of the client, from the ground up.

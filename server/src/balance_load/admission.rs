@@ -17,7 +17,7 @@ pub struct StreamLimits {
     pub total: usize,
     /// At one time from one IP address. Whole sites can stand behind one address.
     pub per_peer: usize,
-    /// Time for a client to say what it wants.
+    /// Time for a client to say what it wants, as far as it could be read.
     pub initial_request_timeout: Duration,
 }
 

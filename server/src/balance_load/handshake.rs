@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -20,6 +20,7 @@ use super::{BalanceLoad, Shared};
 use crate::fleet::{EndReason, ResolveError};
 use crate::model::RequestedName;
 use crate::net::Peer;
+use crate::wait::while_heard;
 
 impl BalanceLoad {
     /// Answers a request to the method's path.
@@ -60,13 +61,13 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
     let time = shared.admission.limits.initial_request_timeout;
-    let initial = timeout(time, first_message(&mut request, &mut reader));
+    let initial = while_heard(time, first_message(&mut request, &mut reader));
     let name = match initial.await {
-        Ok(Ok(Message::Initial(name))) => name,
-        Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
-        Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
-        Ok(Err(refusal)) => return Err(refusal),
-        Err(_) => return Err(Refusal::NoInitialRequest(time)),
+        Some(Ok(Message::Initial(name))) => name,
+        Some(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
+        Some(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
+        Some(Err(refusal)) => return Err(refusal),
+        None => return Err(Refusal::NoInitialRequest(time)),
     };
     let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
     let service = match shared.fleet.resolve(&name).await {

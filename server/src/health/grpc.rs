@@ -6,8 +6,6 @@
 //! five minutes. Where there is no `Watch`, `Check` is all; where there is neither,
 //! a backend is healthy while it is connected, as to gRPC's own clients.
 
-use std::future::pending;
-
 use futures_util::future::BoxFuture;
 use lookaside_client::Channel;
 use tokio::sync::watch;
@@ -21,6 +19,7 @@ use tracing::info;
 use super::judge::Found;
 use super::probing::Probing;
 use crate::subchannel::{NotOpened, State, Subchannel};
+use crate::wait::if_any;
 
 /// An answer of one number is no longer.
 const MAX_ANSWER: usize = 4096;
@@ -174,12 +173,6 @@ impl Check {
                 sleep_until(read_at).await;
                 statuses.message().await
             };
-            let looked = async {
-                match &mut look {
-                    Some(look) => look.await,
-                    None => pending().await,
-                }
-            };
             let due = async {
                 tokio::select! {
                     () = sleep_until(look_at) => false,
@@ -205,7 +198,7 @@ impl Check {
                         return Ended::Failed;
                     }
                 },
-                found = looked => {
+                found = if_any(look.as_mut()) => {
                     look = None;
                     match found {
                         Look::Alive if serving => self.probing.found(Found::Good, ""),

@@ -1,13 +1,11 @@
 //! Checks by TCP: whether somebody listens.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lookaside_client::backoff::jittered;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -17,7 +15,7 @@ use super::metrics::HealthMetrics;
 use super::probing::Probing;
 use crate::model::BackendAddr;
 use crate::plan::{HealthFields, Probe};
-use crate::subchannel::{NotOpened, Seats, at_most_5000_a_second, open};
+use crate::subchannel::{NotOpened, Seats, at_most_5000_a_second, is_kept, open};
 
 /// Who is out is looked at again after the first, later after the second at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -74,7 +72,7 @@ pub(super) async fn look(
     let mut pause = PAUSE.0;
     loop {
         match open(backend.socket_addr(), PATIENCE, &seats).await {
-            Ok(socket) if is_kept(&socket).await => {
+            Ok(socket) if is_kept(&socket, MOMENT).await => {
                 metrics.found("suspect", Found::Good);
                 findings.close(HealthFields::default(), "");
                 return backend;
@@ -102,17 +100,5 @@ pub(super) async fn look(
         }
         let longest = at_most_5000_a_second(PAUSE.1, looks.load(Ordering::Relaxed));
         pause = pause.mul_f64(GROWTH).min(longest);
-    }
-}
-
-/// Whether the connection is there a moment later: a process that is being killed
-/// may still listen when its connections are gone.
-async fn is_kept(socket: &TcpStream) -> bool {
-    if timeout(MOMENT, socket.readable()).await.is_err() {
-        return true;
-    }
-    match socket.try_read(&mut [0]) {
-        Ok(read) => read > 0,
-        Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }

@@ -27,6 +27,7 @@ use super::metrics::{NetMetrics, Refused};
 use super::peer::Peer;
 use super::tls::TlsFiles;
 use super::transport::Transport;
+use crate::wait::if_any;
 
 /// Flow control window of a stream and of a connection, for what clients send:
 /// the HTTP/2 default. Requests are small, and what is not read is not sent.
@@ -127,12 +128,7 @@ where
         }
     };
     let mut acceptor = Acceptor::start(listener.socket, metrics.clone(), accepted)?;
-    let watch_tls = async {
-        match &tls {
-            Some(files) => files.watch(&metrics).await,
-            None => std::future::pending().await,
-        }
-    };
+    let watch_tls = if_any(tls.as_ref().map(|files| files.watch(&metrics)));
     tokio::select! {
         () = shutdown.token.cancelled() => {}
         error = acceptor.ended() => return Err(error),

@@ -1,11 +1,9 @@
 //! The task that tells the fleet who is registered, ends leases, and looks where
 //! a stream broke off.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -17,6 +15,8 @@ use super::Shared;
 use super::table::{Change, Suspect};
 use crate::fleet::Fleet;
 use crate::plan::Source;
+use crate::subchannel::{NotOpened, is_kept};
+use crate::wait::until;
 
 /// A host that is there takes or refuses a connection in less.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -63,12 +63,6 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
             });
         }
         let rested = Instant::now() + PAUSE.0.max(now.elapsed() * PAUSE.1);
-        let wake = async {
-            match next {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = draining.cancelled() => break,
             () = shared.changed.notified() => {}
@@ -80,7 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
                     debug!(backend = %suspect.addr, "its stream broke off, but it may be there");
                 }
             }
-            () = wake => {}
+            () = until(next) => {}
         }
         tokio::select! {
             () = draining.cancelled() => break,
@@ -127,22 +121,15 @@ fn tell(fleet: &Fleet, change: Change) {
 async fn is_refused(suspect: Suspect) -> bool {
     let connecting = TcpStream::connect(suspect.addr.socket_addr());
     match timeout(PROBE_TIMEOUT, connecting).await {
-        Ok(Err(error)) => matches!(
-            error.kind(),
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
-        ),
-        // What a dead process had open is closed piece by piece, and its listener may
-        // be last. Who lives waits for what we have to say, or speaks.
-        Ok(Ok(mut stream)) => {
-            let said = timeout(CLOSING, stream.read(&mut [0])).await;
-            matches!(said, Ok(Ok(0) | Err(_)))
-        }
+        Ok(Err(error)) => NotOpened::from(error) == NotOpened::Refused,
+        Ok(Ok(socket)) => !is_kept(&socket, CLOSING).await,
         Err(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpListener;
 
     use super::*;

@@ -13,7 +13,7 @@ use lookaside_proto::registration_v1::Outcome;
 use lookaside_proto::registration_v1::register_request::Message;
 use lookaside_proto::registration_v1::register_response::Message as Answer;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
@@ -26,9 +26,10 @@ use super::{Shared, drain};
 use crate::load::pass_on;
 use crate::model::{BackendAddr, ServiceName};
 use crate::net::Peer;
+use crate::wait::{if_any, while_heard};
 use crate::weights::ReportSource;
 
-/// A backend has this long for its first message.
+/// A backend has this long for its first message, as far as it could be read.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 
 /// Messages of one stream are read no faster than this; one that floods waits,
@@ -83,8 +84,8 @@ impl Backend {
         };
         let seat = StreamSeat::take(Arc::clone(&shared))?;
         let mut requests = request.into_inner();
-        let first = timeout(FIRST_MESSAGE, requests.message()).await;
-        let first = first.map_err(|_| {
+        let first = while_heard(FIRST_MESSAGE, requests.message()).await;
+        let first = first.ok_or_else(|| {
             Status::deadline_exceeded(format!(
                 "no registration within {FIRST_MESSAGE:?}; it must be the first message"
             ))
@@ -147,12 +148,6 @@ impl Backend {
                 sleep_until(self.next_read).await;
                 self.requests.message().await
             };
-            let drained = async {
-                match &mut self.drained {
-                    Some(drained) => drained.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 read = read => {
                     self.next_read = Instant::now() + PAUSE;
@@ -170,7 +165,7 @@ impl Backend {
                         Some(End::Broken(status)) => return Some(Err(status)),
                     }
                 }
-                () = drained => {
+                () = if_any(self.drained.as_mut()) => {
                     self.drained = None;
                     return Some(Ok(Answer::Drained(pb::Drained {})));
                 }

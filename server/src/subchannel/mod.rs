@@ -36,7 +36,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use metrics::SubchannelMetrics;
-pub use open::{NotOpened, Seats, open};
+pub use open::{NotOpened, Seats, is_kept, open};
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Opening a socket to a backend, and what it means if it does not open.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,15 @@ pub enum NotOpened {
     /// No answer, or none that could be understood; the text says which. It may
     /// be us who cannot be heard.
     Failed(Arc<str>),
+}
+
+impl From<io::Error> for NotOpened {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Self::Refused,
+            _ => Self::Failed(error.to_string().into()),
+        }
+    }
 }
 
 impl fmt::Display for NotOpened {
@@ -71,8 +80,18 @@ pub async fn open(
             }
         },
     };
-    opened.map_err(|error| match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => NotOpened::Refused,
-        _ => NotOpened::Failed(error.to_string().into()),
-    })
+    opened.map_err(NotOpened::from)
+}
+
+/// Whether what was opened is there `moment` later. What a process that is being
+/// killed had open is closed piece by piece, and its listener may be last. Who lives
+/// waits for what we have to say, or speaks.
+pub async fn is_kept(socket: &TcpStream, moment: Duration) -> bool {
+    if timeout(moment, socket.readable()).await.is_err() {
+        return true;
+    }
+    match socket.try_read(&mut [0]) {
+        Ok(read) => read > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
 }
