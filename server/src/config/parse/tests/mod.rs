@@ -2,6 +2,7 @@
 
 mod meaning;
 mod ranges;
+mod reporting;
 
 use proptest::prelude::*;
 use toml::de::DeValue;
