@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::memory::{Memory, Remembered};
@@ -13,7 +13,8 @@ use super::metrics::FleetMetrics;
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::subscribers::EndReason;
-use crate::plan::{Pace, Plan, PlanState, Publish, SavedPlan, plan};
+use crate::plan::{Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan};
+use crate::wait::until;
 
 /// A service publishes what it knows this long after it began, even if a
 /// source has not answered.
@@ -38,33 +39,69 @@ const RESTART_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// again if it fails; meanwhile the service keeps its snapshot. What the service
 /// learned it takes from `memory`, and leaves there when it is retired.
 pub(super) async fn supervise(service: Arc<Service>, memory: Arc<Memory>, metrics: FleetMetrics) {
-    let failed = |pause: Duration| {
+    supervise_by(&plan, &service, &memory, &metrics).await;
+    metrics.forget(service.name());
+}
+
+/// How plans are made: by [`plan`], but where a test has it fail.
+trait Planner: Fn(PlanInput<'_>, &mut PlanState, Duration) -> Plan + Sync {}
+
+impl<F: Fn(PlanInput<'_>, &mut PlanState, Duration) -> Plan + Sync> Planner for F {}
+
+/// Runs a publisher to its end; after a panic again, after a pause that doubles.
+async fn supervise_by(
+    planner: &impl Planner,
+    service: &Service,
+    memory: &Memory,
+    metrics: &FleetMetrics,
+) {
+    let (mut pause, longest) = RESTART_BACKOFF;
+    let mut known = Known::default();
+    loop {
+        let run = run(planner, service, memory, metrics, &mut known);
+        if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
+            return;
+        }
+        known.survive();
         metrics.publisher_failed(service.name());
         error!(
             service = %service.name(),
             restart_in = ?pause,
             "the publisher failed; clients keep the list they have"
         );
-    };
-    restart_on_panic(|| run(&service, &memory, &metrics), failed).await;
-    metrics.forget(service.name());
-}
-
-/// Runs a task to its end; after a panic again, after a pause that doubles.
-async fn restart_on_panic<F: Future<Output = ()>>(
-    mut task: impl FnMut() -> F,
-    failed: impl Fn(Duration),
-) {
-    let (mut pause, longest) = RESTART_BACKOFF;
-    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
-        failed(pause);
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }
 }
 
-async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
-    let mut state = begin(service, memory);
+/// What a publisher that fails leaves to the next.
+#[derive(Default)]
+struct Known {
+    /// `None` before the first begins, and when it begins anew.
+    state: Option<PlanState>,
+    /// Whether something was published with it since a publisher last began.
+    proven: bool,
+}
+
+impl Known {
+    /// One bad plan costs nothing that was learned. A second one, with nothing
+    /// published in between, may be due to what is known: the next begins anew.
+    fn survive(&mut self) {
+        if !std::mem::take(&mut self.proven) {
+            self.state = None;
+        }
+    }
+}
+
+async fn run(
+    planner: &impl Planner,
+    service: &Service,
+    memory: &Memory,
+    metrics: &FleetMetrics,
+    known: &mut Known,
+) {
+    let Known { state, proven } = known;
+    let state = state.get_or_insert_with(|| begin(service, memory));
     let mut pace = Pace::default();
     let mut weights = metrics.weights(service.name());
     let mut candidate: Option<Plan> = None;
@@ -82,14 +119,15 @@ async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
         dirty |= due.is_some_and(|due| due <= service.age());
         if dirty && ready {
             dirty = false;
-            candidate = consider(service, &mut state, &mut pace);
-            weights.update(&state, &service.settings(), service.age());
+            candidate = consider(planner, service, state, &mut pace);
+            weights.update(state, &service.settings(), service.age());
         }
         let wake_at = match pace.decide(service.age()) {
             Some(Publish::Now) => {
                 if let Some(plan) = candidate.take() {
                     state.published(&plan, service.age());
                     publish(service, plan, metrics);
+                    *proven = true;
                     if state.learns(&service.settings()) {
                         memory.note_learned();
                     }
@@ -105,16 +143,10 @@ async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
         let due = state.next(&service.settings()).filter(|_| ready);
         let due = due.map(|due| service.started() + due);
         let wake_at = wake_at.into_iter().chain(due).min();
-        let wake = async {
-            match wake_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = service.retired().cancelled() => {
                 info!(service = %service.name(), "service removed; ending its streams");
-                if let Some(saved) = save(service, &state) {
+                if let Some(saved) = save(service, state) {
                     let saved = Remembered::new(saved, Duration::ZERO);
                     memory.keep(service.name().clone(), saved);
                 }
@@ -123,9 +155,9 @@ async fn run(service: &Service, memory: &Memory, metrics: &FleetMetrics) {
                 return;
             }
             () = service.changed().notified() => dirty = true,
-            () = service.saving().asked() => service.saving().answer(|| save(service, &state)),
+            () = service.saving().asked() => service.saving().answer(|| save(service, state)),
             // Pace said when to look again; or the deadline to be ready passed.
-            () = wake => {}
+            () = until(wake_at) => {}
             _ = clients_check.tick() => {
                 if let Some(snapshot) = service.snapshot() {
                     let clients = service.clients();
@@ -166,9 +198,14 @@ fn save(service: &Service, state: &PlanState) -> Option<SavedPlan> {
 }
 
 /// Plans anew, and tells the pace how far that is from what is published.
-fn consider(service: &Service, state: &mut PlanState, pace: &mut Pace) -> Option<Plan> {
+fn consider(
+    planner: &impl Planner,
+    service: &Service,
+    state: &mut PlanState,
+    pace: &mut Pace,
+) -> Option<Plan> {
     let now = service.age();
-    let candidate = service.with_inputs(|input| plan(input, state, now));
+    let candidate = service.with_inputs(|input| planner(input, state, now));
     let published = service.snapshot();
     let lane = match &published {
         Some(snapshot) => snapshot.plan.lane_to(&candidate),
@@ -201,20 +238,117 @@ fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::model::{BackendAddr, ServiceName};
+    use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+    use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
+
+    /// A service of these hosts that learns from reports.
+    fn service(hosts: &[u8]) -> Service {
+        let mut settings = ServiceSettings::default();
+        settings.weights.policy = PolicyChoice::FEEDBACK;
+        let name = ServiceName::parse("greeter.test").unwrap();
+        let service = Service::new(name, settings, [Source::File]);
+        service.contribute(Source::File, members(hosts));
+        service
+    }
+
+    fn members(hosts: &[u8]) -> Contribution {
+        let members = hosts
+            .iter()
+            .map(|host| (addr(*host), MemberFields::default()));
+        Contribution {
+            members: members.collect(),
+        }
+    }
+
+    fn addr(host: u8) -> BackendAddr {
+        format!("10.0.0.{host}:80").parse().unwrap()
+    }
+
+    /// A minute in which the second backend needs three times as much for a call.
+    async fn learn(service: &Service) {
+        for _ in 0..12 {
+            for (host, cpu_utilization) in [(1, 0.3), (2, 0.9)] {
+                let raw = RawReport {
+                    source: ReportSource::Registration,
+                    cpu_utilization,
+                    application_utilization: 0.0,
+                    named: &[],
+                    qps: 100.0,
+                    eps: 0.0,
+                };
+                service.report(addr(host), Report::new(&raw, &[]).unwrap());
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    fn factors(service: &Service) -> Vec<f64> {
+        let snapshot = service.snapshot().unwrap();
+        snapshot.plan.members.iter().map(|m| m.factor).collect()
+    }
+
+    /// Does something beside a publisher whose next plans fail when `fail` says how
+    /// many.
+    async fn beside(service: &Service, fail: &AtomicU32, test: impl Future<Output = ()>) {
+        let planner = |input: PlanInput<'_>, state: &mut PlanState, now: Duration| {
+            let less = |left: u32| left.checked_sub(1);
+            let failing = fail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            assert!(failing.is_err(), "fails on purpose");
+            plan(input, state, now)
+        };
+        let (memory, metrics) = (Memory::default(), FleetMetrics::default());
+        tokio::select! {
+            () = supervise_by(&planner, service, &memory, &metrics) => panic!("it ended"),
+            () = test => {}
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_publisher_that_fails_is_started_again_ever_more_slowly() {
-        let runs = Cell::new(0u32);
-        let pauses = RefCell::new(Vec::new());
-        let task = || async {
-            runs.set(runs.get() + 1);
-            assert!(runs.get() > 8, "fails on purpose");
-        };
-        restart_on_panic(task, |pause| pauses.borrow_mut().push(pause.as_secs())).await;
-        assert_eq!(runs.get(), 9);
-        assert_eq!(pauses.into_inner(), [1, 2, 4, 8, 16, 32, 60, 60]);
+        let service = service(&[1]);
+        beside(&service, &AtomicU32::new(8), async {
+            service.ready().await;
+            let pauses: u64 = [1, 2, 4, 8, 16, 32, 60, 60].iter().sum();
+            assert_eq!(service.age().as_secs(), pauses);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_fails_costs_nothing_that_was_learned() {
+        let service = service(&[1, 2]);
+        let fail = AtomicU32::new(0);
+        beside(&service, &fail, async {
+            learn(&service).await;
+            let learned = factors(&service);
+            assert!(learned[0] > 1.5 * learned[1], "{learned:?}");
+
+            fail.store(1, Ordering::Relaxed);
+            sleep(Duration::from_secs(20)).await;
+            assert_eq!(fail.load(Ordering::Relaxed), 0);
+            let now = factors(&service);
+            let ratio = |factors: &[f64]| factors[0] / factors[1];
+            let moved = ratio(&now) / ratio(&learned);
+            assert!(moved.ln().abs() < 0.12, "{learned:?} became {now:?}");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_twice_in_a_row_is_forgotten() {
+        let service = service(&[1, 2]);
+        let fail = AtomicU32::new(0);
+        beside(&service, &fail, async {
+            learn(&service).await;
+            fail.store(2, Ordering::Relaxed);
+            sleep(Duration::from_secs(20)).await;
+            assert_eq!(fail.load(Ordering::Relaxed), 0);
+            assert_eq!(factors(&service), [1.0, 1.0]);
+        })
+        .await;
     }
 }
