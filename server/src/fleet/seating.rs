@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn same_client_same_group_after_a_restart() {
-        let layout = Layout::with_groups(None, 15);
+        let layout = Layout::new(None, 15);
         let (_, before) = seated(&layout, 0..3000);
         // They come back in another order.
         let (_, mut after) = seated(&layout, (0..3000).rev());
@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn streams_stay_in_their_groups_while_there_are_as_many() {
-        let layout = Layout::with_groups(None, 15);
+        let layout = Layout::new(None, 15);
         let (mut seating, seats) = seated(&layout, 0..3000);
         let streams: Vec<(Client, Seat)> = (0..3000).map(client).zip(seats).collect();
-        let more = Layout::with_groups(None, 16);
+        let more = Layout::new(None, 16);
         let moved = seating.change(more.clone(), 2, &streams);
         let lists = |seat: &Seat, layout: &Layout| layout.key(seat.list as usize);
         let pairs = streams.iter().zip(&moved);
@@ -244,7 +244,7 @@ mod tests {
             ("a".into(), cidrs("10.0.0.0/25")),
             ("b".into(), cidrs("10.0.0.128/25")),
         ]);
-        let layout = Layout::with_groups(Some(Arc::new(zones)), 4);
+        let layout = Layout::new(Some(Arc::new(zones)), 4);
         let (mut seating, seats) = seated(&layout, 0..300);
         for (number, seat) in seats.iter().enumerate() {
             let audience = layout.of_list(seat.list as usize).0;
@@ -261,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_group_is_crowded(groups in 1usize..40, clients in 1u32..2000, seed: u32) {
-            let layout = Layout::with_groups(None, groups);
+            let layout = Layout::new(None, groups);
             let (seating, _) = seated(&layout, (0..clients).map(|n| n.wrapping_mul(seed | 1)));
             let mean = f64::from(clients) / layout.groups() as f64;
             for streams in seating.streams {

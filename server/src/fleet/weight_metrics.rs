@@ -191,19 +191,19 @@ impl Exported {
         let service = self.service.to_string();
         let mut known = BTreeSet::new();
         let mut distrusted = 0;
+        let labels = ServiceLabels {
+            service: service.clone(),
+        };
         if state.next(settings).is_some() {
             for seen in state.observations(settings, now) {
                 self.metrics.observe(&service, &seen);
                 known.insert(seen.addr);
                 distrusted += i64::from(!seen.trusted);
             }
-            let labels = ServiceLabels {
-                service: service.clone(),
-            };
-            self.metrics
-                .distrusted
-                .get_or_create(&labels)
-                .set(distrusted);
+            let all = self.metrics.distrusted.get_or_create(&labels);
+            all.set(distrusted);
+        } else {
+            self.metrics.distrusted.remove(&labels);
         }
         for gone in self.backends.difference(&known) {
             self.metrics.forget_backend(&service, *gone);
@@ -212,7 +212,6 @@ impl Exported {
         self.overload(state, settings, now);
 
         let (gate, ejections) = (state.gate(), state.ejections());
-        let labels = ServiceLabels { service };
         let more = |new: u64, old: u64| new.saturating_sub(old);
         let ticks = more(gate.ticks, self.gate.ticks);
         if ticks > 0 {

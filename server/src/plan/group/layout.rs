@@ -37,7 +37,7 @@ impl Default for Layout {
 impl Layout {
     /// As many rounds of `per_round` groups as there may be; fewer groups if
     /// there may not be so many.
-    pub(super) fn new(zones: Option<Arc<ZoneTable>>, per_round: usize) -> Self {
+    pub(crate) fn new(zones: Option<Arc<ZoneTable>>, per_round: usize) -> Self {
         let audiences = zones.as_ref().map_or(0, |zones| zones.zones().len()) + 1;
         let most = (MAX_LISTS / audiences).max(1);
         let per_round = per_round.clamp(1, most);
@@ -51,12 +51,6 @@ impl Layout {
             rounds,
             per_round,
         }
-    }
-
-    /// A layout with this many groups a round, for tests.
-    #[cfg(test)]
-    pub(crate) fn with_groups(zones: Option<Arc<ZoneTable>>, per_round: usize) -> Self {
-        Self::new(zones, per_round)
     }
 
     /// How many lists there are.
