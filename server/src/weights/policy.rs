@@ -152,9 +152,8 @@ impl PolicyChoice {
     pub const STATIC: Self = Self::new("static", || Box::new(Static));
 
     /// Weights as gRPC's clients compute them with `weighted_round_robin`.
-    pub const WEIGHTED_ROUND_ROBIN: Self = Self::new("weighted_round_robin", || {
-        Box::<WeightedRoundRobin>::default()
-    });
+    pub const WEIGHTED_ROUND_ROBIN: Self =
+        Self::new("weighted_round_robin", || Box::new(WeightedRoundRobin));
 
     /// Weights that make utilisation equal.
     pub const FEEDBACK: Self = Self::new("feedback", || Box::<Feedback>::default());

@@ -114,6 +114,8 @@ pub struct Signals {
 pub struct LastReport {
     /// Share of its capacity in use.
     pub load: f64,
+    /// The same, and what its failures count for.
+    pub utilization: f64,
     /// Calls a second.
     pub qps: f64,
     /// Failed calls a second.
@@ -197,6 +199,7 @@ impl Signals {
         self.sampled = Some(at);
         self.last = Some(LastReport {
             load: report.load(),
+            utilization,
             qps: report.qps(),
             eps: report.eps(),
         });
@@ -418,6 +421,16 @@ mod tests {
         let failing = report(0.02, 100.0, 100.0);
         signals.apply(&failing, at(0.0), false, &ReportSettings::default());
         assert!((signals.utilization() - 1.02).abs() < 1e-12);
+        assert!((signals.last().unwrap().utilization - 1.02).abs() < 1e-12);
+
+        let forgiving = ReportSettings {
+            error_penalty: 0.0,
+            ..ReportSettings::default()
+        };
+        let mut signals = Signals::default();
+        signals.apply(&failing, at(0.0), false, &forgiving);
+        assert_eq!(signals.utilization(), 0.02);
+        assert_eq!(signals.last().unwrap().utilization, 0.02);
     }
 
     proptest! {

@@ -13,29 +13,15 @@ use super::statistics::mean;
 const BOUNDS: (f64, f64) = (0.01, 10.0);
 
 /// The policy.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WeightedRoundRobin {
-    /// What share of a machine failing every call counts for.
-    pub error_penalty: f64,
-}
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WeightedRoundRobin;
 
-impl Default for WeightedRoundRobin {
-    fn default() -> Self {
-        Self { error_penalty: 1.0 }
-    }
-}
-
-impl WeightedRoundRobin {
-    /// Calls a second per unit of load; `None` while it is not known.
-    fn capacity(&self, backend: &Observed<'_>) -> Option<f64> {
-        let usable = matches!(backend.freshness, Freshness::Known | Freshness::Stale);
-        let last = backend.signals.last().filter(|_| usable)?;
-        if last.qps <= 0.0 {
-            return None;
-        }
-        let failing = last.eps / last.qps.max(last.eps);
-        Some(last.qps / (last.load + self.error_penalty * failing))
-    }
+/// Calls a second per unit of load; `None` while it is not known.
+fn capacity(backend: &Observed<'_>) -> Option<f64> {
+    let usable = matches!(backend.freshness, Freshness::Known | Freshness::Stale);
+    let last = backend.signals.last().filter(|_| usable)?;
+    let known = last.qps > 0.0 && last.utilization > 0.0;
+    known.then(|| last.qps / last.utilization)
 }
 
 impl WeightPolicy for WeightedRoundRobin {
@@ -44,7 +30,6 @@ impl WeightPolicy for WeightedRoundRobin {
     }
 
     fn weigh(&mut self, backends: &Backends<'_>) -> Vec<f64> {
-        let capacity = |backend| self.capacity(backend);
         let capacities: Vec<Option<f64>> = backends.each.iter().map(capacity).collect();
         let known: Vec<f64> = capacities.iter().copied().flatten().collect();
         let Some(mean) = mean(&known).filter(|_| known.len() >= 2) else {

@@ -16,8 +16,9 @@
 //!
 //! Around that stands what keeps a bad input from a bad weight: nobody rises by
 //! more than half in one step; who claims over six times the median's capacity,
-//! or three times its own of the last minutes, is not believed; who is silent keeps its weight, and the others share among
-//! themselves what they had; nothing is learned from an idle fleet.
+//! or three times its own of the last minutes, is not believed; who is silent keeps its
+//! weight, and the others share among themselves what they had; nothing is learned from
+//! an idle fleet.
 
 mod state;
 
@@ -306,9 +307,8 @@ fn ln_capacity(backend: &Observed<'_>) -> Option<f64> {
 
 /// Its capacity as the newest report alone has it.
 fn ln_newest_capacity(backend: &Observed<'_>) -> Option<f64> {
-    let last = backend.signals.last().filter(|last| last.qps > 0.0)?;
-    let failing = last.eps / last.qps.max(last.eps);
-    Some(ln(last.qps) - ln(last.load + failing))
+    let last = backend.signals.last()?;
+    (last.qps > 0.0 && last.utilization > 0.0).then(|| ln(last.qps) - ln(last.utilization))
 }
 
 fn ln_skew(backend: &Observed<'_>) -> Option<f64> {
@@ -363,3 +363,6 @@ fn move_weight(learned: &mut Learned, wanted: f64, now: Moment) {
     learned.weight = weight;
     learned.weighed = true;
 }
+
+#[cfg(test)]
+mod tests;

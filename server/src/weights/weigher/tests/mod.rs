@@ -1,6 +1,8 @@
 //! What the weights promise, whatever comes in.
 
+mod idle;
 mod properties;
+mod service_load;
 
 use super::*;
 use crate::weights::{BadReport, Freshness, PolicyChoice, RawReport, ReportSource};
