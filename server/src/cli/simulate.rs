@@ -99,15 +99,24 @@ fn rows(runs: &[Vec<PolicyOutcome>]) -> Vec<(PolicyOutcome, PolicyOutcome)> {
 fn verdicts(verdicts: &[Verdict]) -> String {
     let lines = verdicts.iter().map(|verdict| {
         let least = verdict.bar.figure == Figure::Quiet;
-        format!(
-            "bar {:<18} {:>7.3} (worst {:.3}) {} {:<6} {}\n",
+        let (met, seeds) = verdict.seeds;
+        let mut line = format!(
+            "bar {:<18} {:>7} (worst {}) {} {:<6} {}",
             verdict.bar.figure.as_str(),
-            verdict.mean,
-            verdict.worst,
+            number(verdict.mean),
+            number(verdict.worst),
             if least { '≥' } else { '≤' },
             verdict.bar.limit,
             if verdict.is_met() { "met" } else { "NOT MET" },
-        )
+        );
+        if seeds > 1 {
+            line.push_str(&format!(", by {met} of {seeds} seeds"));
+        }
+        if let Some((failed, all)) = verdict.requests {
+            line.push_str(&format!("; {failed:.0} of {all:.0} requests failed"));
+        }
+        line.push('\n');
+        line
     });
     lines.collect()
 }
@@ -146,7 +155,7 @@ fn line(name: &str, outcome: &PolicyOutcome) -> String {
         .offenders
         .map(|(most, later)| format!("{most:.2} {later:.2}"));
     format!(
-        "{:<21} {:>7} {:>6} {:>6} {:>6} {:>6.2} {:>7} {:>6} {:>5.0}% {:>7.3}% {:>6.2}%  {}\n",
+        "{:<21} {:>7} {:>6} {:>6} {:>6} {:>6.2} {:>7} {:>6} {:>5.0}% {:>7}% {:>6.2}%  {}\n",
         name,
         number(outcome.mean_max_over_avg),
         number(outcome.max_over_avg),
@@ -156,13 +165,17 @@ fn line(name: &str, outcome: &PolicyOutcome) -> String {
         seconds(outcome.resettle_s),
         seconds(outcome.level_s),
         100.0 * outcome.quiet_ticks,
-        100.0 * outcome.failed_share,
+        number(100.0 * outcome.failed_share),
         100.0 * outcome.dropped_share,
         offenders.unwrap_or_else(|| "-".to_owned()),
     )
 }
 
+/// Three digits; but what is not nothing does not look like it.
 fn number(value: f64) -> String {
+    if value > 0.0 && value < 0.0005 {
+        return "<0.001".to_owned();
+    }
     format!("{value:.3}")
 }
 

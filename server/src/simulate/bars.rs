@@ -52,6 +52,21 @@ pub struct Verdict {
     pub mean: f64,
     /// That of the worst seed.
     pub worst: f64,
+    /// In how many seeds it was met, and how many there are.
+    pub seeds: (usize, usize),
+    /// Of [`Figure::Failed`]: how many requests failed, of how many in all seeds.
+    pub requests: Option<(f64, f64)>,
+}
+
+impl Bar {
+    /// Whether this figure is good enough.
+    #[must_use]
+    pub fn allows(&self, figure: f64) -> bool {
+        match self.figure {
+            Figure::Quiet => figure >= self.limit,
+            _ => figure <= self.limit,
+        }
+    }
 }
 
 impl Figure {
@@ -120,10 +135,7 @@ impl Verdict {
     /// Whether the bar is met in the mean.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        match self.bar.figure {
-            Figure::Quiet => self.mean >= self.bar.limit,
-            _ => self.mean <= self.bar.limit,
-        }
+        self.bar.allows(self.mean)
     }
 }
 
@@ -133,11 +145,15 @@ impl Verdict {
 pub fn judge(bars: &[Bar], seeds: &[Vec<PolicyOutcome>]) -> Vec<Verdict> {
     let verdict = |bar: &Bar| {
         let feedback = PolicyName::Feedback.as_str();
-        let figures = seeds.iter().filter_map(|all| {
+        let runs = seeds.iter().filter_map(|all| {
             let run = all.iter().find(|outcome| outcome.policy == feedback)?;
-            Some(bar.figure.of(run, all))
+            Some((run, all))
         });
+        let figures = runs.clone().map(|(run, all)| bar.figure.of(run, all));
         let figures: Vec<f64> = figures.collect();
+        let requests = runs.fold((0.0, 0.0), |(failed, all), (run, _)| {
+            (failed + run.failed.0, all + run.failed.1)
+        });
         let worse = match bar.figure {
             Figure::Quiet => f64::min,
             _ => f64::max,
@@ -147,6 +163,11 @@ pub fn judge(bars: &[Bar], seeds: &[Vec<PolicyOutcome>]) -> Vec<Verdict> {
             bar: *bar,
             mean: figures.iter().sum::<f64>() / figures.len() as f64,
             worst,
+            seeds: (
+                figures.iter().filter(|figure| bar.allows(**figure)).count(),
+                figures.len(),
+            ),
+            requests: (bar.figure == Figure::Failed).then_some(requests),
         })
     };
     bars.iter().filter_map(verdict).collect()

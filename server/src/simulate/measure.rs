@@ -51,6 +51,8 @@ pub struct PolicyOutcome {
     pub quiet_ticks: f64,
     /// Share of all requests that failed, after the first two minutes.
     pub failed_share: f64,
+    /// How many failed, and of how many.
+    pub failed: (f64, f64),
     /// Share of all calls that clients dropped, as they were told, in the same
     /// time; those that failed are a share of the others.
     pub dropped_share: f64,
@@ -224,6 +226,7 @@ impl Measure {
             level_s: first_below(&ratios, last, LEVEL),
             quiet_ticks: self.quiet as f64 / (self.ticks as f64).max(1.0),
             failed_share: self.failures / self.requests.max(1.0),
+            failed: (self.failures, self.requests),
             dropped_share: self.dropped / (self.requests + self.dropped).max(1.0),
             offenders: self.offended.map(|since| (most(since), most(since + 60.0))),
             picture: self.points.into_iter().step_by(PICTURE).collect(),

@@ -3,8 +3,8 @@
 use super::measure::PolicyOutcome;
 
 /// What a policy came to over several seeds: the mean of each figure, and the
-/// worst. What some seed never came to, the mean does not have either. `None` of
-/// nothing.
+/// worst. What some seed never came to, the mean does not have either. Requests are
+/// those of all. `None` of nothing.
 #[must_use]
 pub fn over_seeds(runs: &[&PolicyOutcome]) -> Option<(PolicyOutcome, PolicyOutcome)> {
     let first = *runs.first()?;
@@ -47,6 +47,9 @@ pub fn over_seeds(runs: &[&PolicyOutcome]) -> Option<(PolicyOutcome, PolicyOutco
         level_s: level.map(|v| v.0),
         quiet_ticks: quiet.0,
         failed_share: failed.0,
+        failed: runs.iter().fold((0.0, 0.0), |(failed, all), run| {
+            (failed + run.failed.0, all + run.failed.1)
+        }),
         dropped_share: dropped.0,
         offenders: offenders.map(|v| v.0),
         picture: first.picture.clone(),
