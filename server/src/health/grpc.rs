@@ -6,10 +6,13 @@
 //! five minutes. Where there is no `Watch`, `Check` is all; where there is neither,
 //! a backend is healthy while it is connected, as to gRPC's own clients.
 
+use std::future::pending;
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use lookaside_client::Channel;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -18,7 +21,7 @@ use tracing::info;
 
 use super::judge::Found;
 use super::probing::Probing;
-use crate::subchannel::{NotOpened, State, Subchannel};
+use crate::subchannel::{NoAnswer, NotOpened, State, Subchannel, within};
 use crate::wait::if_any;
 
 /// An answer of one number is no longer.
@@ -75,7 +78,12 @@ impl Check {
                     }
                     continue;
                 }
-                State::Connecting => {}
+                State::Idle | State::Connecting => {}
+                State::Failed(NotOpened::Late) if Instant::now() >= late => {
+                    late = Instant::now() + self.probing.pause();
+                    self.probing.found(Found::Late, "");
+                    continue;
+                }
                 State::Failed(NotOpened::Failed(ref reason)) if Instant::now() >= late => {
                     late = Instant::now() + self.probing.pause();
                     self.probing.found(Found::Failed, reason);
@@ -84,16 +92,18 @@ impl Check {
                 State::Failed(_) => {}
             }
             tokio::select! {
-                _ = states.changed() => {}
-                () = sleep_until(late) => {
-                    let connecting = matches!(*states.borrow(), State::Connecting);
-                    if connecting {
-                        late = Instant::now() + self.probing.pause();
-                    }
-                    if connecting && was_connected {
-                        self.probing.found(Found::Timeout, "it takes no connection");
+                _ = states.changed() => {
+                    let begins = matches!(*states.borrow(), State::Connecting);
+                    if begins && matches!(state, State::Idle) {
+                        late = Instant::now() + self.probing.config.timeout;
                     }
                 }
+                missed = missing(&state, late) => if let Some(missed) = missed {
+                    late = Instant::now() + self.probing.pause();
+                    if was_connected {
+                        self.probing.found(missed.into(), "it takes no connection");
+                    }
+                },
                 () = self.probing.suspected.notified() => {
                     self.probing.found(Found::Doubt, "");
                     self.subchannel.hurry();
@@ -128,11 +138,10 @@ impl Check {
             self.probing.found(Found::Good, "");
             self.probing.suspected.notified().await;
             self.probing.found(Found::Doubt, "");
-            while timeout(self.probing.config.timeout, check(channel, &self.service))
-                .await
-                .is_err()
-            {
-                self.probing.found(Found::Timeout, "no answer");
+            let patience = self.probing.config.timeout;
+            let pace = Arc::clone(&self.probing.pace);
+            while let Err(silent) = pace.ask(patience, check(channel, &self.service)).await {
+                self.probing.found(silent.into(), "no answer");
                 let pause = self.probing.pause();
                 self.probing.rest(pause).await;
             }
@@ -143,7 +152,8 @@ impl Check {
     async fn watch(&mut self, channel: &Channel) -> Ended {
         let patience = self.probing.config.timeout;
         let mut client = HealthClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
-        let opened = timeout(patience, async {
+        let pace = Arc::clone(&self.probing.pace);
+        let opened = pace.ask(patience, async {
             let request = HealthCheckRequest {
                 service: self.service.clone(),
             };
@@ -159,8 +169,8 @@ impl Check {
                 return Ended::Failed;
             }
             Ok(Err(status)) => return self.refused(&status),
-            Err(_) => {
-                self.probing.found(Found::Timeout, "no answer to Watch");
+            Err(silent) => {
+                self.probing.found(silent.into(), "no answer to Watch");
                 return Ended::Failed;
             }
         };
@@ -203,7 +213,7 @@ impl Check {
                     match found {
                         Look::Alive if serving => self.probing.found(Found::Good, ""),
                         Look::Alive | Look::Unclear => {}
-                        Look::Silent => self.probing.found(Found::Timeout, "no answer"),
+                        Look::Silent(silent) => self.probing.found(silent.into(), "no answer"),
                     }
                 }
                 suspected = due => {
@@ -213,10 +223,11 @@ impl Check {
                     look_at = Instant::now() + self.probing.pause();
                     if suspected || look.is_none() {
                         let (channel, service) = (channel.clone(), self.service.clone());
+                        let pace = Arc::clone(&pace);
                         look = Some(Box::pin(async move {
-                            match timeout(patience, check(&channel, &service)).await {
+                            match pace.ask(patience, check(&channel, &service)).await {
                                 Ok(answer) => Look::of(answer),
-                                Err(_) => Look::Silent,
+                                Err(silent) => Look::Silent(silent),
                             }
                         }));
                     }
@@ -229,7 +240,8 @@ impl Check {
     async fn poll(&mut self, channel: &Channel) -> Ended {
         loop {
             let patience = self.probing.config.timeout;
-            match timeout(patience, check(channel, &self.service)).await {
+            let pace = Arc::clone(&self.probing.pace);
+            match pace.ask(patience, check(channel, &self.service)).await {
                 Ok(Ok(answer)) => {
                     self.told(&answer);
                 }
@@ -238,7 +250,7 @@ impl Check {
                         return Ended::Unimplemented;
                     }
                 }
-                Err(_) => self.probing.found(Found::Timeout, "no answer to Check"),
+                Err(silent) => self.probing.found(silent.into(), "no answer to Check"),
             }
             let pause = self.probing.pause();
             self.probing.rest(pause).await;
@@ -277,7 +289,7 @@ enum Look {
     Alive,
     /// It may be the connection that ended.
     Unclear,
-    Silent,
+    Silent(NoAnswer),
 }
 
 impl Look {
@@ -288,6 +300,22 @@ impl Look {
             }
             Err(_) => Self::Unclear,
         }
+    }
+}
+
+/// Waits until the connection that is not there counts as missing, if it does.
+async fn missing(state: &State, late: Instant) -> Option<NoAnswer> {
+    match state {
+        State::Connecting => {
+            let patience = late.saturating_duration_since(Instant::now());
+            within(patience, pending::<()>()).await.err()
+        }
+        State::Failed(_) => {
+            sleep_until(late).await;
+            None
+        }
+        // Not its affair, or there is one.
+        State::Idle | State::Ready(_) => pending().await,
     }
 }
 

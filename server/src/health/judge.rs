@@ -1,6 +1,7 @@
 //! From what probes find to what is thought of a backend. Pure.
 
 use crate::plan::{HealthFields, Probe};
+use crate::subchannel::NoAnswer;
 
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +12,8 @@ pub(super) enum Found {
     NotServing,
     /// No answer in time.
     Timeout,
+    /// Nothing: the balancer itself was late.
+    Late,
     /// An answer that says nothing of its health, or no connection.
     Failed,
     /// Nobody listens.
@@ -26,9 +29,19 @@ impl Found {
             Self::Good => "good",
             Self::NotServing => "not_serving",
             Self::Timeout => "timeout",
+            Self::Late => "late",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::Doubt => "doubt",
+        }
+    }
+}
+
+impl From<NoAnswer> for Found {
+    fn from(no_answer: NoAnswer) -> Self {
+        match no_answer {
+            NoAnswer::Timeout => Self::Timeout,
+            NoAnswer::Late => Self::Late,
         }
     }
 }
@@ -72,6 +85,7 @@ impl Judge {
                     self.verdict.suspect = false;
                 }
             }
+            Found::Late => {}
             Found::NotServing => self.is(Probe::Bad),
             Found::Refused => self.is(Probe::Refused),
             Found::Timeout | Found::Failed => {
@@ -166,13 +180,14 @@ mod tests {
     proptest! {
         #[test]
         fn doubt_and_too_little_silence_never_take_out_whoever_is_good(
-            kinds in prop::collection::vec(0u8..3, 0..100), threshold in 1u32..5,
+            kinds in prop::collection::vec(0u8..4, 0..100), threshold in 1u32..5,
         ) {
             let mut judge = Judge::new(threshold, 1);
             judge.found(Found::Good);
             let mut silent = 0;
             for kind in kinds {
-                let found = [Found::Good, Found::Doubt, Found::Timeout][usize::from(kind)];
+                let found = [Found::Good, Found::Doubt, Found::Timeout, Found::Late];
+                let found = found[usize::from(kind)];
                 silent = match found {
                     Found::Good => 0,
                     Found::Timeout => silent + 1,

@@ -1,5 +1,7 @@
 //! What is counted of health checks. Labels are words of this program.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +16,7 @@ use crate::plan::Probe;
 pub struct HealthMetrics {
     backends: Family<ProbeLabels, Gauge>,
     probes: Family<ResultLabels, Counter>,
+    stretch: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,8 +44,15 @@ impl HealthMetrics {
         registry.register(
             "health_probes",
             "Findings of health checks (grpc, tcp) and of looks at suspects (suspect), by result; \
-             doubt is a connection that broke, and is looked at",
+             doubt is a connection that broke, and is looked at; late is one that the balancer \
+             itself was too slow for, which counts for nothing",
             metrics.probes.clone(),
+        );
+        registry.register(
+            "health_interval_stretch",
+            "How many times longer than asked for the shortest interval of health checks is, \
+             because there are more than the balancer can check; 1 as long as it can",
+            metrics.stretch.clone(),
         );
         metrics
     }
@@ -51,6 +61,11 @@ impl HealthMetrics {
         let result = found.as_str();
         let labels = ResultLabels { kind, result };
         self.probes.get_or_create(&labels).inc();
+    }
+
+    /// Intervals are so many times longer than asked for.
+    pub(super) fn stretched(&self, ratio: f64) {
+        self.stretch.set(ratio);
     }
 
     /// A backend was thought of as `was`, and is as `is`.

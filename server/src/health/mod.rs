@@ -14,6 +14,7 @@ mod findings;
 mod grpc;
 mod judge;
 mod metrics;
+mod pace;
 mod probing;
 mod tcp;
 
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::HealthMetrics;
 
 use self::findings::Findings;
+use self::pace::{Pace, Said};
 use self::probing::Probing;
 use crate::config::{Config, HealthConfig, HealthKind};
 use crate::fleet::Fleet;
@@ -40,6 +42,9 @@ use crate::subchannel::{Address, Subchannels};
 
 /// How soon a new backend is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the pace of all checks is set.
+const PACE_EVERY: Duration = Duration::from_secs(1);
 
 /// Which checks there should be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +69,7 @@ struct Checks {
     questions: BTreeMap<ServiceName, Arc<HealthConfig>>,
     tasks: JoinSet<()>,
     running: BTreeMap<Question, Running>,
-    count: Arc<AtomicUsize>,
+    pace: Arc<Pace>,
     looking: JoinSet<BackendAddr>,
     looks: BTreeMap<BackendAddr, Running>,
     look_count: Arc<AtomicUsize>,
@@ -86,14 +91,16 @@ pub async fn check(
         questions: BTreeMap::new(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
-        count: Arc::default(),
+        pace: Arc::default(),
         looking: JoinSet::new(),
         looks: BTreeMap::new(),
         look_count: Arc::default(),
     };
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
+    let mut paces = tokio::time::interval(PACE_EVERY);
+    paces.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut said) = (None, Said::default());
     loop {
         tokio::select! {
             () = end.cancelled() => break,
@@ -107,6 +114,7 @@ pub async fn check(
                     checks.looked(backend);
                 }
             }
+            _ = paces.tick() => checks.pace(&mut said),
             _ = ticks.tick() => {
                 let changed = config.has_changed().unwrap_or(false);
                 let config = Arc::clone(&config.borrow_and_update());
@@ -157,7 +165,7 @@ impl Checks {
                 askers.insert(service.name.clone());
             }
         }
-        self.count.store(wanted.len(), Ordering::Relaxed);
+        self.pace.set_checks(wanted.len());
         let running = std::mem::take(&mut self.running);
         for (question, running) in running {
             if wanted.contains_key(&question) {
@@ -183,6 +191,13 @@ impl Checks {
         self.follow_looks();
     }
 
+    fn pace(&self, said: &mut Said) {
+        let intervals = self.questions.values().map(|health| health.interval);
+        if let Some(shortest) = intervals.min() {
+            self.pace.step(shortest, &self.metrics, said);
+        }
+    }
+
     /// What was found of a backend says nothing to services that do not check any
     /// more.
     fn forget(&self, backend: BackendAddr, services: BTreeSet<ServiceName>) {
@@ -206,7 +221,7 @@ impl Checks {
                 Arc::clone(&findings),
                 Arc::clone(&suspected),
                 self.metrics.clone(),
-                Arc::clone(&self.count),
+                Arc::clone(&self.pace),
             )
         };
         let task = match &config.kind {

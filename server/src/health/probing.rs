@@ -1,7 +1,6 @@
 //! What the checks of all kinds have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lookaside_client::backoff::jittered;
@@ -11,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::findings::Findings;
 use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
+use super::pace::Pace;
 use crate::config::HealthConfig;
-use crate::subchannel::at_most_5000_a_second;
 
 /// Share of an interval by which it may be longer or shorter.
 const JITTER: f64 = 0.1;
@@ -25,8 +24,7 @@ pub(super) struct Probing {
     /// There is a reason to look now.
     pub(super) suspected: Arc<Notify>,
     pub(super) metrics: HealthMetrics,
-    /// How many checks there are.
-    pub(super) checks: Arc<AtomicUsize>,
+    pub(super) pace: Arc<Pace>,
     judge: Judge,
     rng: fastrand::Rng,
 }
@@ -38,7 +36,7 @@ impl Probing {
         findings: Arc<Findings>,
         suspected: Arc<Notify>,
         metrics: HealthMetrics,
-        checks: Arc<AtomicUsize>,
+        pace: Arc<Pace>,
     ) -> Self {
         Self {
             kind,
@@ -47,7 +45,7 @@ impl Probing {
             findings,
             suspected,
             metrics,
-            checks,
+            pace,
             rng: fastrand::Rng::new(),
         }
     }
@@ -55,6 +53,9 @@ impl Probing {
     /// Something was found; `why` says more where there is more to say.
     pub(super) fn found(&mut self, found: Found, why: &str) {
         self.metrics.found(self.kind, found);
+        if found == Found::Late {
+            self.pace.late();
+        }
         let verdict = self.judge.found(found);
         self.findings.tell(verdict, why);
     }
@@ -65,10 +66,9 @@ impl Probing {
         matches!(self.judge.verdict().probe, Good | Unknown)
     }
 
-    /// How often to look, with how many there are to look at.
+    /// How often to look.
     pub(super) fn interval(&self) -> Duration {
-        let checks = self.checks.load(Ordering::Relaxed);
-        at_most_5000_a_second(self.config.interval, checks)
+        self.pace.interval(self.config.interval)
     }
 
     /// The same, a little longer or shorter.

@@ -34,7 +34,7 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats) {
     let first = probing.first_pause().min(PAUSE.1);
     // A single one that comes need not wait, but many that come together do.
-    let checks = probing.checks.load(Ordering::Relaxed);
+    let checks = probing.pace.checks();
     sleep(first.min(at_most_5000_a_second(Duration::ZERO, checks))).await;
     let mut out = PAUSE.0;
     loop {
@@ -44,6 +44,7 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats
                 probing.found(Found::Refused, &NotOpened::Refused.to_string());
             }
             Err(NotOpened::Failed(reason)) => probing.found(Found::Timeout, &reason),
+            Err(NotOpened::Late) => probing.found(Found::Late, ""),
         }
         let usual = probing.pause();
         let pause = if probing.is_in() {
@@ -88,6 +89,7 @@ pub(super) async fn look(
             }
             // It may be us who cannot be heard.
             Err(NotOpened::Failed(_)) => metrics.found("suspect", Found::Timeout),
+            Err(NotOpened::Late) => metrics.found("suspect", Found::Late),
         }
         let rest = jittered(pause, JITTER, &mut rng);
         // However often it is suspected.

@@ -58,7 +58,7 @@ impl Asking {
         loop {
             match &*states.borrow_and_update() {
                 State::Ready(ready) => return ready.clone(),
-                State::Connecting => {}
+                State::Idle | State::Connecting => {}
                 State::Failed(_) => {
                     self.metrics.ended("no_connection");
                     self.suspect();

@@ -17,12 +17,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::open::{NotOpened, open};
+use super::open::{NotOpened, open_on};
+use super::within::{NoAnswer, within};
 use super::{Inner, Ready, State, at_most_5000_a_second};
 
 /// Pause between two attempts: the first, and the longest as long as few fail. A
 /// backend that comes back is seen within that.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// The first pause where a connection was lost: a process that dies may take
+/// another and hang up on it, and refuse the one after that.
+const AGAIN: Duration = Duration::from_millis(30);
 
 /// Growth of the pause from one attempt that failed to the next.
 const GROWTH: f64 = 1.6;
@@ -67,10 +72,11 @@ impl Keeper {
                     self.keep(channel, number).await;
                     drop(open);
                     debug!(backend = %self.target, "the connection to it ended");
-                    self.states.send_replace(State::Connecting);
+                    self.states.send_replace(State::Idle);
                     // Unless it takes connections only to end them.
                     if connected.elapsed() >= PAUSE.0 {
-                        pause = PAUSE.0;
+                        pause = AGAIN;
+                        continue;
                     }
                 }
                 Err(reason) => {
@@ -88,7 +94,9 @@ impl Keeper {
             }
             // From the beginning of the attempt: one that lasted is followed by
             // another at once.
-            let next = began + jittered(pause, JITTER, &mut rng);
+            let failing = self.inner.failing.load(Ordering::Relaxed);
+            let rest = at_most_5000_a_second(pause, failing);
+            let next = began + jittered(rest, JITTER, &mut rng);
             tokio::select! {
                 () = sleep_until(next) => {}
                 // Never sooner than the first pause, whoever asks.
@@ -106,17 +114,33 @@ impl Keeper {
 
     /// A connection, and HTTP/2 on it.
     async fn connect(&self) -> Result<Channel, NotOpened> {
-        let socket = open(self.target, PATIENCE, &self.inner.seats).await?;
+        let seat = self.inner.seats.take().await;
+        self.states.send_if_modified(|state| {
+            let begins = matches!(state, State::Idle);
+            if begins {
+                *state = State::Connecting;
+            }
+            begins
+        });
+        let socket = open_on(seat, self.target, PATIENCE).await?;
         let channel = Channel::builder(format!("static:{}", self.target))
             .authority(self.authority.clone())
             .user_agent(concat!("lookaside/", env!("CARGO_PKG_VERSION")))
             .connector(Opened::new(socket))
-            .connect_timeout(PATIENCE)
+            // Longer than it is waited for here.
+            .connect_timeout(PATIENCE * 4)
             .keepalive(KEEPALIVE.0, KEEPALIVE.1)
             .idle_timeout(None)
             .connect();
-        let channel = channel.await;
-        channel.map_err(|error| NotOpened::Failed(error.to_string().into()))
+        match within(PATIENCE, channel).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(NotOpened::Failed(error.to_string().into())),
+            Err(NoAnswer::Timeout) => {
+                let reason = format!("it speaks no HTTP/2 within {PATIENCE:?}");
+                Err(NotOpened::Failed(reason.into()))
+            }
+            Err(NoAnswer::Late) => Err(NotOpened::Late),
+        }
     }
 
     /// Returns when the connection has ended, or takes no more RPCs.

@@ -33,7 +33,8 @@ impl SubchannelMetrics {
         );
         registry.register(
             "backend_connects",
-            "Attempts to connect to backends, by result",
+            "Attempts to connect to backends, by result; late is one that the balancer itself was \
+             too slow for",
             metrics.attempts.clone(),
         );
         metrics
@@ -50,6 +51,7 @@ impl SubchannelMetrics {
         self.count(match reason {
             NotOpened::Refused => "refused",
             NotOpened::Failed(_) => "failed",
+            NotOpened::Late => "late",
         });
     }
 

@@ -20,6 +20,7 @@
 mod keep;
 mod metrics;
 mod open;
+mod within;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 pub use metrics::SubchannelMetrics;
 pub use open::{NotOpened, Seats, is_kept, open};
+pub use within::{NoAnswer, within};
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +53,10 @@ pub struct Address {
 /// What a subchannel is doing.
 #[derive(Debug, Clone)]
 pub enum State {
-    /// It opens a connection: its first, or another after one that ended.
+    /// It is about to open a connection, its first, or another after one that
+    /// ended, and its turn has not come: that is our affair and not the backend's.
+    Idle,
+    /// It opens that connection.
     Connecting,
     /// It has a connection.
     Ready(Ready),
@@ -125,7 +130,7 @@ impl Subchannels {
             return Subchannel { hold };
         }
         let end = CancellationToken::new();
-        let (states, receiver) = watch::channel(State::Connecting);
+        let (states, receiver) = watch::channel(State::Idle);
         let hurry = Arc::new(Notify::new());
         let keeper = keep::Keeper {
             target: address.target,
@@ -182,7 +187,7 @@ impl State {
     pub fn ready(&self) -> Option<&Ready> {
         match self {
             Self::Ready(ready) => Some(ready),
-            Self::Connecting | Self::Failed(_) => None,
+            Self::Idle | Self::Connecting | Self::Failed(_) => None,
         }
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+
+use super::within::{NoAnswer, within};
 
 /// Attempts at one time that are young.
 const AT_ONCE: usize = 256;
@@ -25,6 +27,8 @@ pub enum NotOpened {
     /// No answer, or none that could be understood; the text says which. It may
     /// be us who cannot be heard.
     Failed(Arc<str>),
+    /// We were too slow ourselves to say.
+    Late,
 }
 
 impl From<io::Error> for NotOpened {
@@ -41,6 +45,7 @@ impl fmt::Display for NotOpened {
         match self {
             Self::Refused => f.write_str("connection refused: nobody listens there"),
             Self::Failed(reason) => f.write_str(reason),
+            Self::Late => f.write_str("the balancer is too busy to say"),
         }
     }
 }
@@ -51,7 +56,38 @@ pub struct Seats(Arc<Semaphore>);
 
 impl Default for Seats {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self::new(AT_ONCE)
+    }
+}
+
+impl Seats {
+    /// So many.
+    pub(crate) fn new(count: usize) -> Self {
+        Self(Arc::new(Semaphore::new(count)))
+    }
+
+    /// Waits for a seat.
+    pub(crate) async fn take(&self) -> Seat<'_> {
+        // The semaphore is never closed.
+        Seat(self.0.acquire().await.ok())
+    }
+}
+
+/// The right to begin something; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat<'a>(Option<SemaphorePermit<'a>>);
+
+impl Seat<'_> {
+    /// Does it, and gives up the seat when it takes longer than `young`.
+    pub(crate) async fn hold<F: Future>(mut self, young: Duration, doing: F) -> F::Output {
+        let mut doing = std::pin::pin!(doing);
+        match timeout(young, doing.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.0.take();
+                doing.await
+            }
+        }
     }
 }
 
@@ -64,23 +100,25 @@ pub async fn open(
     patience: Duration,
     seats: &Seats,
 ) -> Result<TcpStream, NotOpened> {
-    let connecting = TcpStream::connect(target);
-    tokio::pin!(connecting);
-    // The semaphore is never closed.
-    let seat = seats.0.acquire().await;
-    let young = timeout(patience.min(YOUNG), &mut connecting).await;
-    drop(seat);
-    let opened = match young {
-        Ok(opened) => opened,
-        Err(_) => match timeout(patience.saturating_sub(YOUNG), connecting).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let reason = format!("no connection within {patience:?}");
-                return Err(NotOpened::Failed(reason.into()));
-            }
-        },
-    };
-    opened.map_err(NotOpened::from)
+    let seat = seats.take().await;
+    open_on(seat, target, patience).await
+}
+
+/// The same by who has a seat.
+pub(super) async fn open_on(
+    seat: Seat<'_>,
+    target: SocketAddr,
+    patience: Duration,
+) -> Result<TcpStream, NotOpened> {
+    let connecting = within(patience, TcpStream::connect(target));
+    match seat.hold(YOUNG, connecting).await {
+        Ok(opened) => opened.map_err(NotOpened::from),
+        Err(NoAnswer::Timeout) => {
+            let reason = format!("no connection within {patience:?}");
+            Err(NotOpened::Failed(reason.into()))
+        }
+        Err(NoAnswer::Late) => Err(NotOpened::Late),
+    }
 }
 
 /// Whether what was opened is there `moment` later. What a process that is being

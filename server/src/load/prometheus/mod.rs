@@ -45,6 +45,7 @@ enum NoPage {
     Refused,
     Failed(String),
     Timeout,
+    Late,
     Status(StatusCode),
     TooLong,
     Garbage,
@@ -56,6 +57,7 @@ impl NoPage {
             Self::Refused => "refused",
             Self::Failed(_) => "failed",
             Self::Timeout => "timeout",
+            Self::Late => "late",
             Self::Status(_) => "bad_status",
             Self::TooLong => "too_long",
             Self::Garbage => "garbage",
@@ -67,6 +69,7 @@ impl NoPage {
             Self::Refused => NotOpened::Refused.to_string(),
             Self::Failed(reason) => reason.clone(),
             Self::Timeout => "it takes too long".to_owned(),
+            Self::Late => NotOpened::Late.to_string(),
             Self::Status(status) => format!("it answers {status}"),
             Self::TooLong => format!("it is longer than {MAX_PAGE} bytes"),
             Self::Garbage => "it is no page of metrics".to_owned(),
@@ -148,6 +151,7 @@ async fn get(site: &Site, seats: &Seats) -> Result<Page, NoPage> {
     let socket = socket.map_err(|not_opened| match not_opened {
         NotOpened::Refused => NoPage::Refused,
         NotOpened::Failed(reason) => NoPage::Failed(reason.to_string()),
+        NotOpened::Late => NoPage::Late,
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
