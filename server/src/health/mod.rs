@@ -18,6 +18,9 @@ mod pace;
 mod probing;
 mod tcp;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +39,7 @@ use self::pace::{Pace, Said};
 use self::probing::Probing;
 use crate::config::{Config, HealthConfig, HealthKind};
 use crate::fleet::Fleet;
-use crate::model::{BackendAddr, ServiceName};
+use crate::model::{BackendAddr, DialRules, ServiceName};
 use crate::plan::HealthFields;
 use crate::subchannel::{Address, Subchannels};
 
@@ -67,6 +70,8 @@ struct Checks {
     metrics: HealthMetrics,
     /// What the operator asks of each service that is checked.
     questions: BTreeMap<ServiceName, Arc<HealthConfig>>,
+    /// Where each service's backends may be looked at.
+    dial: BTreeMap<ServiceName, DialRules>,
     tasks: JoinSet<()>,
     running: BTreeMap<Question, Running>,
     pace: Arc<Pace>,
@@ -89,6 +94,7 @@ pub async fn check(
         subchannels,
         metrics,
         questions: BTreeMap::new(),
+        dial: BTreeMap::new(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
         pace: Arc::default(),
@@ -143,6 +149,8 @@ impl Checks {
     /// Begins the checks that are wanted, and ends those that are not.
     fn follow(&mut self, config: &Config) {
         self.questions.clear();
+        let dial = config.services.iter();
+        self.dial = dial.map(|s| (s.name.clone(), s.dial.clone())).collect();
         let mut wanted: BTreeMap<Question, BTreeSet<ServiceName>> = BTreeMap::new();
         for service in &config.services {
             let Some(health) = &service.health else {
@@ -270,6 +278,12 @@ impl Checks {
             }
             return;
         }
+        let dial = self.dial.get(&service);
+        if !dial.is_some_and(|dial| dial.allow(backend.ip())) {
+            // Nobody looks, so nobody else would say that the doubt is over.
+            self.fleet.set_suspect(&service, backend, false);
+            return;
+        }
         if let Some(look) = self.looks.get(&backend)
             && look.findings.add(service.clone())
         {
@@ -305,7 +319,7 @@ impl Checks {
 
     /// Nobody looks at who is gone, or is checked by now.
     fn follow_looks(&mut self) {
-        let (fleet, questions) = (&self.fleet, &self.questions);
+        let (fleet, questions, dial) = (&self.fleet, &self.questions, &self.dial);
         self.looks.retain(|backend, look| {
             let wants = |service: &ServiceName| {
                 let found = fleet.get(service.as_str());
@@ -314,7 +328,14 @@ impl Checks {
                     let members = &snapshot.plan.members;
                     members.binary_search_by_key(backend, |m| m.addr).is_ok()
                 });
-                known && !questions.contains_key(service)
+                let allowed = dial
+                    .get(service)
+                    .is_some_and(|dial| dial.allow(backend.ip()));
+                let checked = questions.contains_key(service);
+                if known && !allowed && !checked {
+                    fleet.set_health(service, *backend, HealthFields::default());
+                }
+                known && allowed && !checked
             };
             let stays = look.findings.retain(wants);
             if !stays {

@@ -10,11 +10,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::findings::Findings;
-use super::judge::Found;
+use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
 use super::probing::Probing;
 use crate::model::BackendAddr;
-use crate::plan::{HealthFields, Probe};
+use crate::plan::HealthFields;
 use crate::subchannel::{NotOpened, Seats, at_most_5000_a_second, is_kept, open};
 
 /// Who is out is looked at again after the first, later after the second at most.
@@ -23,6 +23,14 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Growth of the pause, and the share by which it may be longer or shorter.
 const GROWTH: f64 = 1.6;
 const JITTER: f64 = 0.2;
+
+/// The first pause of a look: what dies may take a connection and hang up on it, and
+/// refuse the next.
+const AGAIN: Duration = Duration::from_millis(30);
+
+/// Who is suspected and takes no connection so often in a row is out: something of it
+/// broke, and neither could a client reach it.
+const SILENT: u32 = 3;
 
 /// A suspect that is there takes or refuses a connection in less.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -60,7 +68,8 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats
 }
 
 /// Looks at a backend that nobody checks, because something broke: until it takes
-/// a connection. While it refuses them it is out. Returns whom it looked at.
+/// a connection. While it refuses them, or takes none again and again, it is out.
+/// Returns whom it looked at.
 pub(super) async fn look(
     findings: Arc<Findings>,
     suspected: Arc<Notify>,
@@ -70,28 +79,25 @@ pub(super) async fn look(
 ) -> BackendAddr {
     let mut rng = fastrand::Rng::new();
     let backend = findings.backend();
-    let mut pause = PAUSE.0;
+    let mut judge = Judge::new(SILENT, 1);
+    judge.found(Found::Doubt);
+    let mut pause = AGAIN;
     loop {
-        match open(backend.socket_addr(), PATIENCE, &seats).await {
+        let (found, why) = match open(backend.socket_addr(), PATIENCE, &seats).await {
             Ok(socket) if is_kept(&socket, MOMENT).await => {
                 metrics.found("suspect", Found::Good);
                 findings.close(HealthFields::default(), "");
                 return backend;
             }
-            Ok(_) => metrics.found("suspect", Found::Failed),
-            Err(NotOpened::Refused) => {
-                metrics.found("suspect", Found::Refused);
-                let refused = HealthFields {
-                    probe: Probe::Refused,
-                    suspect: false,
-                };
-                findings.tell(refused, &NotOpened::Refused.to_string());
-            }
-            // It may be us who cannot be heard.
-            Err(NotOpened::Failed(_)) => metrics.found("suspect", Found::Timeout),
-            Err(NotOpened::Late) => metrics.found("suspect", Found::Late),
-        }
-        let rest = jittered(pause, JITTER, &mut rng);
+            Ok(_) => (Found::Failed, "it hangs up".into()),
+            Err(NotOpened::Failed(reason)) => (Found::Timeout, reason),
+            Err(NotOpened::Refused) => (Found::Refused, NotOpened::Refused.to_string().into()),
+            Err(NotOpened::Late) => (Found::Late, "".into()),
+        };
+        metrics.found("suspect", found);
+        findings.tell(judge.found(found), &why);
+        let together = looks.load(Ordering::Relaxed);
+        let rest = jittered(at_most_5000_a_second(pause, together), JITTER, &mut rng);
         // However often it is suspected.
         let hurried = async {
             sleep(PAUSE.0).await;
@@ -100,7 +106,7 @@ pub(super) async fn look(
         if timeout(rest, hurried).await.is_ok() {
             pause = PAUSE.0;
         }
-        let longest = at_most_5000_a_second(PAUSE.1, looks.load(Ordering::Relaxed));
+        let longest = at_most_5000_a_second(PAUSE.1, together);
         pause = pause.mul_f64(GROWTH).min(longest);
     }
 }

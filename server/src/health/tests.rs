@@ -1,0 +1,159 @@
+//! Looks at suspects whom nobody checks, on a paused clock but with real sockets:
+//! what the system answers it answers at once.
+
+use prometheus_client::registry::Registry;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
+use crate::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
+use crate::subchannel::SubchannelMetrics;
+
+const FOREVER: Duration = Duration::from_secs(3600);
+
+fn name() -> ServiceName {
+    ServiceName::parse("greeter.test").unwrap()
+}
+
+/// A service of this backend without `health`, whose backends may be in `cidrs`.
+struct Looked {
+    fleet: Arc<Fleet>,
+    registry: Registry,
+    config: watch::Sender<Arc<Config>>,
+    end: CancellationToken,
+    _tasks: JoinSet<()>,
+}
+
+fn config(cidrs: &str) -> Arc<Config> {
+    let text = format!("[[service]]\nname = \"greeter.test\"\n{cidrs}\nbackends = []");
+    Arc::new(crate::config::parse(&text, "lookaside.toml").unwrap())
+}
+
+impl Looked {
+    fn new(backend: BackendAddr, cidrs: &str) -> Self {
+        let fleet = Fleet::new(FleetMetrics::default());
+        fleet.configure(FleetConfig {
+            services: vec![ServiceEntry {
+                name: name(),
+                aliases: Vec::new(),
+                settings: ServiceSettings::default(),
+                sources: [Source::File].into(),
+            }],
+        });
+        let members = [(backend, MemberFields::default())].into();
+        fleet.contribute(&name(), Source::File, Contribution { members });
+        let mut registry = Registry::default();
+        let end = CancellationToken::new();
+        let config = watch::Sender::new(config(cidrs));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(check(
+            Arc::clone(&fleet),
+            config.subscribe(),
+            Subchannels::new(SubchannelMetrics::default()),
+            HealthMetrics::register(&mut registry),
+            end.clone(),
+        ));
+        Self {
+            fleet,
+            registry,
+            config,
+            end,
+            _tasks: tasks,
+        }
+    }
+
+    async fn until(&self, wanted: BackendState) {
+        let service = self.fleet.get("greeter.test").unwrap();
+        service.ready().await;
+        let waited = timeout(FOREVER, async {
+            loop {
+                let snapshot = service.snapshot().unwrap();
+                if snapshot.plan.members[0].state == wanted {
+                    return;
+                }
+                service.newer_than(snapshot.version).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "it is not {}", wanted.as_str());
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+}
+
+/// A port that swallows packets, as long as this is held: its queue is full.
+struct Hole {
+    backend: BackendAddr,
+    listener: TcpListener,
+    _queue: Vec<tokio::task::JoinHandle<std::io::Result<TcpStream>>>,
+}
+
+impl Hole {
+    async fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let queue = (0..8).map(|_| tokio::spawn(TcpStream::connect(addr)));
+        let queue = queue.collect();
+        tokio::task::yield_now().await;
+        Self {
+            backend: BackendAddr::new(addr).unwrap(),
+            listener,
+            _queue: queue,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_takes_no_connection_again_and_again_is_out_until_it_does() {
+    let hole = Hole::new().await;
+    let looked = Looked::new(hole.backend, "");
+    looked.until(BackendState::Serving).await;
+    looked.fleet.suspect(&name(), hole.backend);
+    looked.until(BackendState::Suspect).await;
+    looked.until(BackendState::Unhealthy).await;
+    let timeouts = "health_probes_total{kind=\"suspect\",result=\"timeout\"} 3";
+    assert!(looked.metrics().contains(timeouts), "{}", looked.metrics());
+    // It is the only one, so it is listed all the same.
+    let service = looked.fleet.get("greeter.test").unwrap();
+    assert!(service.snapshot().unwrap().plan.members[0].listed);
+    let mut taken = JoinSet::new();
+    taken.spawn(async move {
+        let mut kept = Vec::new();
+        loop {
+            kept.push(hole.listener.accept().await);
+        }
+    });
+    looked.until(BackendState::Serving).await;
+    looked.end.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_looks_where_the_service_has_no_backends() {
+    let backend: BackendAddr = "127.0.0.1:1".parse().unwrap();
+    let looked = Looked::new(backend, "cidrs = [\"10.0.0.0/8\"]");
+    looked.until(BackendState::Serving).await;
+    looked.fleet.suspect(&name(), backend);
+    // No time passes while anybody has anything to do.
+    tokio::time::sleep(LOOK_EVERY).await;
+    looked.until(BackendState::Serving).await;
+    assert!(!looked.metrics().contains("kind=\"suspect\""));
+    // Where it has, nobody listens there.
+    looked
+        .config
+        .send_replace(config("cidrs = [\"127.0.0.0/8\"]"));
+    tokio::time::sleep(LOOK_EVERY * 2).await;
+    looked.fleet.suspect(&name(), backend);
+    looked.until(BackendState::Unhealthy).await;
+    // And what was found there is forgotten when it has none any more.
+    looked
+        .config
+        .send_replace(config("cidrs = [\"10.0.0.0/8\"]"));
+    looked.until(BackendState::Serving).await;
+    looked.end.cancel();
+}
