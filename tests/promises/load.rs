@@ -90,6 +90,79 @@ async fn a_backend_without_orca_is_asked_once_on_a_connection() {
     balancer.stop().await;
 }
 
+#[tokio::test]
+async fn who_lacks_the_first_way_is_asked_by_the_next_until_it_connects_anew() {
+    let mut tasks = JoinSet::new();
+    // One like those of Go, one of bsm/grpclb, one that has neither.
+    let load = Load::new(Utilization::Set);
+    load.set_utilization(0.5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let orca = listener.local_addr().unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_service(load.orca())
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tasks.spawn(async move { server.await.unwrap() });
+    let scores = Arc::new(Scores(AtomicI64::new(50)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bsm = listener.local_addr().unwrap();
+    let restart = Arc::new(tokio::sync::Notify::new());
+    let old = {
+        let (restart, scores) = (Arc::clone(&restart), Arc::clone(&scores));
+        async move {
+            let server = tonic::transport::Server::builder()
+                .add_service(LoadReportServer::from_arc(scores))
+                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), restart.notified());
+            server.await.unwrap();
+        }
+    };
+    let neither = Backends::start(1).await;
+    let ways = "load = [{ kind = \"orca\", interval = \"1s\" }, \
+                { kind = \"load_report\", interval = \"1s\", capacity = 200 }]\n\
+                policy = \"feedback\"\nbackends";
+    let all = [(orca, 1.0), (bsm, 1.0), (neither.addr(0), 1.0)];
+    let text = service("greeter.test", &all).replace("backends", ways);
+    let old = tasks.spawn(old);
+    let balancer = Balancer::start(&text).await;
+    let says = |addr, utilization| {
+        format!(
+            "lookaside_backend_utilization{{service=\"greeter.test\",backend=\"{addr}\"}} \
+             {utilization}"
+        )
+    };
+    until_counted(&balancer, &says(orca, 0.5)).await;
+    until_counted(&balancer, &says(bsm, 0.25)).await;
+    for asked in [
+        "lookaside_load_streams_ended_total{reason=\"unimplemented\"} 2",
+        "lookaside_load_polls_total{kind=\"load_report\",result=\"unimplemented\"} 1",
+        "lookaside_load_asked_backends{kind=\"orca\"} 1",
+        "lookaside_load_asked_backends{kind=\"load_report\"} 1",
+    ] {
+        until_counted(&balancer, asked).await;
+    }
+
+    // It was updated: on its next connection it is asked by ORCA again, and has it.
+    restart.notify_one();
+    soon("the old one ends", async {
+        while !old.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    load.set_utilization(0.75);
+    let listener = TcpListener::bind(bsm).await.unwrap();
+    let server = tonic::transport::Server::builder()
+        .add_service(load.orca())
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tasks.spawn(async move { server.await.unwrap() });
+    until_counted(&balancer, &says(bsm, 0.75)).await;
+    until_counted(
+        &balancer,
+        "lookaside_load_asked_backends{kind=\"load_report\"} 0",
+    )
+    .await;
+    balancer.stop().await;
+}
+
 /// A page for Prometheus whose text a test decides, until it is dropped.
 struct Page {
     addr: std::net::SocketAddr,

@@ -74,7 +74,7 @@ fn warnings(config: &Config) -> Vec<String> {
 
 /// Backends that should be checked or asked, and will not be.
 fn undialled(service: &ServiceConfig) -> Option<String> {
-    (service.health.is_some() || service.load.is_some()).then_some(())?;
+    (service.health.is_some() || !service.load.is_empty()).then_some(())?;
     let mut addresses = service.backends.iter().map(|backend| backend.address);
     let (addr, what) = addresses.find_map(|addr| Some((addr, service.dial.refuse(addr.ip())?)))?;
     Some(format!(

@@ -163,8 +163,9 @@ pub struct ServiceConfig {
     pub register: Option<RegisterConfig>,
     /// How its backends' health is checked; not at all if absent.
     pub health: Option<HealthConfig>,
-    /// Where the load of its backends is asked for; nowhere if absent.
-    pub load: Option<LoadConfig>,
+    /// How its backends are asked for their load, in order of preference: where a
+    /// backend does not have the first, by the next. Empty: they are not asked.
+    pub load: Vec<LoadConfig>,
     /// What is said of backends by their labels; of two that say the same, the
     /// first counts.
     pub matches: Vec<LabelMatch>,
@@ -213,7 +214,7 @@ pub enum HealthKind {
     Tcp,
 }
 
-/// `load` of a service: its backends are asked how busy they are.
+/// One `load` of a service: a way in which its backends are asked how busy they are.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadConfig {
     /// How they are asked.
@@ -224,6 +225,14 @@ pub struct LoadConfig {
     pub port: Option<u16>,
     /// What they are called there. Default: the service's name, without a port.
     pub authority: Option<String>,
+}
+
+impl LoadConfig {
+    /// Whether `other` asks the same in the same place, however often.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.port == other.port && self.authority == other.authority
+    }
 }
 
 /// How backends are asked for their load.
@@ -273,12 +282,12 @@ pub struct PrometheusConfig {
 }
 
 impl ServiceConfig {
-    /// How often its backends are asked to report: `load.interval`, else as often
-    /// as clients are.
+    /// How often its backends are asked to report: `load.interval`, the longest if
+    /// there are several, else as often as clients are.
     #[must_use]
     pub fn report_interval(&self, balancer: &BalancerConfig) -> Duration {
-        let load = self.load.as_ref();
-        load.map_or(balancer.report_interval, |load| load.interval)
+        let intervals = self.load.iter().map(|load| load.interval);
+        intervals.max().unwrap_or(balancer.report_interval)
     }
 }
 

@@ -52,6 +52,14 @@ impl Asking {
         self.each(|service| self.fleet.suspect(service, self.backend));
     }
 
+    /// A connection is no more. Whoever had it or was to have it is in doubt; if there
+    /// is another one by now, it is there.
+    pub(super) fn left(&self, states: &watch::Receiver<State>) {
+        if states.borrow().ready().is_none() {
+            self.suspect();
+        }
+    }
+
     /// Waits for a connection. Until there is one, whatever that means is found out
     /// at the backend's own address.
     pub(super) async fn connected(&self, states: &mut watch::Receiver<State>) -> Ready {

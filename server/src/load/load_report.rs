@@ -14,12 +14,13 @@ use lookaside_client::backoff::jittered;
 use lookaside_proto::bsm_v1::LoadRequest;
 use lookaside_proto::bsm_v1::load_report_client::LoadReportClient;
 use lookaside_proto::orca_v3::OrcaLoadReport;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::asking::Asking;
-use crate::subchannel::Subchannel;
+use crate::subchannel::{State, Subchannel};
 use crate::weights::ReportSource;
 
 /// An answer of one number is no longer.
@@ -31,28 +32,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Share of an interval by which it may be longer or shorter.
 const JITTER: f64 = 0.1;
 
-/// Polls a backend until it is dropped.
+/// Polls a backend. Ends when the backend cannot be polled: then for as long as the
+/// state that is returned does not change.
 pub(super) async fn poll(
-    asking: Asking,
+    asking: &Asking,
     interval: Duration,
     capacity: f64,
-    subchannel: Subchannel,
-) {
+    subchannel: &Subchannel,
+) -> watch::Receiver<State> {
     let mut states = subchannel.states();
     loop {
         let ready = asking.connected(&mut states).await;
         tokio::select! {
             biased;
-            _ = states.changed() => {}
-            () = poll_on(&asking, interval, capacity, ready.channel) => {}
-        }
-        if states.borrow().ready().is_none() {
-            asking.suspect();
+            _ = states.changed() => asking.left(&states),
+            () = poll_on(asking, interval, capacity, ready.channel) => return states,
         }
     }
 }
 
-/// Over one connection.
+/// Over one connection, until what serves it turns out not to have the method.
 async fn poll_on(asking: &Asking, interval: Duration, capacity: f64, channel: Channel) {
     let mut rng = fastrand::Rng::new();
     let mut client = LoadReportClient::new(channel).max_decoding_message_size(MAX_ANSWER);
@@ -70,10 +69,8 @@ async fn poll_on(asking: &Asking, interval: Duration, capacity: f64, channel: Ch
             }
             Ok(Err(status)) if status.code() == Code::Unimplemented => {
                 asking.metrics.polled("load_report", "unimplemented");
-                let backend = asking.backend;
-                info!(%backend, "it has no grpclb.backend.v1.LoadReport: its load is not known");
-                // What serves this connection will not learn it.
-                std::future::pending::<()>().await;
+                debug!(backend = %asking.backend, "has no grpclb.backend.v1.LoadReport");
+                return;
             }
             Ok(Err(status)) => {
                 asking.metrics.polled("load_report", "failed");

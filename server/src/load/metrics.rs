@@ -66,18 +66,18 @@ impl LoadMetrics {
         );
         registry.register(
             "load_asked_backends",
-            "Backends that are asked for their load, by how",
+            "Backends that are asked for their load, by how; those that have none of the ways of \
+             their services are not",
             metrics.asked.clone(),
         );
         metrics
     }
 
-    /// So many are asked in these ways.
-    pub(super) fn asked(&self, counts: [(&'static str, usize); 3]) {
-        for (kind, count) in counts {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.asked.get_or_create(&KindLabels { kind }).set(count);
-        }
+    /// A backend is asked in this way until this is dropped.
+    pub(super) fn asked(&self, kind: &'static str) -> Asked {
+        let asked = self.asked.get_or_create(&KindLabels { kind }).clone();
+        asked.inc();
+        Asked(asked)
     }
 
     pub(super) fn polled(&self, kind: &'static str, result: &'static str) {
@@ -90,5 +90,14 @@ impl LoadMetrics {
 
     pub(super) fn ended(&self, reason: &'static str) {
         self.ended.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+/// Counts a backend as asked.
+pub(super) struct Asked(Gauge);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

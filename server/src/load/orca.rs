@@ -8,12 +8,13 @@ use lookaside_proto::duration;
 use lookaside_proto::orca_service_v3::OrcaLoadReportRequest;
 use lookaside_proto::orca_service_v3::open_rca_service_client::OpenRcaServiceClient;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 use tracing::debug;
 
 use super::asking::Asking;
-use crate::subchannel::Subchannel;
+use crate::subchannel::{State, Subchannel};
 use crate::weights::ReportSource;
 
 /// A report longer than this is none.
@@ -41,6 +42,15 @@ enum End {
     Silent(Duration),
 }
 
+/// Why a stream is no more, as far as the next one is concerned.
+enum Over {
+    Unimplemented,
+    /// With its connection.
+    Disconnected,
+    /// On a connection that is there.
+    Failed,
+}
+
 /// What is known of a stream's pace.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
@@ -49,8 +59,13 @@ struct Pace {
     seen: Option<Duration>,
 }
 
-/// Follows a backend's reports until it is dropped.
-pub(super) async fn follow(asking: Asking, interval: Duration, subchannel: Subchannel) {
+/// Follows a backend's reports. Ends when the backend does not have them: then for
+/// as long as the state that is returned does not change.
+pub(super) async fn follow(
+    asking: &Asking,
+    interval: Duration,
+    subchannel: &Subchannel,
+) -> watch::Receiver<State> {
     let mut rng = fastrand::Rng::new();
     let mut states = subchannel.states();
     let (first, longest, growth) = BACKOFF;
@@ -62,36 +77,35 @@ pub(super) async fn follow(asking: Asking, interval: Duration, subchannel: Subch
         let mut reports = 0u64;
         let stream = async {
             sleep(jitter).await;
-            let end = read(&asking, interval, &mut reports, ready.channel.clone()).await;
+            let end = read(asking, interval, &mut reports, ready.channel.clone()).await;
             let (backend, reason) = (asking.backend, end.reason());
             asking.metrics.ended(reason);
             match &end {
-                // What serves this connection will not learn it; what serves the
-                // next one may have been updated.
                 End::Unimplemented => {
                     debug!(%backend, "reports no load by ORCA");
-                    std::future::pending().await
+                    return Over::Unimplemented;
                 }
                 End::Broken(status) => debug!(%backend, %status, "its load reports broke off"),
                 End::Silent(after) => debug!(%backend, ?after, "its load reports ceased"),
             }
             asking.suspect();
+            Over::Failed
         };
-        let broken = tokio::select! {
+        let over = tokio::select! {
             biased;
-            _ = states.changed() => true,
-            () = stream => false,
+            _ = states.changed() => Over::Disconnected,
+            over = stream => over,
         };
         if reports > 0 {
             pause = first;
         }
-        if broken {
-            // Whoever had it or was to have it; if it is another connection by now,
-            // it is there.
-            if states.borrow().ready().is_none() {
-                asking.suspect();
+        match over {
+            Over::Unimplemented => return states,
+            Over::Disconnected => {
+                asking.left(&states);
+                continue;
             }
-            continue;
+            Over::Failed => {}
         }
         sleep(jittered(pause, JITTER, &mut rng)).await;
         pause = pause.mul_f64(growth).min(longest);

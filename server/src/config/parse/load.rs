@@ -27,7 +27,35 @@ const OF_KIND: [(&str, &[&str]); 6] = [
     ("errors", &["prometheus"]),
 ];
 
-pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
+/// One way of asking, or several in order of preference.
+pub(super) fn read_all(node: &Node<'_>, faults: &mut Faults) -> Vec<LoadConfig> {
+    let nodes = node.one_or_more(faults);
+    if nodes.is_empty() {
+        let message = "nobody is asked for load by an empty array; remove it, or write load = { \
+                       kind = \"orca\" }";
+        faults.clash(&node.place, message);
+    }
+    let mut all: Vec<LoadConfig> = Vec::new();
+    for node in nodes {
+        let Some(load) = read(&node, faults) else {
+            continue;
+        };
+        if all.iter().any(|before| before.is_like(&load)) {
+            let message = "backends are asked for the same in the same place already; remove it";
+            faults.clash(&node.place, message);
+        }
+        let paged = |load: &LoadConfig| matches!(load.kind, LoadKind::Prometheus(_));
+        if all.last().is_some_and(paged) {
+            let message = "nobody is ever asked this way, for whoever is behind a page (kind = \
+                           \"prometheus\") is asked for that again and again; write the page last";
+            faults.clash(&node.place, message);
+        }
+        all.push(load);
+    }
+    all
+}
+
+fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
     let mut table = node.table(faults, "{ kind = \"orca\" }")?;
     let kind = table.require("kind", faults, "\"orca\"");
     let kind = kind.and_then(|node| {

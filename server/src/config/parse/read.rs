@@ -179,6 +179,14 @@ impl<'a> Node<'a> {
         Some(items.collect())
     }
 
+    /// The items if it is an array, else itself as the only one.
+    pub(crate) fn one_or_more(&self, faults: &mut Faults) -> Vec<Self> {
+        match self.value {
+            DeValue::Array(_) => self.array(faults, "").unwrap_or_default(),
+            _ => vec![self.clone()],
+        }
+    }
+
     pub(crate) fn table(&self, faults: &mut Faults, example: &str) -> Option<Table<'a>> {
         let DeValue::Table(entries) = self.value else {
             return self.wants(faults, "a table", example);

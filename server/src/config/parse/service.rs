@@ -78,7 +78,7 @@ fn read_service(
     let health = table.take("health");
     let health = health.and_then(|node| health::read(&node, faults));
     let load = table.take("load");
-    let load = load.and_then(|node| load::read(&node, faults));
+    let load = load.map(|node| load::read_all(&node, faults));
     let matches = table.take("match");
     let matches = matches.map(|node| labels::read_matches(&node, faults));
     let subset = zones::read_subset(&mut table, faults);
@@ -99,7 +99,7 @@ fn read_service(
         dial,
         register,
         health,
-        load,
+        load: load.unwrap_or_default(),
         matches: matches.unwrap_or_default(),
         weights,
         subset,

@@ -77,8 +77,9 @@ impl NoPage {
     }
 }
 
-/// Reads a backend's page again and again until it is dropped.
-pub(super) async fn scrape(asking: Asking, interval: Duration, site: Site, seats: Seats) {
+/// Reads a backend's page again and again. Never ends: there is no telling a page
+/// that does not exist from one that does not exist yet.
+pub(super) async fn scrape(asking: &Asking, interval: Duration, site: Site, seats: &Seats) -> ! {
     let mut rng = fastrand::Rng::new();
     // A balancer that starts does not ask all backends at once.
     sleep(interval.min(Duration::from_secs(1)).mul_f64(rng.f64())).await;
@@ -87,10 +88,10 @@ pub(super) async fn scrape(asking: Asking, interval: Duration, site: Site, seats
     let mut logged = "";
     loop {
         let now = Instant::now();
-        let got = timeout(site.config.timeout, get(&site, &seats)).await;
+        let got = timeout(site.config.timeout, get(&site, seats)).await;
         let (outcome, why) = match got.unwrap_or(Err(NoPage::Timeout)) {
             Ok(page) => {
-                let outcome = tell(&asking, &site.config, before, (now, page));
+                let outcome = tell(asking, &site.config, before, (now, page));
                 before = Some((now, page));
                 let why = match outcome {
                     "no_utilization" => format!("it has no `{}`", site.config.utilization),

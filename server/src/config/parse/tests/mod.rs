@@ -143,12 +143,12 @@ fn every_key_is_read() {
                     unhealthy_threshold: 3,
                     healthy_threshold: 1,
                 }),
-                load: Some(LoadConfig {
+                load: vec![LoadConfig {
                     kind: LoadKind::Orca,
                     interval: Duration::from_secs(5),
                     port: Some(50052),
                     authority: Some("greeter.example.com".to_owned()),
-                }),
+                }],
                 weights: WeightSettings {
                     policy: PolicyChoice::STATIC,
                     shadow: Some(PolicyChoice::FEEDBACK),
@@ -187,7 +187,7 @@ fn every_key_is_read() {
                 dial: DialRules::default(),
                 register: None,
                 health: None,
-                load: Some(LoadConfig {
+                load: vec![LoadConfig {
                     kind: LoadKind::Prometheus(PrometheusConfig {
                         path: "/metrics".to_owned(),
                         timeout: Duration::from_secs(1),
@@ -203,7 +203,7 @@ fn every_key_is_read() {
                     interval: Duration::from_secs(5),
                     port: Some(9090),
                     authority: None,
-                }),
+                }],
                 weights: WeightSettings::default(),
                 subset: None,
                 prefer_zone: false,

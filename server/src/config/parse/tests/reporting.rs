@@ -188,6 +188,20 @@ fn load_is_asked_for_in_one_of_three_ways() {
             "{ kind = \"orca\", authority = \"a b\" }",
             ".authority: `a b` is no authority;",
         ),
+        ("1", ": this is a whole number, but a table belongs here,"),
+        ("[]", ": nobody is asked for load by an empty array;"),
+        (
+            "[{ kind = \"orca\" }, { kind = \"load_report\" }]",
+            "[1]: `capacity` is missing; write capacity = 100",
+        ),
+        (
+            "[{ kind = \"orca\" }, { kind = \"orca\", interval = \"9s\" }]",
+            "[1]: backends are asked for the same in the same place already;",
+        ),
+        (
+            "[{ kind = \"prometheus\", utilization = \"a\" }, { kind = \"orca\" }]",
+            "[1]: nobody is ever asked this way,",
+        ),
     ] {
         let fault = fault_in_service(&format!("load = {load}"));
         let wanted = format!("service[0].load{wanted}");
@@ -244,4 +258,26 @@ fn who_may_register_could_do_so() {
         fault_in_service("cidrs = [\"10.1.0.0/16\"]\nbackends = [{ address = \"10.2.0.1:80\" }]");
     let wanted = "service[0].backends[0].address: 10.2.0.1 is in none of the service's cidrs";
     assert!(fault.starts_with(wanted), "{fault}");
+}
+
+#[test]
+fn load_may_be_asked_for_in_several_ways_in_order() {
+    let ways = "[{ kind = \"orca\" }, { kind = \"orca\", port = 1 }, \
+                { kind = \"load_report\", capacity = 100, interval = \"9s\" }]";
+    for text in [
+        format!("[[service]]\nname = \"a.test\"\nload = {ways}"),
+        "[[service]]\nname = \"a.test\"\n[[service.load]]\nkind = \"orca\"\n\
+         [[service.load]]\nkind = \"orca\"\nport = 1\n[[service.load]]\n\
+         kind = \"load_report\"\ncapacity = 100\ninterval = \"9s\""
+            .to_owned(),
+    ] {
+        let config = parse(&text, "lookaside.toml").unwrap();
+        let service = &config.services[0];
+        let ways = service.load.iter().map(|way| (way.kind.as_str(), way.port));
+        let ways: Vec<_> = ways.collect();
+        let wanted = [("orca", None), ("orca", Some(1)), ("load_report", None)];
+        assert_eq!(ways, wanted);
+        let interval = service.report_interval(&config.balancer);
+        assert_eq!(interval, std::time::Duration::from_secs(9));
+    }
 }
