@@ -148,18 +148,18 @@ async fn who_lacks_the_first_way_is_asked_by_the_next_until_it_connects_anew() {
         }
     })
     .await;
-    load.set_utilization(0.75);
     let listener = TcpListener::bind(bsm).await.unwrap();
     let server = tonic::transport::Server::builder()
         .add_service(load.orca())
         .serve_with_incoming(TcpListenerStream::new(listener));
     tasks.spawn(async move { server.await.unwrap() });
-    until_counted(&balancer, &says(bsm, 0.75)).await;
-    until_counted(
-        &balancer,
+    for asked in [
+        "lookaside_load_streams 2",
+        "lookaside_load_asked_backends{kind=\"orca\"} 2",
         "lookaside_load_asked_backends{kind=\"load_report\"} 0",
-    )
-    .await;
+    ] {
+        until_counted(&balancer, asked).await;
+    }
     balancer.stop().await;
 }
 

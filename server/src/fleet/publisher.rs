@@ -93,6 +93,11 @@ impl Known {
     }
 }
 
+/// Between two plans there is this many times what the last one took: while
+/// thousands of backends change one by one, planning after each would take all the
+/// time there is, and keep those out who tell of the others.
+const REST: u32 = 3;
+
 async fn run(
     planner: &impl Planner,
     service: &Service,
@@ -111,16 +116,19 @@ async fn run(
 
     // A restarted publisher must not miss what changed while it was away.
     let mut dirty = true;
+    let mut rested = Instant::now();
     loop {
         let (all, any) = service.answered();
         let ready = service.snapshot().is_some() || all || (any && Instant::now() >= ready_by);
         // Weights move though nothing else does.
         let due = state.next(&service.settings());
         dirty |= due.is_some_and(|due| due <= service.age());
-        if dirty && ready {
+        let began = Instant::now();
+        if dirty && ready && began >= rested {
             dirty = false;
             candidate = consider(planner, service, state, &mut pace);
             weights.update(state, &service.settings(), service.age());
+            rested = Instant::now() + began.elapsed() * REST;
         }
         let wake_at = match pace.decide(service.age()) {
             Some(Publish::Now) => {
@@ -141,8 +149,9 @@ async fn run(
         };
         // Before it is ready nothing can be done about what is due.
         let due = state.next(&service.settings()).filter(|_| ready);
-        let due = due.map(|due| service.started() + due);
-        let wake_at = wake_at.into_iter().chain(due).min();
+        let due = due.map(|due| (service.started() + due).max(rested));
+        let again = (dirty && ready).then_some(rested);
+        let wake_at = wake_at.into_iter().chain(due).chain(again).min();
         tokio::select! {
             () = service.retired().cancelled() => {
                 info!(service = %service.name(), "service removed; ending its streams");
