@@ -278,6 +278,6 @@ fn load_may_be_asked_for_in_several_ways_in_order() {
         let wanted = [("orca", None), ("orca", Some(1)), ("load_report", None)];
         assert_eq!(ways, wanted);
         let interval = service.report_interval(&config.balancer);
-        assert_eq!(interval, std::time::Duration::from_secs(9));
+        assert_eq!(interval, Duration::from_secs(9));
     }
 }
