@@ -99,13 +99,22 @@ impl Raw {
         said: pb::Registration,
         token: &str,
     ) -> Result<Self, Status> {
+        soon("an answer", Self::opened(channel, said, token)).await
+    }
+
+    /// The same, for as long as it takes.
+    async fn opened(
+        channel: &Channel,
+        said: pb::Registration,
+        token: &str,
+    ) -> Result<Self, Status> {
         let (requests, queue) = mpsc::channel(4);
         send(&requests, Message::Registration(said)).await;
         let mut request = Request::new(ReceiverStream::new(queue));
         let bearer = format!("Bearer {token}").parse().unwrap();
         request.metadata_mut().insert("authorization", bearer);
         let mut client = RegistrationServiceClient::new(channel.clone());
-        let responses = soon("an answer", client.register(request)).await?;
+        let responses = client.register(request).await?;
         Ok(Self {
             requests,
             responses: responses.into_inner(),

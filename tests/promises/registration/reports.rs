@@ -101,7 +101,8 @@ async fn ten_thousand_registrations_at_once_are_one_list() {
             let mut streams = Vec::new();
             for stream in 0..STREAMS {
                 let address = format!("10.1.{connection}.{stream}:80");
-                let opened = Raw::open(&channel, said(at(&address), "a"), "secret").await;
+                // All together have their time, below.
+                let opened = Raw::opened(&channel, said(at(&address), "a"), "secret").await;
                 streams.push(opened.unwrap());
             }
             streams
