@@ -15,7 +15,7 @@ use crate::simulate::{
 /// Arguments of `lookaside simulate`.
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// Scenarios
+    /// Scenarios; where one has bars, it is said whether `feedback` meets them
     #[arg(value_name = "SCENARIO", required = true)]
     files: Vec<PathBuf>,
 
@@ -31,6 +31,10 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
 
+    /// Exit with 1 if a bar is not met, in the mean over the seeds
+    #[arg(long)]
+    strict: bool,
+
     /// Draw utilisation over time; of several scenarios each into a file of its own, FILE-scenario.svg
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -44,6 +48,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
     for scenario in &mut scenarios {
         scenario.seed = args.seed.unwrap_or(scenario.seed);
     }
+    let mut missed = Vec::new();
     for (scenario, file) in scenarios.iter().zip(&args.files) {
         let seeds = (scenario.seed..).take(usize::try_from(args.seeds).unwrap_or(1));
         let runs = seeds.map(|seed| {
@@ -56,7 +61,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
         let rows = rows(&runs);
         let outcomes: Vec<PolicyOutcome> = rows.iter().map(|(mean, _)| mean.clone()).collect();
         answer(&table(scenario, &rows, args.seeds))?;
-        answer(&verdicts(&judge(&scenario.bars, &runs)))?;
+        let judged = judge(&scenario.bars, &runs);
+        answer(&verdicts(&judged))?;
+        let unmet = judged.iter().filter(|verdict| !verdict.is_met());
+        missed.extend(unmet.map(|v| format!("{} {}", scenario.name, v.bar.figure.as_str())));
         if let Some(plot_to) = &args.plot {
             let to = match (args.files.len(), file.file_stem()) {
                 (2.., Some(stem)) => beside(plot_to, &stem.to_string_lossy()),
@@ -68,6 +76,10 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
         if args.json {
             answer(&json(scenario, &outcomes)?)?;
         }
+    }
+    if args.strict && !missed.is_empty() {
+        let missed = missed.join(", ");
+        return Err(Failure::Run(anyhow!("bars that are not met: {missed}")));
     }
     Ok(())
 }
@@ -216,4 +228,40 @@ fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> anyhow::Result<Strin
 /// Six digits: more would be noise.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_that_is_not_met_fails_only_where_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        let text = "name = \"a\"\nduration = \"60s\"\nbackends = 3\nclients = 3\n\
+                    policies = [\"feedback\"]\nbar = { mean = 0.5, worst = 100 }\n";
+        std::fs::write(&file, text).unwrap();
+        let mut args = SimulateArgs {
+            files: vec![file],
+            json: false,
+            seed: None,
+            seeds: 2,
+            strict: false,
+            plot: None,
+        };
+        run(&args).unwrap();
+        args.strict = true;
+        let Err(Failure::Run(error)) = run(&args) else {
+            panic!("it should have failed");
+        };
+        assert_eq!(error.to_string(), "bars that are not met: a mean");
+    }
+
+    #[test]
+    fn what_is_next_to_nothing_does_not_look_like_nothing() {
+        assert_eq!(number(0.0), "0.000");
+        assert_eq!(number(1e-9), "<0.001");
+        assert_eq!(number(0.0006), "0.001");
+        assert_eq!(number(-0.5), "-0.500");
+    }
 }
