@@ -128,7 +128,7 @@ pub struct Observed<'a> {
 pub enum Probation {
     /// It joined a service that was running.
     Joined,
-    /// It was ejected.
+    /// It was there before, and was ejected or not healthy for a while.
     Returned,
 }
 

@@ -22,13 +22,17 @@ const PROBATION: Duration = Duration::from_secs(60);
 pub(super) struct SlowStart {
     began: Option<Moment>,
     ejected: bool,
+    #[serde(default)]
+    known: bool,
 }
 
 impl SlowStart {
-    /// It comes, at `now`; perhaps from an ejection.
-    pub(super) fn begin(&mut self, now: Moment, ejected: bool) {
+    /// It comes, at `now`; perhaps from an ejection. `known`: it was there before,
+    /// and what it can do was seen.
+    pub(super) fn begin(&mut self, now: Moment, ejected: bool, known: bool) {
         self.began = Some(now);
         self.ejected = ejected;
+        self.known = known;
     }
 
     /// The factor on its weight: from a tenth, in `window`, to 1. `does_well`:
@@ -49,7 +53,8 @@ impl SlowStart {
 
     pub(super) fn probation(&self, now: Moment, window: Duration) -> Option<Probation> {
         let began = self.began?;
-        (now.since(began) < window.saturating_add(PROBATION)).then_some(if self.ejected {
+        let returned = self.ejected || self.known;
+        (now.since(began) < window.saturating_add(PROBATION)).then_some(if returned {
             Probation::Returned
         } else {
             Probation::Joined
@@ -73,16 +78,19 @@ mod tests {
         let window = Duration::from_secs(30);
         let mut start = SlowStart::default();
         assert_eq!(start.factor(at(100), window, true), 1.0);
-        start.begin(at(100), false);
+        start.begin(at(100), false, false);
         assert_eq!(start.factor(at(100), window, true), 0.1);
         assert_eq!(start.factor(at(115), window, true), 0.5);
         assert_eq!(start.factor(at(130), window, true), 1.0);
         assert_eq!(start.probation(at(189), window), Some(Probation::Joined));
         assert_eq!(start.probation(at(190), window), None);
         assert_eq!(start.factor(at(100), Duration::ZERO, true), 1.0);
-        start.begin(at(200), true);
+        start.begin(at(200), true, false);
         assert_eq!(start.factor(at(215), window, false), 0.05);
         assert_eq!(start.factor(at(215), window, true), 0.5);
         assert_eq!(start.factor(at(230), window, false), 1.0, "not for ever");
+        start.begin(at(300), false, true);
+        assert_eq!(start.factor(at(300), window, false), 0.1);
+        assert_eq!(start.probation(at(300), window), Some(Probation::Returned));
     }
 }

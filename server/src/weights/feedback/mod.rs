@@ -90,8 +90,10 @@ impl WeightPolicy for Feedback {
     fn weigh(&mut self, backends: &Backends<'_>) -> Vec<f64> {
         for backend in backends.each {
             let learned = self.backends.entry(backend.addr).or_default();
-            if backend.ejected {
-                learned.weight_at_ejection = Some(learned.weight);
+            // Of who leaves, what it had when it was last there; of who is ejected in
+            // its probation, too.
+            if learned.weighed && (backend.ejected || backend.probation.is_none()) {
+                learned.weight_before = Some(learned.weight);
             }
         }
         let fresh: Vec<&Observed<'_>> = backends.each.iter().filter(|b| is_fresh(b)).collect();
@@ -273,7 +275,7 @@ impl Feedback {
             learned.weight = match backend.probation {
                 Some(Probation::Joined) => learned.weight.min(1.0),
                 Some(Probation::Returned) => {
-                    let most = learned.weight_at_ejection.unwrap_or(BOUNDS.1);
+                    let most = learned.weight_before.unwrap_or(BOUNDS.1);
                     learned.weight.min(most)
                 }
                 None => learned.weight,

@@ -37,7 +37,9 @@ pub(super) struct Learned {
     pub(super) weighed: bool,
     /// Whether it is what its first reports say.
     pub(super) began: bool,
-    pub(super) weight_at_ejection: Option<f64>,
+    /// What it had before it was ejected or left; of who is there, what it has.
+    #[serde(default)]
+    pub(super) weight_before: Option<f64>,
     /// How much more than its share it gets, as a logarithm.
     pub(super) skew: f64,
     skew_samples: u32,
@@ -78,7 +80,7 @@ impl Default for Learned {
             weight: 1.0,
             weighed: false,
             began: false,
-            weight_at_ejection: None,
+            weight_before: None,
             skew: 0.0,
             skew_samples: 0,
             skew_at: None,
@@ -164,7 +166,7 @@ impl Learned {
     pub(super) fn is_sound(&self) -> bool {
         let bounds = BOUNDS.0..=BOUNDS.1;
         let slow = self.slow.is_none_or(|slow| bounds.contains(&slow.weight));
-        let ejected = self.weight_at_ejection;
+        let ejected = self.weight_before;
         let usual = self.usual.is_none_or(|usual| usual.capacity.is_finite());
         bounds.contains(&self.weight)
             && self.skew.abs() <= SKEW_MOST

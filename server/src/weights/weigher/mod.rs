@@ -173,7 +173,7 @@ impl Weigher {
         now: Moment,
     ) -> Vec<f64> {
         self.configure(settings);
-        self.note_who_serves(candidates, now);
+        self.note_who_serves(candidates, settings.reports.interval, now);
         if self.is_idle(settings) {
             self.ticked = None;
             self.reopen = true;
@@ -280,7 +280,7 @@ impl Weigher {
     }
 
     /// Backends that come into a service that was running start slowly.
-    fn note_who_serves(&mut self, candidates: &[Candidate], now: Moment) {
+    fn note_who_serves(&mut self, candidates: &[Candidate], asked: Duration, now: Moment) {
         let mut candidates = candidates.iter().peekable();
         for (addr, record) in &mut self.records {
             while candidates.next_if(|next| next.addr < *addr).is_some() {}
@@ -288,7 +288,9 @@ impl Weigher {
             let serving = candidate.is_some_and(|candidate| candidate.serving);
             if serving && !record.serving && self.began {
                 let ejected = std::mem::take(&mut record.was_ejected);
-                record.slow_start.begin(now, ejected);
+                let freshness = record.signals.freshness(now, asked);
+                let known = matches!(freshness, Freshness::Known | Freshness::Stale);
+                record.slow_start.begin(now, ejected, known);
                 record.target = None;
             }
             record.serving = serving;

@@ -2,6 +2,7 @@
 
 mod idle;
 mod properties;
+mod returning;
 mod service_load;
 
 use super::*;
