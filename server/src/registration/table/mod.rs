@@ -26,10 +26,15 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 /// How much longer they stay.
 const HOLD: Duration = Duration::from_secs(30);
 
+/// The first backend of a service that is opened later is told after this.
+const GATHER: Duration = Duration::from_secs(1);
+
 /// Every registration.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     services: BTreeMap<ServiceName, Registrations>,
+    /// Whether it was said once which services are open.
+    begun: bool,
     /// Services whose contribution is to be made anew.
     dirty: BTreeSet<ServiceName>,
     /// Backends whose streams broke off, to be probed.
@@ -117,13 +122,16 @@ struct Registrations {
     silent: VecDeque<Instant>,
     /// Until then backends of before a restart are waited for.
     opens: Instant,
+    /// Whether there may be any.
+    at_start: bool,
     /// Whether it is open to registration.
     allowed: bool,
 }
 
 impl Table {
     /// These services are open to registration, and no others. What a service
-    /// that is new here has is not told before the moment that is given with it.
+    /// that is new here has is not told before the moment that is given with it; but
+    /// if it was not there from the start, soon after its first backend is there.
     pub(super) fn allow<'a>(&mut self, services: impl Iterator<Item = (&'a ServiceName, Instant)>) {
         for registrations in self.services.values_mut() {
             registrations.allowed = false;
@@ -140,10 +148,12 @@ impl Table {
                 per_ip: HashMap::new(),
                 silent: VecDeque::new(),
                 opens,
+                at_start: !self.begun,
                 allowed: true,
             };
             self.services.insert(service.clone(), registrations);
         }
+        self.begun = true;
         for (service, registrations) in &mut self.services {
             if !registrations.allowed {
                 registrations.seats.clear();
@@ -190,6 +200,9 @@ impl Table {
             }
         };
         registrations.seats.insert(addr, seat);
+        if !registrations.at_start {
+            registrations.opens = registrations.opens.min(Instant::now() + GATHER);
+        }
         self.dirty.insert(service.clone());
         Ok(before)
     }

@@ -72,6 +72,26 @@ async fn what_is_registered_is_told_once_the_service_opens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_is_opened_later_waits_for_its_first_backend_only() {
+    let now = Instant::now();
+    let mut table = Table::default();
+    table.allow([].into_iter());
+    table.allow([(&name(), now + LEASE)].into_iter());
+    assert_eq!(told(&mut table, now), None);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    for owner in [1, 2] {
+        let early = seat(owner, "a", now + LEASE * 2);
+        table
+            .take(&name(), addr(owner as u16), early, false)
+            .unwrap();
+    }
+    let opens = now + Duration::from_secs(3);
+    assert_eq!(told(&mut table, Instant::now()), None);
+    assert_eq!(table.next(now), Some(opens));
+    assert_eq!(told(&mut table, opens), Some(vec![addr(1), addr(2)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newer_of_two_for_one_address_stays() {
     let now = Instant::now();
     let mut table = open(now);
