@@ -18,12 +18,14 @@ const SERVER_FLOORS: &[&[&str]] = &[
 ];
 
 /// Within a floor, who may use whom: a plan weighs and lists, a configuration says
-/// how to weigh, and who serves a port waits.
+/// how to weigh, and who serves a port or opens a
+/// connection waits.
 const SERVER_SIDEWAYS: &[(&str, &str)] = &[
     ("plan", "weights"),
     ("plan", "server_list"),
     ("config", "weights"),
     ("net", "wait"),
+    ("subchannel", "wait"),
 ];
 
 /// Floors of the client, from the ground up.

@@ -20,7 +20,7 @@ use super::{BalanceLoad, Shared};
 use crate::fleet::{EndReason, ResolveError};
 use crate::model::RequestedName;
 use crate::net::Peer;
-use crate::wait::while_heard;
+use crate::wait::within;
 
 impl BalanceLoad {
     /// Answers a request to the method's path.
@@ -61,13 +61,13 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
     let time = shared.admission.limits.initial_request_timeout;
-    let initial = while_heard(time, first_message(&mut request, &mut reader));
+    let initial = within(time, first_message(&mut request, &mut reader));
     let name = match initial.await {
-        Some(Ok(Message::Initial(name))) => name,
-        Some(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
-        Some(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
-        Some(Err(refusal)) => return Err(refusal),
-        None => return Err(Refusal::NoInitialRequest(time)),
+        Ok(Ok(Message::Initial(name))) => name,
+        Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
+        Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
+        Ok(Err(refusal)) => return Err(refusal),
+        Err(_) => return Err(Refusal::NoInitialRequest(time)),
     };
     let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
     let service = match shared.fleet.resolve(&name).await {

@@ -21,8 +21,8 @@ use tracing::info;
 
 use super::judge::Found;
 use super::probing::Probing;
-use crate::subchannel::{NoAnswer, NotOpened, State, Subchannel, within};
-use crate::wait::if_any;
+use crate::subchannel::{NotOpened, State, Subchannel};
+use crate::wait::{NoAnswer, if_any, within};
 
 /// An answer of one number is no longer.
 const MAX_ANSWER: usize = 4096;

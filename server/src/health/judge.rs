@@ -1,7 +1,7 @@
 //! From what probes find to what is thought of a backend. Pure.
 
 use crate::plan::{HealthFields, Probe};
-use crate::subchannel::NoAnswer;
+use crate::wait::NoAnswer;
 
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::metrics::HealthMetrics;
-use crate::subchannel::{NoAnswer, Seats, at_most_5000_a_second, within};
+use crate::subchannel::{Seats, at_most_5000_a_second};
+use crate::wait::{NoAnswer, within};
 
 /// Probes under way at a time that are young.
 const AT_ONCE: usize = 256;

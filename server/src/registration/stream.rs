@@ -26,7 +26,7 @@ use super::{Shared, drain};
 use crate::load::pass_on;
 use crate::model::{BackendAddr, ServiceName};
 use crate::net::Peer;
-use crate::wait::{if_any, while_heard};
+use crate::wait::{if_any, within};
 use crate::weights::ReportSource;
 
 /// A backend has this long for its first message, as far as it could be read.
@@ -84,8 +84,8 @@ impl Backend {
         };
         let seat = StreamSeat::take(Arc::clone(&shared))?;
         let mut requests = request.into_inner();
-        let first = while_heard(FIRST_MESSAGE, requests.message()).await;
-        let first = first.ok_or_else(|| {
+        let first = within(FIRST_MESSAGE, requests.message()).await;
+        let first = first.map_err(|_| {
             Status::deadline_exceeded(format!(
                 "no registration within {FIRST_MESSAGE:?}; it must be the first message"
             ))

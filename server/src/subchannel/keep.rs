@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::open::{NotOpened, open_on};
-use super::within::{NoAnswer, within};
 use super::{Inner, Ready, State, at_most_5000_a_second};
+use crate::wait::{NoAnswer, within};
 
 /// Pause between two attempts: the first, and the longest as long as few fail. A
 /// backend that comes back is seen within that.

@@ -20,7 +20,6 @@
 mod keep;
 mod metrics;
 mod open;
-mod within;
 
 #[cfg(test)]
 mod tests;
@@ -38,7 +37,6 @@ use tokio_util::task::TaskTracker;
 
 pub use metrics::SubchannelMetrics;
 pub use open::{NotOpened, Seats, is_kept, open};
-pub use within::{NoAnswer, within};
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

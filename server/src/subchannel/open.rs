@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::within::{NoAnswer, within};
+use crate::wait::{NoAnswer, within};
 
 /// Attempts at one time that are young.
 const AT_ONCE: usize = 256;
