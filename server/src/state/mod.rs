@@ -20,6 +20,7 @@ pub use format::{Decoded, Unusable, decode, encode};
 pub use metrics::StateMetrics;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -154,7 +155,7 @@ impl StateFile {
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
             let bytes = encode(&remembered, SystemTime::now()).map_err(|e| e.to_string())?;
-            disk::write(&path, &bytes).map_err(|e| e.to_string())
+            disk::write(&path, &bytes).map_err(|e| unsaved(&e))
         });
         let written = match written.await {
             Ok(written) => written,
@@ -176,14 +177,25 @@ impl StateFile {
                         %file,
                         error,
                         "the state cannot be saved: a balancer that is started again will not \
-                         know the weights it learned. Let this user write to the folder, or name \
-                         another file in balancer.state"
+                         know the weights it learned"
                     );
                     *failure = Some(error);
                 }
             }
         }
     }
+}
+
+/// Why the file could not be written, and what would be right.
+fn unsaved(error: &io::Error) -> String {
+    let right = match error.kind() {
+        // Our own words, which say it.
+        io::ErrorKind::Other => return error.to_string(),
+        io::ErrorKind::NotFound => "make its folder",
+        io::ErrorKind::PermissionDenied => "let this user write to its folder",
+        _ => return format!("{error}; if that does not pass, name another file in balancer.state"),
+    };
+    format!("{error}; {right}, or name another file in balancer.state")
 }
 
 #[cfg(test)]

@@ -136,6 +136,16 @@ fn the_file_is_replaced_whole_and_never_what_is_not_ours() {
     }
 }
 
+#[test]
+fn what_keeps_it_from_being_saved_is_told_with_what_would_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("missing/state");
+    let error = disk::write(&path, b"lookaside-state 1\n").unwrap_err();
+    assert!(unsaved(&error).contains("make its folder"), "{error}");
+    let error = io::Error::from(io::ErrorKind::PermissionDenied);
+    assert!(unsaved(&error).contains("let this user write"), "{error}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_saved_at_the_end_and_failures_are_counted() {
     let folder = tempfile::tempdir().unwrap();
