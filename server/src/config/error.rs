@@ -157,6 +157,10 @@ impl Faults {
             });
         }
         self.found.sort_by_key(|fault| fault.at);
+        // What is not closed is told by every reader on the way out of it; the first
+        // to speak knew best where it was.
+        self.found
+            .dedup_by(|later, first| later.kind == Kind::Syntax && first.at == later.at);
         if let Some(more) = self.found.len().checked_sub(MAX_FAULTS).filter(|n| *n > 0) {
             self.found.truncate(MAX_FAULTS);
             let at = self.found[MAX_FAULTS - 1].at;

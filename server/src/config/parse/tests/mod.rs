@@ -339,3 +339,17 @@ fn what_is_no_toml_is_said_where_it_ends_to_be() {
     );
     assert_eq!(fault("[a"), "1:3: unclosed table, expected `]`");
 }
+
+#[test]
+fn a_file_that_ends_too_early_has_one_fault_where_it_ends() {
+    let table = "unclosed inline table, expected `}`";
+    let array = "unclosed array, expected `]`";
+    for (text, wanted) in [
+        ("a = [ { addr", format!("1:13: {table}")),
+        ("a = [ { addr = \"10.0", format!("1:21: {table}")),
+        ("a = [", format!("1:6: {array}")),
+        ("a = [ { b = [", format!("1:14: {array}")),
+    ] {
+        assert_eq!(fault(text), wanted);
+    }
+}
