@@ -124,18 +124,18 @@ async fn run(
         let due = state.next(&service.settings());
         dirty |= due.is_some_and(|due| due <= service.age());
         let began = Instant::now();
-        if dirty && ready && began >= rested {
+        let planned = dirty && ready && began >= rested;
+        if planned {
             dirty = false;
             candidate = consider(planner, service, state, &mut pace);
-            weights.update(state, &service.settings(), service.age());
-            rested = Instant::now() + began.elapsed() * REST;
         }
+        let mut published = false;
         let wake_at = match pace.decide(service.age()) {
             Some(Publish::Now) => {
                 if let Some(plan) = candidate.take() {
                     state.published(&plan, service.age());
                     publish(service, plan, metrics);
-                    *proven = true;
+                    (*proven, published) = (true, true);
                     if state.learns(&service.settings()) {
                         memory.note_learned();
                     }
@@ -147,6 +147,11 @@ async fn run(
             None if !ready && any => Some(ready_by),
             None => None,
         };
+        // After the publish: what is told of weights is what clients have.
+        if planned || published {
+            weights.update(state, &service.settings(), service.age());
+            rested = Instant::now() + began.elapsed() * REST;
+        }
         // Before it is ready nothing can be done about what is due.
         let due = state.next(&service.settings()).filter(|_| ready);
         let due = due.map(|due| (service.started() + due).max(rested));

@@ -375,6 +375,11 @@ async fn weights_follow_reports_and_say_so() {
         text.contains("weight_publishes_total{service=\"greeter.test\"}"),
         "{text}"
     );
+    let published = "backend_weight{service=\"greeter.test\",backend=\"10.0.0.1:80\",\
+                     stage=\"published\"} ";
+    let shown = text.lines().find_map(|line| line.strip_prefix(published));
+    let shown: f64 = shown.unwrap().parse().unwrap();
+    assert_eq!(shown, moved.plan.members[0].effective, "{text}");
 }
 
 #[tokio::test(start_paused = true)]
