@@ -34,9 +34,7 @@ pub struct BadLogFilter {
 /// If the filter is malformed.
 pub fn init(filter: Option<&str>, default: Level, format: LogFormat) -> Result<(), BadLogFilter> {
     let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
-    // The watcher of folders reports as news what we expect: that a folder it
-    // watched is gone.
-    let default = format!("{default},notify=error");
+    let default = default_filter(default);
     let filter = filter.or(from_env.as_deref()).unwrap_or(&default);
     let filter = EnvFilter::try_new(filter).map_err(|error| BadLogFilter {
         filter: filter.to_owned(),
@@ -53,4 +51,56 @@ pub fn init(filter: Option<&str>, default: Level, format: LogFormat) -> Result<(
         LogFormat::Json => lines.json().finish().try_init(),
     };
     Ok(())
+}
+
+/// What is logged if nobody says what should be.
+fn default_filter(level: Level) -> String {
+    // The watcher of folders reports as news what we expect: that a folder it
+    // watched is gone. And the client's channels warn of backends that cannot be
+    // reached: health says so better, by service and backend.
+    format!("{level},notify=error,lookaside_client=error")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn by_default_the_balancer_warns_and_its_own_channels_do_not() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = fmt()
+            .with_env_filter(EnvFilter::new(default_filter(Level::INFO)))
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!(target: "lookaside_client::channel", "channel");
+            let _entered = span.entered();
+            tracing::warn!(target: "lookaside_client::control", "internals");
+            tracing::error!(target: "lookaside_client::control", "broken");
+            tracing::info!("news");
+        });
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(!lines.contains("internals"), "{lines}");
+        assert!(
+            lines.contains("broken") && lines.contains("news"),
+            "{lines}"
+        );
+    }
 }
