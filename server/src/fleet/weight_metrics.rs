@@ -30,6 +30,7 @@ pub(super) struct WeightMetrics {
     distrusted: Family<ServiceLabels, Gauge>,
     overload_share: Family<ServiceLabels, Value>,
     overload_seconds: Family<ServiceLabels, Value>,
+    overload_utilization: Family<ServiceLabels, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +109,12 @@ impl WeightMetrics {
             "overload_drop_seconds",
             "Time since a service began to drop calls for overload; 0 while it does not",
             self.overload_seconds.clone(),
+        );
+        registry.register(
+            "overload_utilization",
+            "Utilization of a service that is compared with its bound for overload; absent while \
+             too few of its backends report",
+            self.overload_utilization.clone(),
         );
     }
 
@@ -243,6 +250,7 @@ impl Exported {
         if settings.overload.is_none() {
             self.metrics.overload_share.remove(&labels);
             self.metrics.overload_seconds.remove(&labels);
+            self.metrics.overload_utilization.remove(&labels);
             return;
         }
         let seen = state.overload(now);
@@ -251,6 +259,15 @@ impl Exported {
         share.set(seen.share);
         let active = self.metrics.overload_seconds.get_or_create(&labels);
         active.set(seconds);
+        match seen.utilization {
+            Some(utilization) => {
+                let gauge = self.metrics.overload_utilization.get_or_create(&labels);
+                gauge.set(utilization);
+            }
+            None => {
+                self.metrics.overload_utilization.remove(&labels);
+            }
+        }
     }
 }
 
@@ -273,5 +290,6 @@ impl Drop for Exported {
         self.metrics.distrusted.remove(&labels);
         self.metrics.overload_share.remove(&labels);
         self.metrics.overload_seconds.remove(&labels);
+        self.metrics.overload_utilization.remove(&labels);
     }
 }

@@ -69,6 +69,9 @@ pub(super) struct Overload {
     /// Since when calls are dropped.
     dropping: Option<Moment>,
     stepped: Option<Moment>,
+    /// The utilisation that was last compared with the bound; `None` if too few
+    /// backends reported any.
+    seen: Option<f64>,
 }
 
 impl Overload {
@@ -96,7 +99,8 @@ impl Overload {
         let least = ln(1.0 - drops.max());
         let sound = |utilization: &f64| utilization.is_finite() && *utilization >= 0.0;
         let enough = load.covered >= ENOUGH;
-        match load.utilization.filter(sound).filter(|_| enough) {
+        self.seen = load.utilization.filter(sound).filter(|_| enough);
+        match self.seen {
             Some(utilization) => {
                 self.blind = None;
                 let wanted = self.wanted(utilization, drops, now).clamp(least, 0.0);
@@ -168,13 +172,16 @@ impl Overload {
         OverloadObservation {
             share: self.share,
             dropping: self.dropping.map(|since| now.since(since)),
+            utilization: self.seen,
         }
     }
 
     /// Whether a saved state can be gone on from.
     pub(super) fn is_sound(&self) -> bool {
         let told = self.told.smoothed().is_none_or(|t| t > 0.0 && t <= 1.0);
-        self.through.is_finite() && self.through <= 0.0 && (0.0..1.0).contains(&self.share) && told
+        let seen = self.seen.is_none_or(|seen| seen.is_finite() && seen >= 0.0);
+        let through = self.through.is_finite() && self.through <= 0.0;
+        through && (0.0..1.0).contains(&self.share) && told && seen
     }
 }
 
@@ -195,6 +202,9 @@ pub struct OverloadObservation {
     pub share: f64,
     /// For how long calls have been dropped; `None` if none are.
     pub dropping: Option<Duration>,
+    /// The service's utilisation that was last compared with the operator's bound;
+    /// `None` if the reports stand for too few of its calls.
+    pub utilization: Option<f64>,
 }
 
 /// The operator's drops, and of the calls that they leave the share that
