@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
-use crate::config::Config;
+use crate::config::{Config, warnings};
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
@@ -100,6 +100,9 @@ impl App {
         let state = state.map(|path| StateFile::load(path, &fleet));
         state::recommend(&config);
         apply(&config, &fleet);
+        for warning in warnings(&config) {
+            warn!("{warning}");
+        }
         Ok(Self {
             config_file,
             fleet,

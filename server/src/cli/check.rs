@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, ConfigErrors, ServiceConfig, parse};
+use crate::config::{self, Config, ConfigErrors, parse};
 use crate::discovery::file::read_config;
 use crate::state::trouble_with;
 
@@ -68,20 +68,7 @@ fn warnings(config: &Config) -> Vec<String> {
     let empty = config.services.iter().filter(|s| s.backends.is_empty());
     let refuses = "a running balancer refuses to lose all that a service has";
     let empty = empty.map(|s| format!("service `{}` has no backend; {refuses}", s.name));
-    let undialled = config.services.iter().flat_map(undialled);
-    empty.chain(state).chain(undialled).collect()
-}
-
-/// Backends that should be checked or asked, and will not be.
-fn undialled(service: &ServiceConfig) -> Option<String> {
-    (service.health.is_some() || !service.load.is_empty()).then_some(())?;
-    let mut addresses = service.backends.iter().map(|backend| backend.address);
-    let (addr, what) = addresses.find_map(|addr| Some((addr, service.dial.refuse(addr.ip())?)))?;
-    Some(format!(
-        "service `{}`: backend {addr} is {what}, and is neither checked nor asked for its load; \
-         if it is meant, write cidrs = [\"…\"] at the service, with all its networks",
-        service.name
-    ))
+    empty.chain(state).chain(config::warnings(config)).collect()
 }
 
 fn summary(config: &Config) -> String {
@@ -157,6 +144,16 @@ mod tests {
         let wanted = "a.toml: warning: balancer.state /no/such/folder/state: learned weights";
         assert!(err.starts_with(wanted), "{err}");
         assert!(err.contains("make it"), "{err}");
+    }
+
+    #[test]
+    fn what_cannot_work_as_meant_is_warned_of_and_the_code_is_0() {
+        let service = "[[service]]\nname = \"s1\"\npolicy = \"feedback\"\n\
+                       backends = [{ address = \"10.0.0.1:80\" }]\n";
+        let (code, _, err) = checked(Some(service));
+        assert_eq!(code, 0);
+        let wanted = "a.toml: warning: service `s1`: policy = \"feedback\" is told of no";
+        assert!(err.starts_with(wanted), "{err}");
     }
 
     #[test]

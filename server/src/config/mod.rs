@@ -10,6 +10,7 @@ mod nearest;
 mod parse;
 mod reload;
 mod selector;
+mod warnings;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub(crate) use error::Faults;
@@ -19,6 +20,7 @@ pub use parse::parse;
 pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};
 pub use reload::{Outcome, Refusal, reload};
 pub use selector::{BadSelector, Selector, series};
+pub use warnings::warnings;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -12,9 +12,16 @@ const EXAMPLE: &str = "{ cidrs = [\"10.0.0.0/8\"] }";
 
 /// Reads networks.
 pub(super) fn read_cidrs(node: &Node<'_>, faults: &mut Faults) -> Vec<Cidr> {
-    let cidrs = node.array(faults, "[\"10.0.0.0/8\"]").unwrap_or_default();
-    let cidrs = cidrs.iter();
+    let Some(cidrs) = node.array(faults, "[\"10.0.0.0/8\"]") else {
+        return Vec::new();
+    };
+    if cidrs.is_empty() {
+        let message = "no backend has an address of no network; write cidrs = [\"10.0.0.0/8\"], \
+                       or remove it";
+        faults.wrong(&node.place, message);
+    }
     cidrs
+        .iter()
         .filter_map(|node| node.parsed(faults, "\"10.0.0.0/8\""))
         .collect()
 }

@@ -223,16 +223,20 @@ impl ConfigFile {
     ) -> Result<(), WatchError> {
         let file = self.path.display().to_string();
         let running = self.config();
-        let outcome = match content {
+        let (outcome, warnings) = match content {
             Ok(text) => {
                 let (running, file) = (Arc::clone(&running), file.clone());
                 let allow_empty = self.allow_empty;
                 // A hundred thousand backends are no work for a thread that
                 // streams wait for.
-                self.blocking(move |_| config::reload(&running, &text, &file, allow_empty))
-                    .await?
+                self.blocking(move |_| {
+                    let outcome = config::reload(&running, &text, &file, allow_empty);
+                    let warnings = new_warnings(&running, &outcome);
+                    (outcome, warnings)
+                })
+                .await?
             }
-            Err(errors) => Outcome::Refused(errors.into()),
+            Err(errors) => (Outcome::Refused(errors.into()), Vec::new()),
         };
         let restart = match outcome {
             Outcome::Refused(refusal) => {
@@ -251,6 +255,9 @@ impl ConfigFile {
                 let services = config.services.len();
                 self.in_force.send_replace(config);
                 info!(file, services, backends, "configuration applied");
+                for warning in warnings {
+                    warn!(file, "{warning}");
+                }
                 restart
             }
         };
@@ -284,6 +291,17 @@ impl ConfigFile {
             source,
         })
     }
+}
+
+/// What is to be said of a configuration, and was not said of the one before.
+fn new_warnings(running: &Config, outcome: &Outcome) -> Vec<String> {
+    let Outcome::Applied { config, .. } = outcome else {
+        return Vec::new();
+    };
+    let known = config::warnings(running);
+    let mut warnings = config::warnings(config);
+    warnings.retain(|warning| !known.contains(warning));
+    warnings
 }
 
 #[cfg(test)]

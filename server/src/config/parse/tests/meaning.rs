@@ -312,6 +312,13 @@ fn zones_say_where_clients_stand_and_each_network_once() {
         fault.starts_with("service[0].prefer_zone: the file does not say where clients stand"),
         "{fault}"
     );
+    for line in ["cidrs = []", "register = { cidrs = [] }"] {
+        let fault = fault_in_service(line);
+        assert!(
+            fault.contains("cidrs: no backend has an address of no network; write cidrs = ["),
+            "{fault}"
+        );
+    }
     let many: String = (0..65)
         .map(|i| format!("[[zone]]\nname = \"{i}\"\ncidrs = [\"10.{i}.0.0/16\"]\n"))
         .collect();
