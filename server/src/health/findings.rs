@@ -104,12 +104,12 @@ impl Findings {
         self.metrics.judged(Some(was), Some(is));
         let out = |probe| matches!(probe, Probe::Bad | Probe::Refused);
         let backend = self.backend;
-        if out(is) && was != is {
-            info!(%backend, why, "the backend is not healthy");
-        } else if out(was) && !out(is) {
-            info!(%backend, "the backend is healthy again");
-        }
         for service in &told.services {
+            if out(is) && was != is {
+                info!(%service, %backend, why, "the backend is not healthy");
+            } else if out(was) && !out(is) {
+                info!(%service, %backend, "the backend is healthy again");
+            }
             self.fleet.set_health(service, backend, verdict);
         }
     }

@@ -205,13 +205,15 @@ impl Backend {
             }
             Some(Message::Leave(_)) => {
                 let mut table = self.shared.table();
-                for (service, addr) in self.places.drain(..) {
-                    table.leave(&service, addr, self.owner.id);
+                for (service, addr) in &self.places {
+                    table.leave(service, *addr, self.owner.id);
                 }
                 drop(table);
+                for (service, backend) in self.places.drain(..) {
+                    info!(%service, %backend, "backend left");
+                }
                 self.shared.metrics.ended("left", 1);
                 self.shared.changed.notify_one();
-                info!(backend = %self.claim.addr, "backend left");
                 return Err(End::Left);
             }
             // Of a later version.
@@ -357,7 +359,9 @@ impl Backend {
         }
         drop(table);
         self.shared.changed.notify_one();
-        info!(backend = %self.claim.addr, "backend drains");
+        for (service, backend) in &self.places {
+            info!(%service, %backend, "backend drains");
+        }
         let (fleet, places) = (Arc::clone(&self.shared.fleet), self.places.clone());
         let unlisted = async move {
             for (service, addr) in places {
