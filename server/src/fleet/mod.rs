@@ -10,6 +10,7 @@
 mod directory;
 mod memory;
 mod metrics;
+mod news;
 mod publisher;
 mod seating;
 mod service;

@@ -1,5 +1,6 @@
 //! The task that turns what is known of a service into snapshots.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,14 @@ use tracing::{debug, error, info, warn};
 
 use super::memory::{Memory, Remembered};
 use super::metrics::FleetMetrics;
+use super::news::{self, Waiting};
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::subscribers::EndReason;
-use crate::plan::{Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan};
+use crate::model::BackendAddr;
+use crate::plan::{
+    OverloadObservation, Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan,
+};
 use crate::wait::until;
 
 /// A service publishes what it knows this long after it began, even if a
@@ -81,6 +86,8 @@ struct Known {
     state: Option<PlanState>,
     /// Whether something was published with it since a publisher last began.
     proven: bool,
+    /// Whose reports are not believed, as far as operators were told.
+    distrusted: BTreeSet<BackendAddr>,
 }
 
 impl Known {
@@ -105,7 +112,12 @@ async fn run(
     metrics: &FleetMetrics,
     known: &mut Known,
 ) {
-    let Known { state, proven } = known;
+    let Known {
+        state,
+        proven,
+        distrusted,
+    } = known;
+    let mut waiting = Waiting::default();
     let state = state.get_or_insert_with(|| begin(service, memory));
     let mut pace = Pace::default();
     let mut weights = metrics.weights(service.name());
@@ -120,6 +132,9 @@ async fn run(
     loop {
         let (all, any) = service.answered();
         let ready = service.snapshot().is_some() || all || (any && Instant::now() >= ready_by);
+        if !ready {
+            waiting.begin(service, READY_DEADLINE);
+        }
         // Weights move though nothing else does.
         let due = state.next(&service.settings());
         dirty |= due.is_some_and(|due| due <= service.age());
@@ -134,7 +149,8 @@ async fn run(
             Some(Publish::Now) => {
                 if let Some(plan) = candidate.take() {
                     state.published(&plan, service.age());
-                    publish(service, plan, metrics);
+                    waiting.end(service, &plan);
+                    publish(service, plan, metrics, state.overload(service.age()));
                     (*proven, published) = (true, true);
                     if state.learns(&service.settings()) {
                         memory.note_learned();
@@ -149,7 +165,9 @@ async fn run(
         };
         // After the publish: what is told of weights is what clients have.
         if planned || published {
-            weights.update(state, &service.settings(), service.age());
+            let disbelieved = weights.update(state, &service.settings(), service.age());
+            let known = |backend| weights.knows(backend);
+            news::tell_trust(service.name(), distrusted, disbelieved, known);
             rested = Instant::now() + began.elapsed() * REST;
         }
         // Before it is ready nothing can be done about what is due.
@@ -237,8 +255,12 @@ fn consider(
     }
 }
 
-fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics) {
-    let snapshot = Snapshot::next(service.snapshot().as_deref(), plan);
+fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics, seen: OverloadObservation) {
+    let before = service.snapshot();
+    let snapshot = Snapshot::next(before.as_deref(), plan);
+    let overload = (seen, service.settings().overload);
+    let before = before.as_ref().map(|before| &before.plan);
+    news::tell(service.name(), before, &snapshot.plan, overload);
     metrics.published(service.name(), &snapshot);
     debug!(
         service = %service.name(),

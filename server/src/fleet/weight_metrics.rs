@@ -193,11 +193,22 @@ impl Exported {
         }
     }
 
-    /// Tells what `state` knows, if the service weighs by reports.
-    pub(super) fn update(&mut self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
+    /// Whether anything is told of the backend.
+    pub(super) fn knows(&self, backend: BackendAddr) -> bool {
+        self.backends.contains(&backend)
+    }
+
+    /// Tells what `state` knows, if the service weighs by reports. Returns whose
+    /// reports its policy does not believe.
+    pub(super) fn update(
+        &mut self,
+        state: &PlanState,
+        settings: &ServiceSettings,
+        now: Duration,
+    ) -> BTreeSet<BackendAddr> {
         let service = self.service.to_string();
         let mut known = BTreeSet::new();
-        let mut distrusted = 0;
+        let mut distrusted = BTreeSet::new();
         let labels = ServiceLabels {
             service: service.clone(),
         };
@@ -205,10 +216,12 @@ impl Exported {
             for seen in state.observations(settings, now) {
                 self.metrics.observe(&service, &seen);
                 known.insert(seen.addr);
-                distrusted += i64::from(!seen.trusted);
+                if !seen.trusted {
+                    distrusted.insert(seen.addr);
+                }
             }
             let all = self.metrics.distrusted.get_or_create(&labels);
-            all.set(distrusted);
+            all.set(i64::try_from(distrusted.len()).unwrap_or(i64::MAX));
         } else {
             self.metrics.distrusted.remove(&labels);
         }
@@ -240,6 +253,7 @@ impl Exported {
         }
         self.gate = gate;
         self.ejections = ejections;
+        distrusted
     }
 
     /// Tells what is dropped for overload, if the service ever does.

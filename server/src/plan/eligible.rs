@@ -114,13 +114,7 @@ impl Judgement<'_> {
 
     /// Says which members are listed.
     pub(super) fn list(&self, members: &mut [Member]) {
-        let count = |states: &[BackendState]| {
-            let counted = members.iter().filter(|m| states.contains(&m.state));
-            counted.count() as f64
-        };
-        let healthy = count(&[BackendState::Serving, BackendState::Suspect]);
-        let others = count(&[BackendState::Unhealthy, BackendState::Ejected]);
-        let panic = healthy < PANIC * (healthy + others);
+        let panic = few_are_healthy(members);
         for member in members.iter_mut() {
             let in_need = match member.state {
                 BackendState::Ejected => true,
@@ -138,6 +132,17 @@ impl Judgement<'_> {
             member.listed = member.state != BackendState::Draining;
         }
     }
+}
+
+/// Whether so few of these are healthy that those that are not are listed too.
+pub(super) fn few_are_healthy(members: &[Member]) -> bool {
+    let count = |states: &[BackendState]| {
+        let counted = members.iter().filter(|m| states.contains(&m.state));
+        counted.count() as f64
+    };
+    let healthy = count(&[BackendState::Serving, BackendState::Suspect]);
+    let others = count(&[BackendState::Unhealthy, BackendState::Ejected]);
+    healthy < PANIC * (healthy + others)
 }
 
 #[cfg(test)]

@@ -262,6 +262,12 @@ fn judge(
 }
 
 impl Plan {
+    /// Whether so few backends are healthy that those that are not are listed too.
+    #[must_use]
+    pub fn few_are_healthy(&self) -> bool {
+        eligible::few_are_healthy(&self.members)
+    }
+
     /// How urgent it is to replace `self` by `new`; `None` if clients would not
     /// notice.
     #[must_use]

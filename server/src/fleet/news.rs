@@ -1,0 +1,360 @@
+//! What an operator must know of a service: told when it begins and when it is
+//! over, in one line each, however many backends it is about.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::service::{Service, SourceState};
+use crate::model::{BackendAddr, OverloadDrops, ServiceName};
+use crate::plan::{BackendState, OverloadObservation, Plan, Source};
+
+/// So many backends are named in a line; of the others it says how many.
+const NAMED: usize = 5;
+
+/// Says what is new about a service whose clients have `before` and get `now`.
+pub(super) fn tell(
+    service: &ServiceName,
+    before: Option<&Plan>,
+    now: &Plan,
+    (overload, drops): (OverloadObservation, Option<OverloadDrops>),
+) {
+    let dropped = before.map_or(0.0, |before| before.overload);
+    if dropped <= 0.0 && now.overload > 0.0 {
+        warn!(
+            %service,
+            share = now.overload,
+            utilization = overload.utilization,
+            bound = drops.map(OverloadDrops::utilization),
+            "overloaded: from now on some of its calls are dropped"
+        );
+    } else if dropped > 0.0 && now.overload <= 0.0 {
+        info!(
+            %service,
+            utilization = overload.utilization,
+            bound = drops.map(OverloadDrops::utilization),
+            "no longer overloaded: none of its calls are dropped for that any more"
+        );
+    }
+    let stood = before.map_or(Standing::Well, Standing::of);
+    let stands = Standing::of(now);
+    if stood != stands {
+        stands.tell(service, now);
+    }
+}
+
+/// How a service's backends are as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Enough are healthy.
+    Well,
+    /// So few are healthy that others are listed, too.
+    Few,
+    /// None is healthy.
+    Nobody,
+    /// None is healthy, and none failed: they are new.
+    New,
+    /// There is none, or all drain.
+    Empty,
+}
+
+impl Standing {
+    fn of(plan: &Plan) -> Self {
+        let any = |what: fn(BackendState) -> bool| plan.members.iter().any(|m| what(m.state));
+        if plan.few_are_healthy() && any(BackendState::is_healthy) {
+            Self::Few
+        } else if any(BackendState::is_healthy) {
+            Self::Well
+        } else if any(|state| matches!(state, BackendState::Unhealthy | BackendState::Ejected)) {
+            Self::Nobody
+        } else if any(|state| state == BackendState::Joining) {
+            Self::New
+        } else {
+            Self::Empty
+        }
+    }
+
+    fn tell(self, service: &ServiceName, plan: &Plan) {
+        let members = plan.members.iter();
+        let failing =
+            members.filter(|m| !m.state.is_healthy() && m.state != BackendState::Draining);
+        let failing: Vec<BackendAddr> = failing.map(|member| member.addr).collect();
+        let healthy = plan.members.iter().filter(|m| m.state.is_healthy()).count();
+        let backends = Named(&failing);
+        match self {
+            Self::Well => info!(%service, healthy, "it has enough healthy backends again"),
+            Self::Few => warn!(
+                %service,
+                healthy,
+                failing = failing.len(),
+                %backends,
+                "fewer than half of its backends are healthy: those that fail, but take \
+                 connections, are listed all the same"
+            ),
+            Self::Nobody => warn!(
+                %service,
+                failing = failing.len(),
+                %backends,
+                "none of its backends is healthy: failing ones are listed all the same"
+            ),
+            Self::New => info!(
+                %service,
+                %backends,
+                "its backends are new, and none is found healthy yet: all are listed"
+            ),
+            Self::Empty => warn!(
+                %service,
+                draining = plan.members.len(),
+                "it has no backends to call: its clients are told to fall back"
+            ),
+        }
+    }
+}
+
+/// Says whose reports began to be disbelieved, and whose are believed again; of
+/// who is not `known` any more, nothing.
+pub(super) fn tell_trust(
+    service: &ServiceName,
+    before: &mut BTreeSet<BackendAddr>,
+    now: BTreeSet<BackendAddr>,
+    known: impl Fn(BackendAddr) -> bool,
+) {
+    let begins: Vec<BackendAddr> = now.difference(before).copied().collect();
+    if !begins.is_empty() {
+        warn!(
+            %service,
+            backend = %Named(&begins),
+            why = "by its reports it could take far more calls than the others, or than it used to",
+            "its reports are not believed for a while"
+        );
+    }
+    let ends = before.difference(&now).copied();
+    let ends: Vec<BackendAddr> = ends.filter(|addr| known(*addr)).collect();
+    if !ends.is_empty() {
+        info!(%service, backend = %Named(&ends), "its reports are believed again");
+    }
+    *before = now;
+}
+
+/// What was told of the time in which a service waits for its first backends.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Option<Instant>);
+
+impl Waiting {
+    /// The service is not ready. Told once, and only of who has backends that
+    /// register: that takes seconds, other sources answer or say why not.
+    pub(super) fn begin(&mut self, service: &Service, limit: Duration) {
+        let registration = service.sources().get(&Source::Registration).copied();
+        if self.0.is_none() && registration == Some(SourceState::Syncing) {
+            self.0 = Some(Instant::now());
+            info!(
+                service = %service.name(),
+                "waits up to {limit:?} for its backends to register; streams are held meanwhile"
+            );
+        }
+    }
+
+    /// The service has its first list.
+    pub(super) fn end(&mut self, service: &Service, plan: &Plan) {
+        if let Some(began) = self.0.take() {
+            info!(
+                service = %service.name(),
+                backends = plan.members.len(),
+                waited = ?began.elapsed(),
+                "its clients are told of its backends now"
+            );
+        }
+    }
+}
+
+/// Backends by name, as far as a line can hold them.
+struct Named<'a>(&'a [BackendAddr]);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, addr) in self.0.iter().take(NAMED).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{addr}")?;
+        }
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::plan::{
+        Clients, Contribution, HealthFields, MemberFields, PlanInput, PlanState, Probe,
+        ServiceSettings, plan,
+    };
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(told: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, told);
+        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        lines.lines().map(str::to_owned).collect()
+    }
+
+    fn service() -> ServiceName {
+        ServiceName::parse("greeter.test").unwrap()
+    }
+
+    fn addr(index: usize) -> BackendAddr {
+        format!("10.0.{}.{}:80", index / 250, index % 250 + 1)
+            .parse()
+            .unwrap()
+    }
+
+    /// The plan of backends with these probes.
+    fn planned(probes: &[Probe]) -> Plan {
+        let members = (0..probes.len()).map(|index| (addr(index), MemberFields::default()));
+        let contribution = Contribution {
+            members: members.collect(),
+        };
+        let health = probes.iter().enumerate().map(|(index, probe)| {
+            let fields = HealthFields {
+                probe: *probe,
+                suspect: false,
+            };
+            (addr(index), fields)
+        });
+        let input = PlanInput {
+            contributions: &BTreeMap::from([(Source::File, contribution)]),
+            settings: &ServiceSettings::default(),
+            health: &health.collect(),
+            reports: &[],
+            clients: &Clients::default(),
+        };
+        plan(input, &mut PlanState::default(), Duration::ZERO)
+    }
+
+    fn told(before: Option<&Plan>, now: &Plan) -> Vec<String> {
+        let quiet = (OverloadObservation::default(), None);
+        logged(|| tell(&service(), before, now, quiet))
+    }
+
+    #[test]
+    fn a_thousand_that_fail_are_one_line_and_so_is_their_return() {
+        let well = planned(&[Probe::Good; 1000]);
+        let few = planned(&[[Probe::Good; 400], [Probe::Bad; 400]].concat()[1..]);
+        let nobody = planned(&[Probe::Bad; 1000]);
+        assert!(told(None, &well).is_empty());
+        let begins = told(Some(&well), &few);
+        assert!(
+            begins.len() == 1 && begins[0].contains("WARN"),
+            "{begins:?}"
+        );
+        assert!(begins[0].contains("service=greeter.test"), "{begins:?}");
+        assert!(begins[0].contains("fewer than half"), "{begins:?}");
+        assert!(begins[0].contains(" and 395 more"), "{begins:?}");
+        assert!(told(Some(&few), &few).is_empty());
+        let worse = told(Some(&few), &nobody);
+        assert!(
+            worse.len() == 1 && worse[0].contains("none of its"),
+            "{worse:?}"
+        );
+        let ends = told(Some(&nobody), &well);
+        assert!(ends.len() == 1 && ends[0].contains("INFO"), "{ends:?}");
+        let empty = told(None, &planned(&[]));
+        assert!(
+            empty.len() == 1 && empty[0].contains("no backends"),
+            "{empty:?}"
+        );
+    }
+
+    #[test]
+    fn drops_for_overload_are_told_when_they_begin_and_end() {
+        let quiet = planned(&[Probe::Good]);
+        let dropping = Plan {
+            overload: 0.2,
+            ..quiet.clone()
+        };
+        let seen = OverloadObservation {
+            utilization: Some(1.25),
+            ..OverloadObservation::default()
+        };
+        let drops = OverloadDrops::new(0.9, 0.5).ok();
+        let begins = logged(|| tell(&service(), Some(&quiet), &dropping, (seen, drops)));
+        let what = "service=greeter.test share=0.2 utilization=1.25 bound=0.9";
+        assert!(begins.len() == 1 && begins[0].contains(what), "{begins:?}");
+        assert!(begins[0].contains("WARN"), "{begins:?}");
+        assert!(told(Some(&dropping), &dropping).is_empty());
+        let ends = told(Some(&dropping), &quiet);
+        assert!(ends.len() == 1 && ends[0].contains("INFO"), "{ends:?}");
+    }
+
+    #[test]
+    fn who_is_disbelieved_is_named_once() {
+        let mut known = BTreeSet::new();
+        let mut told = |now: &[usize], gone: Option<usize>| {
+            let now = now.iter().map(|index| addr(*index)).collect();
+            let there = |backend| gone.map(addr) != Some(backend);
+            logged(|| tell_trust(&service(), &mut known, now, there))
+        };
+        let begins = told(&[1, 2], None);
+        assert!(
+            begins.len() == 1 && begins[0].contains("WARN"),
+            "{begins:?}"
+        );
+        assert!(
+            begins[0].contains("backend=10.0.0.2:80, 10.0.0.3:80"),
+            "{begins:?}"
+        );
+        assert!(told(&[1, 2], None).is_empty());
+        assert!(told(&[2], Some(1)).is_empty());
+        let ends = told(&[], None);
+        assert!(
+            ends.len() == 1 && ends[0].contains("believed again"),
+            "{ends:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_registrations_is_told_once_and_so_is_its_end() {
+        let limit = Duration::from_secs(10);
+        let file = Service::new(service(), ServiceSettings::default(), [Source::File]);
+        assert!(logged(|| Waiting::default().begin(&file, limit)).is_empty());
+
+        let sources = [Source::Registration];
+        let open = Service::new(service(), ServiceSettings::default(), sources);
+        let mut waiting = Waiting::default();
+        let begins = logged(|| {
+            waiting.begin(&open, limit);
+            waiting.begin(&open, limit);
+        });
+        assert_eq!(begins.len(), 1, "{begins:?}");
+        assert!(begins[0].contains("waits up to 10s"), "{begins:?}");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        let ends = logged(|| waiting.end(&open, &planned(&[Probe::Good])));
+        assert!(ends.len() == 1 && ends[0].contains("waited=9s"), "{ends:?}");
+        assert!(logged(|| waiting.end(&open, &planned(&[]))).is_empty());
+    }
+}
