@@ -67,6 +67,11 @@ struct Args {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    // What the crates have to say: that a balancer refuses the registration, and why.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .init();
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -96,8 +101,12 @@ async fn main() -> anyhow::Result<()> {
         }
         None => None,
     };
+    // For balancers that check it (`health = { kind = "grpc" }`): it serves. Who has no
+    // such service counts as healthy while it can be connected to.
+    let (_, health) = tonic_health::server::health_reporter();
     tonic::transport::Server::builder()
         .layer(load.layer())
+        .add_service(health)
         .add_service(GreeterServer::new(named))
         // For balancers that ask for the load, and are not told.
         .add_service(load.orca())
