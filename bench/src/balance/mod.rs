@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time to settle, at the start and after the change; of a short run, two fifths of
 /// each half.
-const SETTLE: Duration = Duration::from_secs(40);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Time between two looks at the backends.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ const BUSY: f64 = 0.6;
 #[derive(Debug, Args)]
 pub(crate) struct BalanceArgs {
     /// How long the policies run; the change is half-way.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Only these policies.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Policy::ALL)]
