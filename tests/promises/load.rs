@@ -1,5 +1,6 @@
 //! Backends that are asked how busy they are.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -35,18 +36,24 @@ fn asking(listed: &str) -> String {
     )
 }
 
-#[tokio::test]
-async fn a_backend_that_serves_orca_is_asked_and_its_reports_count() {
+/// A backend that reports this utilisation by ORCA, and where it is.
+async fn reporting(utilization: f64, tasks: &mut JoinSet<()>) -> (Load, SocketAddr) {
     let load = Load::new(Utilization::Set);
-    load.set_utilization(0.5);
+    load.set_utilization(utilization);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut tasks = JoinSet::new();
     let server = tonic::transport::Server::builder()
         .add_service(GreeterServer::new(Answering))
         .add_service(load.orca())
         .serve_with_incoming(TcpListenerStream::new(listener));
     tasks.spawn(async move { server.await.unwrap() });
+    (load, addr)
+}
+
+#[tokio::test]
+async fn a_backend_that_serves_orca_is_asked_and_its_reports_count() {
+    let mut tasks = JoinSet::new();
+    let (_load, addr) = reporting(0.5, &mut tasks).await;
     let balancer = Balancer::start(&asking(&service("greeter.test", &[(addr, 1.0)]))).await;
     until_counted(
         &balancer,
@@ -94,14 +101,7 @@ async fn a_backend_without_orca_is_asked_once_on_a_connection() {
 async fn who_lacks_the_first_way_is_asked_by_the_next_until_it_connects_anew() {
     let mut tasks = JoinSet::new();
     // One like those of Go, one of bsm/grpclb, one that has neither.
-    let load = Load::new(Utilization::Set);
-    load.set_utilization(0.5);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let orca = listener.local_addr().unwrap();
-    let server = tonic::transport::Server::builder()
-        .add_service(load.orca())
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tasks.spawn(async move { server.await.unwrap() });
+    let (load, orca) = reporting(0.5, &mut tasks).await;
     let scores = Arc::new(Scores(AtomicI64::new(50)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let bsm = listener.local_addr().unwrap();
@@ -165,7 +165,7 @@ async fn who_lacks_the_first_way_is_asked_by_the_next_until_it_connects_anew() {
 
 /// A page for Prometheus whose text a test decides, until it is dropped.
 struct Page {
-    addr: std::net::SocketAddr,
+    addr: SocketAddr,
     text: tokio::sync::watch::Sender<String>,
     _tasks: JoinSet<()>,
 }
@@ -341,16 +341,8 @@ async fn until_dropping(follower: &mut Follower, wanted: bool) {
 
 #[tokio::test]
 async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
-    let load = Load::new(Utilization::Set);
-    load.set_utilization(1.5);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
-    let server = tonic::transport::Server::builder()
-        .add_service(GreeterServer::new(Answering))
-        .add_service(load.orca())
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tasks.spawn(async move { server.await.unwrap() });
+    let (load, addr) = reporting(1.5, &mut tasks).await;
     let overload = "overload = { utilization = 0.9, max = 0.2 }\nbackends";
     let text = asking(&service("greeter.test", &[(addr, 1.0)])).replace("backends", overload);
     let balancer = Balancer::start(&text).await;

@@ -243,6 +243,14 @@ impl Fleet {
         Some(Arc::clone(&service))
     }
 
+    /// The version of each of these services' snapshots, in this order; 0 of who has
+    /// none. While these are the same, so are the backends.
+    pub fn versions<'a>(&self, names: impl Iterator<Item = &'a ServiceName>) -> Vec<u64> {
+        let snapshot = |name: &ServiceName| self.get(name.as_str())?.snapshot();
+        let version = |name| snapshot(name).map_or(0, |snapshot| snapshot.version);
+        names.map(version).collect()
+    }
+
     /// Every other name of a service.
     #[must_use]
     pub fn aliases(&self) -> Arc<BTreeMap<ServiceName, ServiceName>> {

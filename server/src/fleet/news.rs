@@ -189,27 +189,13 @@ impl fmt::Display for Named<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::plan::{
         Clients, Contribution, HealthFields, MemberFields, PlanInput, PlanState, Probe,
         ServiceSettings, plan,
     };
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::Lines;
 
     fn logged(told: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
@@ -219,8 +205,7 @@ mod tests {
             .with_ansi(false)
             .finish();
         tracing::subscriber::with_default(subscriber, told);
-        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        lines.lines().map(str::to_owned).collect()
+        lines.text().lines().map(str::to_owned).collect()
     }
 
     fn service() -> ServiceName {

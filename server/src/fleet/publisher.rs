@@ -135,8 +135,9 @@ async fn run(
         if !ready {
             waiting.begin(service, READY_DEADLINE);
         }
+        let settings = service.settings();
         // Weights move though nothing else does.
-        let due = state.next(&service.settings());
+        let due = state.next(&settings);
         dirty |= due.is_some_and(|due| due <= service.age());
         let began = Instant::now();
         let planned = dirty && ready && began >= rested;
@@ -152,7 +153,7 @@ async fn run(
                     waiting.end(service, &plan);
                     publish(service, plan, metrics, state.overload(service.age()));
                     (*proven, published) = (true, true);
-                    if state.learns(&service.settings()) {
+                    if state.learns(&settings) {
                         memory.note_learned();
                     }
                 }
@@ -165,13 +166,13 @@ async fn run(
         };
         // After the publish: what is told of weights is what clients have.
         if planned || published {
-            let disbelieved = weights.update(state, &service.settings(), service.age());
+            let disbelieved = weights.update(state, &settings, service.age());
             let known = |backend| weights.knows(backend);
             news::tell_trust(service.name(), distrusted, disbelieved, known);
             rested = Instant::now() + began.elapsed() * REST;
         }
         // Before it is ready nothing can be done about what is due.
-        let due = state.next(&service.settings()).filter(|_| ready);
+        let due = state.next(&settings).filter(|_| ready);
         let due = due.map(|due| (service.started() + due).max(rested));
         let again = (dirty && ready).then_some(rested);
         let wake_at = wake_at.into_iter().chain(due).chain(again).min();

@@ -124,7 +124,7 @@ pub async fn check(
             _ = ticks.tick() => {
                 let changed = config.has_changed().unwrap_or(false);
                 let config = Arc::clone(&config.borrow_and_update());
-                let now = versions(&fleet, &config);
+                let now = fleet.versions(config.services.iter().map(|s| &s.name));
                 if changed || seen.as_ref() != Some(&now) {
                     checks.follow(&config);
                     seen = Some(now);
@@ -134,15 +134,6 @@ pub async fn check(
     }
     checks.tasks.shutdown().await;
     checks.looking.shutdown().await;
-}
-
-/// Which snapshot each service has, in the order of the configuration.
-fn versions(fleet: &Fleet, config: &Config) -> Vec<u64> {
-    let services = config.services.iter();
-    let snapshot = |name: &ServiceName| fleet.get(name.as_str())?.snapshot();
-    services
-        .map(|service| snapshot(&service.name).map_or(0, |snapshot| snapshot.version))
-        .collect()
 }
 
 impl Checks {

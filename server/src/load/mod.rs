@@ -66,7 +66,7 @@ struct Running {
 /// Asks the backends of every service that has `load`, until `end`.
 pub async fn collect(
     fleet: Arc<Fleet>,
-    config: watch::Receiver<Arc<Config>>,
+    mut config: watch::Receiver<Arc<Config>>,
     subchannels: Subchannels,
     metrics: LoadMetrics,
     end: CancellationToken,
@@ -75,8 +75,15 @@ pub async fn collect(
     let mut running: BTreeMap<Question, Running> = BTreeMap::new();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
     while end.run_until_cancelled(looks.tick()).await.is_some() {
-        let config = Arc::clone(&config.borrow());
+        let changed = config.has_changed().unwrap_or(false);
+        let config = Arc::clone(&config.borrow_and_update());
+        let now = fleet.versions(config.services.iter().map(|s| &s.name));
+        if !changed && seen.as_ref() == Some(&now) {
+            continue;
+        }
+        seen = Some(now);
         let wanted = asked(&fleet, &config);
         running.retain(|question, running| {
             let wanted = wanted.get(question);

@@ -32,41 +32,45 @@ pub fn over_seeds(runs: &[&PolicyOutcome]) -> Option<(PolicyOutcome, PolicyOutco
     let (worst, failed) = (both(|r| r.worst_utilization), both(|r| r.failed_share));
     // The least quiet is the worst.
     let (quiet, loud) = (both(|r| r.quiet_ticks), both(|r| -r.quiet_ticks));
+    let quiet = (quiet.0, -loud.1);
     let dropped = both(|r| r.dropped_share);
     let (settle, level) = (maybe(|r| r.resettle_s), maybe(|r| r.level_s));
     let half = maybe(|r| r.first_half_minute);
     let (after, offenders) = (pair(|r| r.after_event), pair(|r| r.offenders));
-    let means = PolicyOutcome {
+    let requests = runs.iter().fold((0.0, 0.0), |(failed, all), run| {
+        (failed + run.failed.0, all + run.failed.1)
+    });
+    let outcome = |of: Which| PolicyOutcome {
         policy: first.policy,
-        max_over_avg: p99.0,
-        mean_max_over_avg: mean.0,
-        after_event: after.map(|v| v.0),
-        first_half_minute: half.map(|v| v.0),
-        worst_utilization: worst.0,
-        resettle_s: settle.map(|v| v.0),
-        level_s: level.map(|v| v.0),
-        quiet_ticks: quiet.0,
-        failed_share: failed.0,
-        failed: runs.iter().fold((0.0, 0.0), |(failed, all), run| {
-            (failed + run.failed.0, all + run.failed.1)
-        }),
-        dropped_share: dropped.0,
-        offenders: offenders.map(|v| v.0),
+        max_over_avg: of.one(p99),
+        mean_max_over_avg: of.one(mean),
+        after_event: after.map(|v| of.one(v)),
+        first_half_minute: half.map(|v| of.one(v)),
+        worst_utilization: of.one(worst),
+        resettle_s: settle.map(|v| of.one(v)),
+        level_s: level.map(|v| of.one(v)),
+        quiet_ticks: of.one(quiet),
+        failed_share: of.one(failed),
+        failed: requests,
+        dropped_share: of.one(dropped),
+        offenders: offenders.map(|v| of.one(v)),
         picture: first.picture.clone(),
     };
-    let worst = PolicyOutcome {
-        max_over_avg: p99.1,
-        mean_max_over_avg: mean.1,
-        after_event: after.map(|v| v.1),
-        first_half_minute: half.map(|v| v.1),
-        worst_utilization: worst.1,
-        resettle_s: settle.map(|v| v.1),
-        level_s: level.map(|v| v.1),
-        quiet_ticks: -loud.1,
-        failed_share: failed.1,
-        dropped_share: dropped.1,
-        offenders: offenders.map(|v| v.1),
-        ..means.clone()
-    };
-    Some((means, worst))
+    Some((outcome(Which::Mean), outcome(Which::Worst)))
+}
+
+/// Which of a figure's two values.
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Mean,
+    Worst,
+}
+
+impl Which {
+    fn one<T>(self, (mean, worst): (T, T)) -> T {
+        match self {
+            Self::Mean => mean,
+            Self::Worst => worst,
+        }
+    }
 }

@@ -63,23 +63,8 @@ fn default_filter(level: Level) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::Lines;
 
     #[test]
     fn by_default_the_balancer_warns_and_its_own_channels_do_not() {
@@ -96,7 +81,7 @@ mod tests {
             tracing::error!(target: "lookaside_client::control", "broken");
             tracing::info!("news");
         });
-        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let lines = lines.text();
         assert!(!lines.contains("internals"), "{lines}");
         assert!(
             lines.contains("broken") && lines.contains("news"),

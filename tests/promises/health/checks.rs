@@ -18,9 +18,7 @@ async fn two(methods: HealthMethods) -> (Checked, Checked, [SocketAddr; 2]) {
 #[tokio::test]
 async fn who_is_not_serving_leaves_and_returns_when_it_is() {
     let (a, _b, both) = two(HealthMethods::Both).await;
-    let balancer = Balancer::start(&with(GRPC, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(GRPC, &both).await;
     a.set(ServingStatus::NotServing);
     until_listed(&mut follower, &both[1..]).await;
     a.set(ServingStatus::Serving);
@@ -34,9 +32,7 @@ async fn who_is_not_serving_leaves_and_returns_when_it_is() {
 #[tokio::test]
 async fn without_watch_it_is_checked_again_and_again() {
     let (a, _b, both) = two(HealthMethods::Check).await;
-    let balancer = Balancer::start(&with(FAST, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(FAST, &both).await;
     a.set(ServingStatus::NotServing);
     until_listed(&mut follower, &both[1..]).await;
     a.set(ServingStatus::Serving);
@@ -50,9 +46,7 @@ async fn without_watch_it_is_checked_again_and_again() {
 #[tokio::test]
 async fn without_a_health_service_a_backend_is_healthy_while_it_is_connected() {
     let (a, _b, both) = two(HealthMethods::None).await;
-    let balancer = Balancer::start(&with(GRPC, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(GRPC, &both).await;
     until_counted(
         &balancer,
         "lookaside_health_checked_backends{probe=\"good\"} 2",
@@ -69,9 +63,7 @@ async fn without_a_health_service_a_backend_is_healthy_while_it_is_connected() {
 async fn who_hangs_is_out_after_the_threshold_and_in_when_it_answers() {
     for methods in [HealthMethods::Both, HealthMethods::Check] {
         let (a, _b, both) = two(methods).await;
-        let balancer = Balancer::start(&with(FAST, &both)).await;
-        let mut follower = follow(&balancer).await;
-        until_listed(&mut follower, &both).await;
+        let (balancer, mut follower) = with_all_listed(FAST, &both).await;
         a.hang(true);
         until_listed(&mut follower, &both[1..]).await;
         a.hang(false);
@@ -104,9 +96,7 @@ async fn who_joins_is_listed_after_its_first_good_probe() {
 #[tokio::test]
 async fn a_service_is_never_emptied_because_all_probes_fail() {
     let (a, b, both) = two(HealthMethods::Both).await;
-    let balancer = Balancer::start(&with(FAST, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, _follower) = with_all_listed(FAST, &both).await;
     // They answer, but not well.
     a.set(ServingStatus::NotServing);
     b.set(ServingStatus::NotServing);
@@ -153,9 +143,7 @@ async fn health_orca_and_two_services_share_one_connection() {
 async fn a_goaway_costs_no_list() {
     let (a, _b, both) = two(HealthMethods::Both).await;
     let keys = format!("{GRPC}\nload = {{ kind = \"orca\", interval = \"1s\" }}");
-    let balancer = Balancer::start(&with(&keys, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(&keys, &both).await;
     for times in 1..4 {
         eventually("it is asked", || a.watches() == times).await;
         a.goaway();
@@ -184,9 +172,7 @@ async fn checks_that_are_taken_away_leave_nothing_behind() {
 #[tokio::test]
 async fn a_backend_that_was_gone_for_a_moment_is_listed_again() {
     let (_a, _b, both) = two(HealthMethods::Both).await;
-    let balancer = Balancer::start(&with(GRPC, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(GRPC, &both).await;
     for _ in 0..3 {
         balancer.edit(&with(GRPC, &both[1..]));
         until_listed(&mut follower, &both[1..]).await;
@@ -200,9 +186,7 @@ async fn a_backend_that_was_gone_for_a_moment_is_listed_again() {
 async fn by_tcp_it_is_enough_to_listen() {
     let tcp = "health = { kind = \"tcp\", interval = \"100ms\", timeout = \"50ms\" }";
     let (a, _b, both) = two(HealthMethods::None).await;
-    let balancer = Balancer::start(&with(tcp, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(tcp, &both).await;
     drop(a);
     until_listed(&mut follower, &both[1..]).await;
     let _a = Checked::start_at(both[0], HealthMethods::None);

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use lookaside_tests::{Balancer, Checked, HealthMethods, soon};
+use lookaside_tests::{Checked, HealthMethods, soon};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -32,9 +32,7 @@ async fn kill(keys: &str, times: usize) -> Vec<Duration> {
     let stays = Checked::start(HealthMethods::Both).await;
     let (mut child, addr) = process("127.0.0.1:0").await;
     let both = [stays.addr(), addr];
-    let balancer = Balancer::start(&with(keys, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(keys, &both).await;
     let mut took = Vec::new();
     for _ in 0..times {
         // The process has been there for a while: its connection is.

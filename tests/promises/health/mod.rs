@@ -49,6 +49,15 @@ async fn follow(balancer: &Balancer) -> Follower {
     Follower::open(balancer.addr(), GREETER).await.unwrap()
 }
 
+/// A balancer whose service has these backends and further keys, and a client that
+/// was told of them all.
+async fn with_all_listed(keys: &str, backends: &[SocketAddr]) -> (Balancer, Follower) {
+    let balancer = Balancer::start(&with(keys, backends)).await;
+    let mut follower = follow(&balancer).await;
+    until_listed(&mut follower, backends).await;
+    (balancer, follower)
+}
+
 async fn until_state(balancer: &Balancer, state: &str, count: usize) {
     let line = format!("lookaside_backends{{service=\"{GREETER}\",state=\"{state}\"}} {count}");
     until_counted(balancer, &line).await;

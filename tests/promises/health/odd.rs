@@ -20,9 +20,7 @@ async fn a_status_that_does_not_exist_is_not_serving() {
         Checked::start(HealthMethods::Both).await,
     );
     let both = [a.addr(), b.addr()];
-    let balancer = Balancer::start(&with(FAST, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(FAST, &both).await;
     a.set_number(99);
     until_listed(&mut follower, &both[1..]).await;
     balancer.stop().await;
@@ -40,9 +38,7 @@ async fn whoever_speaks_no_http2_is_out_after_the_threshold() {
             let _ = stream.write_all(&[0xff; 4096]).await;
         }
     });
-    let balancer = Balancer::start(&with(FAST, &[good.addr(), bad])).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &[good.addr(), bad]).await;
+    let (balancer, mut follower) = with_all_listed(FAST, &[good.addr(), bad]).await;
     until_listed(&mut follower, &[good.addr()]).await;
     balancer.stop().await;
 }

@@ -13,9 +13,7 @@ async fn who_only_reports_its_load_leaves_when_it_dies_and_returns_when_it_liste
     let a = Checked::start(HealthMethods::None).await;
     let b = Checked::start(HealthMethods::None).await;
     let both = [a.addr(), b.addr()];
-    let balancer = Balancer::start(&with(ORCA, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(ORCA, &both).await;
     eventually("they are asked", || a.open() + b.open() == 2).await;
     drop(a);
     until_listed(&mut follower, &both[1..]).await;
@@ -37,9 +35,7 @@ async fn who_lost_only_its_port_for_load_stays() {
         load.addr().port()
     );
     let both = [a.addr(), b.addr()];
-    let balancer = Balancer::start(&with(&keys, &both)).await;
-    let mut follower = follow(&balancer).await;
-    until_listed(&mut follower, &both).await;
+    let (balancer, mut follower) = with_all_listed(&keys, &both).await;
     eventually("it is asked", || load.open() > 0).await;
     drop(load);
     // They are looked at where their calls go.
