@@ -51,9 +51,8 @@ fuzz_target!(|input: &[u8]| {
             zone: Some(&ZONE),
             backends: Some(&backends),
             turn: message.len(),
-            serial: 1,
         };
-        answer(query, view)
+        answer(query, view, || 1)
     });
     if let Some(reply) = reply {
         assert!(transport == Transport::Tcp || reply.bytes.len() <= usize::from(MAX_UDP));

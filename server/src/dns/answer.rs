@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::{Query, ResponseCode};
-use hickory_proto::rr::rdata::{SOA, SRV, TXT};
+use hickory_proto::rr::rdata::{NS, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-use super::zone::{Balancers, Node, Place, Zone};
+use super::settings::Balancers;
+use super::zone::{Node, Place, Zone};
 
 /// Most backends in an answer for a service's own name: with a name of usual
 /// length they fit in 512 bytes, the most that the simplest client takes.
@@ -39,8 +40,6 @@ pub struct View<'a> {
     pub backends: Option<&'a [IpAddr]>,
     /// Which of several records comes first, counted round and round.
     pub turn: usize,
-    /// Serial of SOA records.
-    pub serial: u32,
 }
 
 /// Records and a response code.
@@ -54,21 +53,23 @@ pub struct Answer {
     pub answers: Vec<Record>,
     /// The SOA, if there is nothing of what was asked for.
     pub authorities: Vec<Record>,
-    /// Addresses of SRV targets; may be left out.
+    /// Addresses of SRV targets and name servers; may be left out.
     pub additionals: Vec<Record>,
 }
 
-/// Answers a question.
+/// Answers a question. `serial` is that of the name's zone; it is asked for if
+/// a SOA goes out.
 ///
-/// * A name that exists, or lies above one that does, is never denied: without
-///   records of the type the answer is NODATA.
+/// * In a zone a name that exists, or lies above one that does, is never denied:
+///   without records of the type the answer is NODATA.
 /// * A name below a zone's apex that does not exist is NXDOMAIN. C-core, Go and
 ///   Java take both for "nothing here"; caches learn more from NXDOMAIN.
-/// * Other names, other classes, ANY and transfers are REFUSED.
+/// * Other names, also those above a zone, other classes, ANY and transfers are
+///   REFUSED.
 /// * A service whose backends are not known yet is SERVFAIL: clients keep what
 ///   they have, which after NODATA they would drop.
 #[must_use]
-pub fn answer(query: &Query, view: View<'_>) -> Answer {
+pub fn answer(query: &Query, view: View<'_>, serial: impl FnOnce() -> u32) -> Answer {
     let kind = query.query_type();
     if query.query_class() != DNSClass::IN || is_meta(kind) {
         return Answer::failure(ResponseCode::Refused);
@@ -79,16 +80,24 @@ pub fn answer(query: &Query, view: View<'_>) -> Answer {
     let name = query.name();
     let node = match zone.find(name) {
         Place::Node(node) => node,
-        Place::Missing => return Answer::denial(ResponseCode::NXDomain, soa(zone, name, &view)),
+        Place::Missing => {
+            return Answer::denial(ResponseCode::NXDomain, soa(zone, name, serial()));
+        }
         Place::Outside => return Answer::failure(ResponseCode::Refused),
     };
     if Place::Node(node).service().is_some() && is_address(kind) && view.backends.is_none() {
         return Answer::failure(ResponseCode::ServFail);
     }
-    let answers = records(zone, node, query, &view);
-    if answers.is_empty() {
-        return Answer::denial(ResponseCode::NoError, soa(zone, name, &view));
-    }
+    let answers: Vec<Record> = match kind {
+        RecordType::SOA if node.apex.is_some() => soa(zone, name, serial()).into_iter().collect(),
+        _ => {
+            let records = records(zone, node, query, &view);
+            if records.is_empty() {
+                return Answer::denial(ResponseCode::NoError, soa(zone, name, serial()));
+            }
+            records
+        }
+    };
     Answer {
         code: ResponseCode::NoError,
         authoritative: true,
@@ -109,10 +118,10 @@ impl Answer {
         }
     }
 
-    fn denial(code: ResponseCode, soa: Record) -> Self {
+    fn denial(code: ResponseCode, soa: Option<Record>) -> Self {
         Self {
             authoritative: true,
-            authorities: vec![soa],
+            authorities: soa.into_iter().collect(),
             ..Self::failure(code)
         }
     }
@@ -144,30 +153,35 @@ fn records(zone: &Zone, node: &Node, query: &Query, view: &View<'_>) -> Vec<Reco
             let txt = TXT::from_bytes(vec![SERVICE_CONFIG.as_bytes()]);
             vec![Record::from_rdata(name.clone(), ttl, RData::TXT(txt))]
         }
-        RecordType::SOA if node.apex.is_some() => vec![soa(zone, name, view)],
-        // NS too: who serves a zone is said where it is delegated. A name of
-        // ours would send resolvers to port 53 of the balancers.
+        RecordType::NS => {
+            let servers = node.apex.iter().flat_map(|servers| servers.iter());
+            let records = servers
+                .map(|server| Record::from_rdata(name.clone(), ttl, RData::NS(NS(server.clone()))));
+            records.collect()
+        }
         _ => Vec::new(),
     }
 }
 
-/// The addresses of the targets that were answered, in the order of the targets.
+/// The addresses of the names that were answered, in the order of the names.
 fn additionals(zone: &Zone, answers: &[Record], view: &View<'_>) -> Vec<Record> {
     let mut records = Vec::new();
     for answer in answers {
-        let RData::SRV(srv) = &answer.data else {
-            continue;
+        let target = match &answer.data {
+            RData::SRV(srv) => &srv.target,
+            RData::NS(server) => &server.0,
+            _ => continue,
         };
         let Place::Node(Node {
             balancers: Some(index),
             ..
-        }) = zone.find(&srv.target)
+        }) = zone.find(target)
         else {
             continue;
         };
         for kind in [RecordType::A, RecordType::AAAA] {
             let ttl = zone.settings().ttl();
-            let found = addresses(&srv.target, kind, balancers(zone, *index), ttl);
+            let found = addresses(target, kind, balancers(zone, *index), ttl);
             records.extend(rotate(found, view.turn));
         }
     }
@@ -203,21 +217,22 @@ fn rotate(mut records: Vec<Record>, turn: usize) -> impl Iterator<Item = Record>
     records.into_iter()
 }
 
-fn soa(zone: &Zone, name: &Name, view: &View<'_>) -> Record {
+/// The SOA of the zone of a name; `None` if it is in no zone.
+fn soa(zone: &Zone, name: &Name, serial: u32) -> Option<Record> {
     let ttl = zone.settings().ttl();
-    let (apex, targets) = zone.apex(name);
-    let server = targets.and_then(|targets| targets.first()).unwrap_or(&apex);
-    let contact = apex.prepend_label("hostmaster");
+    let apex = zone.apex(name)?;
+    let server = apex.servers.first().unwrap_or(&apex.name);
+    let contact = apex.name.prepend_label("hostmaster");
     let soa = SOA::new(
         server.clone(),
-        contact.unwrap_or_else(|_| apex.clone()),
-        view.serial,
+        contact.unwrap_or_else(|_| apex.name.clone()),
+        serial,
         REFRESH,
         RETRY,
         EXPIRE,
         ttl,
     );
-    Record::from_rdata(apex, ttl, RData::SOA(soa))
+    Some(Record::from_rdata(apex.name, ttl, RData::SOA(soa)))
 }
 
 fn is_address(kind: RecordType) -> bool {

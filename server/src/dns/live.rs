@@ -1,17 +1,20 @@
 //! The fleet as DNS sees it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use hickory_proto::op::Query;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use tokio::sync::watch;
 
 use super::answer::{Answer, View, answer};
-use super::zone::{Zone, ZoneService, ZoneSettings};
+use super::serials::{self, Origin, Serials};
+use super::settings::ZoneSettings;
+use super::zone::{Zone, ZoneService};
 use crate::fleet::{Fleet, Service};
 use crate::plan::Member;
 
@@ -21,33 +24,29 @@ use crate::plan::Member;
 pub(super) struct Live {
     fleet: Arc<Fleet>,
     settings: watch::Receiver<Arc<ZoneSettings>>,
-    /// Seconds, added to generations so that serials do not fall at a restart.
-    started: u32,
-    /// How often the settings have changed.
-    changes: AtomicU64,
     zone: ArcSwapOption<Dated>,
+    /// How often names were made.
+    made: AtomicU64,
+    serials: Serials,
 }
 
 #[derive(Debug)]
 struct Dated {
     generation: u64,
     settings: Arc<ZoneSettings>,
-    serial: u32,
+    /// Which one this is of all that were made.
+    edition: u64,
     zone: Zone,
 }
 
 impl Live {
-    pub(super) fn new(
-        fleet: Arc<Fleet>,
-        settings: watch::Receiver<Arc<ZoneSettings>>,
-        started: u32,
-    ) -> Self {
+    pub(super) fn new(fleet: Arc<Fleet>, settings: watch::Receiver<Arc<ZoneSettings>>) -> Self {
         Self {
             fleet,
             settings,
-            started,
-            changes: AtomicU64::new(0),
             zone: ArcSwapOption::empty(),
+            made: AtomicU64::new(0),
+            serials: Serials::default(),
         }
     }
 
@@ -63,14 +62,13 @@ impl Live {
             Some(service) if is_address => backends(service),
             _ => None,
         };
-        let serial = dated.as_ref().map_or(self.started, |dated| dated.serial);
         let view = View {
             zone,
             backends: backends.as_deref(),
             turn: place.map_or(0, |place| place.take_turn(query.query_type())),
-            serial,
         };
-        answer(query, view)
+        let serial = || dated.as_ref().map(|dated| self.serial(dated, query.name()));
+        answer(query, view, || serial().unwrap_or_else(serials::now))
     }
 
     /// The names as of now; `None` while the fleet is not configured.
@@ -83,25 +81,43 @@ impl Live {
         match known {
             Some(dated) if dated.generation == generation && same(&dated) => Some(dated),
             _ if !self.fleet.is_configured() => None,
-            known => {
-                let changed = known.is_some_and(|dated| !same(&dated));
-                let before = self.changes.fetch_add(changed.into(), Ordering::Relaxed);
+            _ => {
                 let dated = Arc::new(Dated {
                     generation,
-                    serial: self.serial(generation + before + u64::from(changed)),
+                    edition: self.made.fetch_add(1, Ordering::Relaxed),
                     zone: Zone::new(Arc::clone(&settings), services(&self.fleet)),
                     settings,
                 });
+                self.serials.retain(|apex| dated.zone.begins_at(apex));
                 self.zone.store(Some(Arc::clone(&dated)));
                 Some(dated)
             }
         }
     }
 
-    /// Wraps around, as serials do (RFC 1982). Backends do not count: nobody
-    /// transfers these zones, and a serial should not differ between names.
-    fn serial(&self, changes: u64) -> u32 {
-        self.started.wrapping_add(changes as u32)
+    /// The serial of the zone of a name: it moves when the settings do, or the
+    /// backends that are answered there.
+    fn serial(&self, dated: &Dated, name: &Name) -> u32 {
+        let Some(apex) = dated.zone.apex(name) else {
+            return serials::now();
+        };
+        let service = apex.service.and_then(|name| self.fleet.get(name.as_str()));
+        let snapshot = service.as_ref().and_then(|service| service.snapshot());
+        let origin = Origin {
+            names: dated.edition,
+            backends: snapshot.map_or(0, |snapshot| snapshot.version),
+        };
+        self.serials.of(&apex.name, origin, serials::now(), || {
+            let mut hasher = DefaultHasher::new();
+            dated.settings.hash(&mut hasher);
+            apex.service.hash(&mut hasher);
+            let mut backends = service.as_deref().and_then(backends);
+            if let Some(ips) = &mut backends {
+                ips.sort_unstable();
+            }
+            backends.hash(&mut hasher);
+            hasher.finish()
+        })
     }
 }
 

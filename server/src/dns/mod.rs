@@ -6,8 +6,8 @@
 //! | SRV `_grpclb._tcp.<service>` | the balancers |
 //! | A, AAAA of such a target | addresses of the balancers |
 //! | A, AAAA `<service>` | backends, for clients that lost every balancer |
-//! | TXT `_grpc_config.<service>` | the service config that selects grpclb |
-//! | SOA of `<service>` | a SOA, as in every answer without records |
+//! | TXT `_grpc_config.<service>`, TXT `<service>` | the service config that selects grpclb |
+//! | SOA, NS of `<service>` | a SOA, as in every answer without records; the targets |
 //!
 //! ```text
 //! bytes ─► respond (message) ─► Query ─► answer ─► Answer ─► bytes
@@ -26,7 +26,9 @@ mod datagrams;
 mod live;
 mod message;
 mod metrics;
+mod serials;
 mod server;
+mod settings;
 mod streams;
 mod zone;
 
@@ -34,7 +36,8 @@ pub use answer::{Answer, MAX_BACKENDS, View, answer};
 pub use message::{MAX_UDP, Reply, Transport, respond};
 pub use metrics::DnsMetrics;
 pub use server::Dns;
-pub use zone::{BadTarget, Place, Zone, ZoneService, ZoneSettings};
+pub use settings::{BadTarget, ZoneSettings};
+pub use zone::{Place, Zone, ZoneService};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -14,8 +13,8 @@ use super::datagrams::Datagrams;
 use super::live::Live;
 use super::message::{Transport, respond};
 use super::metrics::DnsMetrics;
+use super::settings::ZoneSettings;
 use super::streams::Streams;
-use super::zone::ZoneSettings;
 use crate::config::DnsConfig;
 use crate::fleet::Fleet;
 
@@ -84,7 +83,7 @@ impl Dns {
     ) -> io::Result<()> {
         info!(listen = %self.local_addr()?, "answering DNS");
         let front = Arc::new(Front {
-            live: Live::new(fleet, settings, now()),
+            live: Live::new(fleet, settings),
             metrics,
         });
         let mut streams = Streams::default();
@@ -113,10 +112,4 @@ impl Front {
 fn unbound(transport: &str, addr: SocketAddr, error: &io::Error) -> io::Error {
     let message = format!("cannot listen on {addr} ({transport}): {error}");
     io::Error::new(error.kind(), message)
-}
-
-/// Seconds since 1970, cut to what a serial holds.
-fn now() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as u32)
 }

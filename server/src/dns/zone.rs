@@ -1,48 +1,28 @@
 //! Which names there are, and what stands at each.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::config::DnsConfig;
+use super::settings::{ZoneSettings, parse};
 use crate::model::ServiceName;
 
-/// Every name that is answered for. Built anew when the services change.
+/// Every name that is answered for. Built again when the services change.
+///
+/// A zone in the sense of DNS begins at each service's name, at each alias and
+/// at each SRV target that lies below neither. There is nothing above: a server
+/// that answers for `com` because it serves `greeter.example.com` would be asked
+/// for all of `com`.
 #[derive(Debug)]
 pub struct Zone {
     settings: Arc<ZoneSettings>,
     /// By name in lower case, in wire form without the root. Every ancestor of
-    /// a name is here too, as a node at which nothing stands: below it names
-    /// exist, so it must not be denied.
+    /// a name is here too, as a node at which nothing stands: if it lies in a
+    /// zone it must not be denied, for names exist below it.
     nodes: HashMap<Box<[u8]>, Node>,
 }
-
-/// What is the same for all services.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ZoneSettings {
-    ttl: u32,
-    target: Option<Name>,
-    service_config: bool,
-    balancers: Vec<Balancers>,
-}
-
-/// The balancers that listen on one port. They share an SRV target.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Balancers {
-    pub(super) port: u16,
-    pub(super) ips: Vec<IpAddr>,
-}
-
-/// The configured SRV target is no name that DNS can hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the SRV target `{0}` is no DNS name; write labels of 1 to 63 bytes with dots between them, as lb.example.com"
-)]
-pub struct BadTarget(String);
 
 /// One service, as far as names are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +37,30 @@ pub struct ZoneService {
 /// A name's place in a [`Zone`].
 #[derive(Debug, Clone, Copy)]
 pub enum Place<'z> {
-    /// The name exists, or one below it does.
+    /// The name exists in a zone of ours, or one below it does.
     Node(&'z Node),
-    /// It lies below one that exists, and does not.
+    /// It lies in a zone of ours, and does not exist.
     Missing,
     /// It is not ours.
     Outside,
 }
 
+/// Where a zone begins.
+#[derive(Debug)]
+pub(super) struct Apex<'z> {
+    /// Spelled as in the name that led here.
+    pub(super) name: Name,
+    /// The balancers' names.
+    pub(super) servers: &'z Arc<[Name]>,
+    /// Whose backends are the addresses here.
+    pub(super) service: Option<&'z ServiceName>,
+}
+
 /// What stands at a name.
 #[derive(Debug, Default)]
 pub struct Node {
-    /// A zone begins here: its SOA, and the SRV targets of it.
+    /// A zone begins here: its SOA, and its name servers, which are the SRV
+    /// targets of it.
     pub(super) apex: Option<Arc<[Name]>>,
     /// The service of this name.
     pub(super) service: Option<Host>,
@@ -93,55 +85,6 @@ pub(super) enum Host {
     Several,
 }
 
-impl ZoneSettings {
-    /// From the configuration. `advertise` are the addresses of all balancers;
-    /// those that share a port share an SRV target.
-    ///
-    /// # Errors
-    /// If the configured target is no DNS name, or does not leave room for the
-    /// number that tells the second port from the first.
-    pub fn new(config: &DnsConfig, advertise: &[SocketAddr]) -> Result<Self, BadTarget> {
-        let mut balancers: Vec<Balancers> = Vec::new();
-        for addr in advertise {
-            let (ip, port) = (addr.ip().to_canonical(), addr.port());
-            match balancers.iter_mut().find(|b| b.port == port) {
-                Some(known) if known.ips.contains(&ip) => {}
-                Some(known) => known.ips.push(ip),
-                None => balancers.push(Balancers {
-                    port,
-                    ips: vec![ip],
-                }),
-            }
-        }
-        let bad = |text: &String| BadTarget(text.clone());
-        let target = match &config.target {
-            Some(text) => {
-                let target = parse(text.trim_end_matches('.')).ok_or_else(|| bad(text))?;
-                if targets(&target, balancers.len()).len() < balancers.len() {
-                    return Err(bad(text));
-                }
-                Some(target)
-            }
-            None => None,
-        };
-        Ok(Self {
-            ttl: whole_seconds(config.ttl),
-            target,
-            service_config: config.service_config,
-            balancers,
-        })
-    }
-
-    /// Time to live of every record, in seconds.
-    pub(super) fn ttl(&self) -> u32 {
-        self.ttl
-    }
-
-    pub(super) fn balancers(&self) -> &[Balancers] {
-        &self.balancers
-    }
-}
-
 impl Zone {
     /// The names of these services. One whose name DNS cannot hold has none.
     pub fn new(
@@ -153,17 +96,14 @@ impl Zone {
             nodes: HashMap::new(),
         };
         let settings = Arc::clone(&zone.settings);
-        let count = settings.balancers.len();
-        let shared = settings.target.as_ref().map(|name| targets(name, count));
+        let shared = settings.shared_targets();
         for service in services {
             for name in &service.names {
                 let Some(host) = parse(name.host()) else {
                     continue;
                 };
-                let targets = shared.clone().unwrap_or_else(|| {
-                    let target = host.prepend_label("lb");
-                    target.map_or_else(|_| Arc::from([]), |name| targets(&name, count))
-                });
+                let targets = shared.clone();
+                let targets = targets.unwrap_or_else(|| settings.targets_below(&host));
                 let exact = name.host() == name.as_str();
                 zone.add_host(&host, Host::of(&service.name, exact), &targets);
             }
@@ -171,7 +111,7 @@ impl Zone {
         // Last, so that a target below a service is part of the service's zone.
         let shared = shared.iter().flat_map(|targets| targets.iter());
         for (index, target) in shared.enumerate() {
-            let outside = zone.apex(target).1.is_none();
+            let outside = zone.apex(target).is_none();
             let node = zone.node(target);
             node.balancers = Some(index);
             if outside {
@@ -191,10 +131,12 @@ impl Zone {
         if let Some(name) = below(host, &["_grpclb", "_tcp"]) {
             self.node(&name).srv = Some(Arc::clone(targets));
         }
-        if self.settings.service_config
-            && let Some(name) = below(host, &["_grpc_config"])
-        {
-            self.node(&name).config = true;
+        if self.settings.service_config() {
+            // grpc-js asks at the service's own name.
+            let prefixed = below(host, &["_grpc_config"]);
+            for name in prefixed.iter().chain([host]) {
+                self.node(name).config = true;
+            }
         }
         for (index, target) in targets.iter().enumerate() {
             self.node(target).balancers = Some(index);
@@ -214,29 +156,34 @@ impl Zone {
     #[must_use]
     pub fn find(&self, name: &Name) -> Place<'_> {
         let (key, starts) = key(name);
-        if let Some(node) = self.nodes.get(&*key) {
-            return Place::Node(node);
+        if self.apex_of(&key, &starts).is_none() {
+            return Place::Outside;
         }
-        match self.apex_of(&key, &starts) {
-            Some(_) => Place::Missing,
-            None => Place::Outside,
-        }
+        let node = self.nodes.get(&*key);
+        node.map_or(Place::Missing, Place::Node)
     }
 
-    /// The name at which the zone of `name` begins, spelled as in `name`, and
-    /// the targets there. A name above every zone begins its own.
-    pub(super) fn apex(&self, name: &Name) -> (Name, Option<&Arc<[Name]>>) {
+    /// Where the zone of `name` begins.
+    pub(super) fn apex(&self, name: &Name) -> Option<Apex<'_>> {
         let (key, starts) = key(name);
-        match self.apex_of(&key, &starts) {
-            Some((index, targets)) => (name.trim_to(starts.len() - index), Some(targets)),
-            None => (name.clone(), None),
-        }
+        let (index, node, servers) = self.apex_of(&key, &starts)?;
+        Some(Apex {
+            name: name.trim_to(starts.len() - index),
+            servers,
+            service: Place::Node(node).service(),
+        })
     }
 
-    fn apex_of(&self, key: &[u8], starts: &[usize]) -> Option<(usize, &Arc<[Name]>)> {
+    /// Whether a zone begins at this name.
+    pub(super) fn begins_at(&self, name: &Name) -> bool {
+        let node = self.nodes.get(&*key(name).0);
+        node.is_some_and(|node| node.apex.is_some())
+    }
+
+    fn apex_of(&self, key: &[u8], starts: &[usize]) -> Option<(usize, &Node, &Arc<[Name]>)> {
         starts.iter().enumerate().find_map(|(index, start)| {
             let node = self.nodes.get(&key[*start..])?;
-            Some((index, node.apex.as_ref()?))
+            Some((index, node, node.apex.as_ref()?))
         })
     }
 
@@ -245,10 +192,10 @@ impl Zone {
     }
 }
 
-impl Place<'_> {
+impl<'z> Place<'z> {
     /// The service whose backends an A or AAAA query for this place is about.
     #[must_use]
-    pub fn service(&self) -> Option<&ServiceName> {
+    pub fn service(self) -> Option<&'z ServiceName> {
         match self {
             Place::Node(Node {
                 service: Some(Host::Exact(name) | Host::Ported(name)),
@@ -298,30 +245,11 @@ fn rotated(kind: RecordType) -> Option<usize> {
     }
 }
 
-/// `name`, and for further ports `name` with a number behind its first label.
-/// Fewer than `count` if a label grows too long.
-fn targets(name: &Name, count: usize) -> Arc<[Name]> {
-    let first = name.iter().next().unwrap_or_default();
-    let numbered = (2..=count).map_while(|number| {
-        let label = [first, number.to_string().as_bytes()].concat();
-        let rest = name.iter().skip(1).map(<[u8]>::to_vec);
-        Name::from_labels(std::iter::once(label).chain(rest)).ok()
-    });
-    std::iter::once(name.clone())
-        .chain(numbered)
-        .take(count)
-        .collect()
-}
-
 fn below(host: &Name, labels: &[&str]) -> Option<Name> {
     let labels = labels.iter().rev();
     labels
         .copied()
         .try_fold(host.clone(), |name, label| name.prepend_label(label).ok())
-}
-
-fn parse(host: &str) -> Option<Name> {
-    Name::from_labels(host.split('.').map(str::as_bytes)).ok()
 }
 
 /// A name in lower case and wire form without the root, and where its labels
@@ -337,12 +265,3 @@ fn key(name: &Name) -> (Box<[u8]>, Vec<usize>) {
     }
     (key.into(), starts)
 }
-
-/// Seconds of a time to live, rounded up: 0 would forbid every cache. At most
-/// what DNS can say (RFC 2181 §8).
-fn whole_seconds(ttl: Duration) -> u32 {
-    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-    u32::try_from(seconds).map_or(MAX_TTL, |seconds| seconds.min(MAX_TTL))
-}
-
-const MAX_TTL: u32 = i32::MAX as u32;

@@ -7,8 +7,9 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::DNSClass;
 use proptest::prelude::*;
 
-use super::super::answer::{Answer, MAX_BACKENDS, View, answer};
-use super::super::zone::{BadTarget, Place};
+use super::super::answer::{self, Answer, MAX_BACKENDS, View};
+use super::super::settings::BadTarget;
+use super::super::zone::Place;
 use super::*;
 
 const GREETER: &[&str] = &["greeter.test", "hello.test"];
@@ -17,12 +18,15 @@ fn greeter() -> Zone {
     zone_of(&config(), &["10.9.0.1:9000", "10.9.0.2:9000"], &[GREETER])
 }
 
+fn answer(query: &Query, view: View<'_>) -> Answer {
+    answer::answer(query, view, || 7)
+}
+
 fn view<'a>(zone: &'a Zone, backends: &'a [IpAddr]) -> View<'a> {
     View {
         zone: Some(zone),
         backends: Some(backends),
         turn: 0,
-        serial: 7,
     }
 }
 
@@ -218,7 +222,6 @@ fn before_the_services_are_known_everything_fails() {
         zone: None,
         backends: None,
         turn: 0,
-        serial: 0,
     };
     let found = answer(&query("greeter.test.", RecordType::A), view);
     assert_eq!(found.code, ResponseCode::ServFail);
@@ -228,13 +231,19 @@ fn before_the_services_are_known_everything_fails() {
 #[test]
 fn the_service_config_selects_grpclb() {
     let zone = greeter();
-    let found = ask(&zone, "_grpc_config.greeter.test.", RecordType::TXT);
-    assert_eq!(
-        data(&found.answers),
-        [
-            r#"grpc_config=[{"serviceConfig":{"loadBalancingConfig":[{"grpclb":{}},{"round_robin":{}}]}}]"#
-        ]
-    );
+    for name in [
+        "_grpc_config.greeter.test.",
+        // Where grpc-js asks.
+        "greeter.test.",
+        "hello.test.",
+    ] {
+        assert_eq!(
+            data(&ask(&zone, name, RecordType::TXT).answers),
+            [
+                r#"grpc_config=[{"serviceConfig":{"loadBalancingConfig":[{"grpclb":{}},{"round_robin":{}}]}}]"#
+            ]
+        );
+    }
     let off = DnsConfig {
         service_config: false,
         ..config()
@@ -242,27 +251,31 @@ fn the_service_config_selects_grpclb() {
     let zone = zone_of(&off, &["10.9.0.1:9000"], &[GREETER]);
     let found = ask(&zone, "_grpc_config.greeter.test.", RecordType::TXT);
     assert_eq!(found.code, ResponseCode::NXDomain);
+    let found = ask(&zone, "greeter.test.", RecordType::TXT);
+    assert_nodata(&found, "greeter.test.");
 }
 
 #[test]
-fn names_that_exist_or_lie_above_one_are_never_denied() {
-    let zone = greeter();
+fn a_name_of_a_zone_that_exists_or_lies_above_one_is_never_denied() {
+    let zone = zone_of(
+        &config(),
+        &["10.9.0.1:9000"],
+        &[GREETER, &["a.b.greeter.test"]],
+    );
     for name in [
-        "test.",
         "greeter.test.",
         "_tcp.greeter.test.",
         "_grpclb._tcp.greeter.test.",
         "_grpc_config.greeter.test.",
         "lb.greeter.test.",
+        "b.greeter.test.",
     ] {
-        let apex = if name == "test." {
-            name
-        } else {
-            "greeter.test."
-        };
-        assert_nodata(&ask(&zone, name, RecordType::MX), apex);
-        assert_nodata(&ask(&zone, name, RecordType::Unknown(4711)), apex);
+        assert_nodata(&ask(&zone, name, RecordType::MX), "greeter.test.");
+        let unknown = RecordType::Unknown(4711);
+        assert_nodata(&ask(&zone, name, unknown), "greeter.test.");
     }
+    let below = ask(&zone, "a.b.greeter.test.", RecordType::MX);
+    assert_nodata(&below, "a.b.greeter.test.");
 }
 
 #[test]
@@ -277,16 +290,23 @@ fn a_name_below_a_service_that_does_not_exist_is_denied() {
 }
 
 #[test]
-fn everything_outside_is_refused() {
-    let zone = greeter();
+fn everything_outside_and_above_is_refused() {
+    let config = DnsConfig {
+        target: Some("lb.example.com".to_owned()),
+        ..config()
+    };
+    let zone = zone_of(&config, &["10.9.0.1:9000"], &[GREETER]);
     for name in [
         ".",
         "com.",
+        "test.",
         "other.test.",
         "greeter.test.com.",
         "reeter.test.",
     ] {
-        assert_refused(&ask(&zone, name, RecordType::A));
+        for kind in [RecordType::A, RecordType::NS, RecordType::SOA] {
+            assert_refused(&ask(&zone, name, kind));
+        }
     }
 }
 
@@ -310,19 +330,38 @@ fn any_transfers_and_other_classes_are_refused() {
 }
 
 #[test]
-fn the_apex_has_a_soa_and_no_ns() {
-    let zone = greeter();
+fn the_apex_has_a_soa_and_the_balancers_as_name_servers() {
+    let zone = zone_of(&config(), &["10.9.0.1:9000", "10.9.0.2:9100"], &[GREETER]);
     let found = ask(&zone, "Greeter.test.", RecordType::SOA);
     assert_eq!(
         data(&found.answers),
         ["lb.greeter.test. hostmaster.Greeter.test. 7 60 30 86400 5"]
     );
-    assert_nodata(
-        &ask(&zone, "greeter.test.", RecordType::NS),
-        "greeter.test.",
+    let found = ask(&zone, "greeter.test.", RecordType::NS);
+    assert!(found.authoritative);
+    assert_eq!(
+        data(&found.answers),
+        ["lb.greeter.test.", "lb2.greeter.test."]
     );
-    let below = ask(&zone, "lb.greeter.test.", RecordType::SOA);
-    assert_nodata(&below, "greeter.test.");
+    assert_eq!(data(&found.additionals), ["10.9.0.1", "10.9.0.2"]);
+    for kind in [RecordType::SOA, RecordType::NS] {
+        let below = ask(&zone, "lb.greeter.test.", kind);
+        assert_nodata(&below, "greeter.test.");
+    }
+}
+
+#[test]
+fn a_shared_target_is_the_name_server_of_every_zone() {
+    let config = DnsConfig {
+        target: Some("lb.example.com".to_owned()),
+        ..config()
+    };
+    let zone = zone_of(&config, &["10.9.0.1:9000"], &[GREETER]);
+    for apex in ["greeter.test.", "hello.test.", "lb.example.com."] {
+        let found = ask(&zone, apex, RecordType::NS);
+        assert_eq!(data(&found.answers), ["lb.example.com."]);
+        assert_eq!(data(&found.additionals), ["10.9.0.1"]);
+    }
 }
 
 #[test]
@@ -439,7 +478,7 @@ proptest! {
         let asked = format!("{}.", asked.join("."));
         let query = query(&asked, kind);
         let backends = backends.map(ips);
-        let view = View { zone: Some(&zone), backends: backends.as_deref(), turn, serial: 1 };
+        let view = View { zone: Some(&zone), backends: backends.as_deref(), turn };
         let found = answer(&query, view);
 
         // All names there are, and the zones they are in.
@@ -470,12 +509,12 @@ proptest! {
             ResponseCode::NXDomain => prop_assert!(!exists && below),
             ResponseCode::Refused => {
                 let meta = kind == RecordType::OPT || (128..256).contains(&u16::from(kind));
-                prop_assert!(meta || (!exists && !below));
+                prop_assert!(meta || !below);
             }
             ResponseCode::ServFail => prop_assert!(backends.is_none()),
             code => {
                 prop_assert_eq!(code, ResponseCode::NoError);
-                prop_assert!(exists);
+                prop_assert!(exists && below);
             }
         }
         let denied = found.authoritative && found.answers.is_empty();

@@ -22,9 +22,8 @@ fn reply(zone: &Zone, message: &[u8], transport: Transport) -> Option<Reply> {
             zone: Some(zone),
             backends: Some(&[]),
             turn: 0,
-            serial: 1,
         };
-        answer(query, view)
+        answer(query, view, || 1)
     })
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use hickory_proto::op::Query;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::zone::{Zone, ZoneService, ZoneSettings};
+use super::settings::ZoneSettings;
+use super::zone::{Zone, ZoneService};
 use crate::config::DnsConfig;
 use crate::model::ServiceName;
 

@@ -129,6 +129,14 @@ impl Running {
         data(&self.ask(name, RecordType::A).await.answers)
     }
 
+    async fn serial(&self, zone: &str) -> u32 {
+        let reply = self.ask(zone, RecordType::SOA).await;
+        match &reply.answers[0].data {
+            RData::SOA(soa) => soa.serial,
+            other => panic!("{other} is no SOA"),
+        }
+    }
+
     async fn assert_well(&self) {
         let reply = self.ask("lb.greeter.test.", RecordType::A).await;
         assert_eq!(reply.answers.len(), 2);
@@ -289,19 +297,29 @@ async fn answers_follow_changed_settings() {
     assert_eq!(data(&after.answers), ["balancer.test.:9100"]);
     assert_eq!(after.answers[0].ttl, 7);
     assert_eq!(running.addresses("balancer.test.").await, ["10.9.0.3"]);
-    // Nobody takes the new zone for an older one.
-    let serial = async |name| {
-        let reply = running.ask(name, RecordType::SOA).await;
-        match &reply.answers[0].data {
-            RData::SOA(soa) => soa.serial,
-            other => panic!("{other} is no SOA"),
-        }
-    };
-    let now = serial("greeter.test.").await;
-    running.zone.send_replace(Arc::new(
-        ZoneSettings::new(&config, &addrs(&["10.9.0.4:9100"])).unwrap(),
-    ));
-    assert_eq!(serial("greeter.test.").await, now + 1);
+}
+
+#[tokio::test]
+async fn the_serial_moves_with_what_is_answered() {
+    let running = Running::serving(&["10.0.0.1:1", "10.0.0.2:1"]).await;
+    let service = running.fleet.get(GREETER).unwrap();
+    let first = running.serial("greeter.test.").await;
+    assert_eq!(running.serial("greeter.test.").await, first);
+
+    let version = service.snapshot().unwrap().version;
+    running.contribute(GREETER, &["10.0.0.1:1", "!10.0.0.2:1"]);
+    soon(service.newer_than(version)).await;
+    let drained = running.serial("greeter.test.").await;
+    assert!(drained > first, "{drained} is not after {first}");
+
+    // Another service changes nothing here.
+    running.configure(&[(GREETER, &["hello.test"]), ("other.test", &[])]);
+    running.ask("other.test.", RecordType::SOA).await;
+    assert_eq!(running.serial("greeter.test.").await, drained);
+
+    let settings = ZoneSettings::new(&config(), &addrs(&["10.9.0.4:9100"])).unwrap();
+    running.zone.send_replace(Arc::new(settings));
+    assert!(running.serial("greeter.test.").await > drained);
 }
 
 #[tokio::test]
