@@ -39,6 +39,7 @@ struct Families {
     fallbacks: Family<ServiceLabels, Counter>,
     malformed: Family<ServiceLabels, Counter>,
     second_initial: Family<ServiceLabels, Counter>,
+    too_fast: Family<ServiceLabels, Counter>,
     reports: Family<ServiceLabels, Counter>,
     started: Family<ServiceLabels, Counter>,
     finished: Family<ServiceLabels, Counter>,
@@ -58,6 +59,7 @@ pub(super) struct ServiceMetrics {
     fallbacks: Counter,
     malformed: Counter,
     second_initial: Counter,
+    too_fast: Counter,
     reports: Counter,
     started: Counter,
     finished: Counter,
@@ -128,6 +130,12 @@ impl BalanceLoadMetrics {
                 "second_initial_requests",
                 "Times an initial_request was ignored because it was not the stream's first",
                 &families.second_initial,
+            ),
+            (
+                "client_messages_too_fast",
+                "Messages of clients that were not read because they came faster than any client \
+                 has reason to send them",
+                &families.too_fast,
             ),
             (
                 "client_reports",
@@ -201,6 +209,7 @@ impl Families {
             fallbacks: counter(&self.fallbacks),
             malformed: counter(&self.malformed),
             second_initial: counter(&self.second_initial),
+            too_fast: counter(&self.too_fast),
             reports: counter(&self.reports),
             started: counter(&self.started),
             finished: counter(&self.finished),
@@ -230,6 +239,10 @@ impl ServiceMetrics {
 
     pub(super) fn malformed(&self) {
         self.malformed.inc();
+    }
+
+    pub(super) fn too_fast(&self) {
+        self.too_fast.inc();
     }
 
     pub(super) fn second_initial(&self) {

@@ -21,6 +21,7 @@ mod body;
 mod dispatch;
 mod handshake;
 mod metrics;
+mod pace;
 mod refusal;
 mod request;
 mod stats;
@@ -34,7 +35,7 @@ pub use admission::StreamLimits;
 pub use body::{Body, Data};
 pub use dispatch::{Dispatch, ResponseFuture};
 pub use metrics::BalanceLoadMetrics;
-pub use request::{Encoding, MAX_REQUEST, Malformed, Message, RequestReader};
+pub use request::{Encoding, MAX_ENTRIES, MAX_REQUEST, Malformed, Message, RequestReader};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -115,7 +115,7 @@ impl Refusal {
             Self::NoInitialRequest(_) => Code::DeadlineExceeded,
             Self::PeerOverLimit(_) => Code::ResourceExhausted,
             Self::Malformed(Malformed::NoEncoding) => Code::Internal,
-            Self::Malformed(Malformed::TooLong) => Code::ResourceExhausted,
+            Self::Malformed(Malformed::TooLong(_)) => Code::ResourceExhausted,
             Self::Ended | Self::StatsFirst | Self::Malformed(_) | Self::Name(_) => {
                 Code::InvalidArgument
             }

@@ -19,14 +19,15 @@ use tracing::debug;
 use super::admission::Seat;
 use super::body::{Data, Gate};
 use super::metrics::{OpenStream, ServiceMetrics};
+use super::pace::Pace;
 use super::refusal;
-use super::request::{Message, RequestReader};
+use super::request::{Message, RequestReader, Unread};
 use crate::fleet::{Group, Listing, Subscription, Update};
 use crate::model::Nonce;
 
-/// DATA frames of a client that are read in one go, so that one that sends
-/// without pause does not keep a thread to itself.
-const READS_PER_POLL: usize = 64;
+/// Messages and DATA frames of a client that are taken in one go, so that one that
+/// sends without pause does not keep a thread to itself.
+const STEPS_PER_POLL: usize = 64;
 
 /// Moves the rotation from one ordinal to the next: 2⁶⁴ divided by the golden
 /// ratio, which spreads any number of clients evenly over a list.
@@ -41,6 +42,7 @@ pub(super) struct Stream {
     /// `None` when the client has nothing more to say.
     request: Option<Incoming>,
     reader: RequestReader,
+    pace: Pace,
     subscription: Subscription,
     metrics: OpenStream,
     seat: Seat,
@@ -73,6 +75,7 @@ impl Stream {
         Self {
             request: Some(request),
             reader,
+            pace: Pace::new(),
             subscription,
             metrics: metrics.open(),
             seat,
@@ -112,12 +115,25 @@ impl Stream {
         }
     }
 
-    /// Reads what the client sent. Always all of it: unread DATA is what HTTP/2
-    /// ends connections for.
+    /// Takes what the client sent off the wire, always all of it: unread DATA is
+    /// what HTTP/2 ends connections for.
     fn read(&mut self, cx: &mut Context<'_>) {
-        // Some may have come together with initial_request.
-        self.take_messages();
-        for _ in 0..READS_PER_POLL {
+        for _ in 0..STEPS_PER_POLL {
+            // The first may have come together with initial_request.
+            match self.reader.next_unread() {
+                Ok(Some(unread)) => {
+                    self.take(unread);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    debug!(%error, "ended a stream");
+                    self.metrics.service().malformed();
+                    self.request = None;
+                    self.next = Next::End(refusal::framing_lost(error));
+                    return;
+                }
+            }
             let Some(request) = &mut self.request else {
                 return;
             };
@@ -125,7 +141,6 @@ impl Stream {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.reader.push(data);
-                        self.take_messages();
                     }
                 }
                 // Clients do not end their half, but one that does may listen on.
@@ -137,32 +152,26 @@ impl Stream {
         cx.waker().wake_by_ref();
     }
 
-    fn take_messages(&mut self) {
-        loop {
-            match self.reader.next_message() {
-                Ok(None) => return,
-                Ok(Some(Message::Stats(stats))) => {
-                    let snapshot = self.subscription.service().snapshot();
-                    let drops = snapshot.as_ref().map(|snapshot| &snapshot.plan.drops[..]);
-                    self.metrics
-                        .service()
-                        .record(&stats, drops.unwrap_or_default());
-                }
-                Ok(Some(Message::Initial(_))) => {
-                    debug!("ignored a second initial_request");
-                    self.metrics.service().second_initial();
-                }
-                Ok(Some(Message::Malformed(malformed))) => {
-                    debug!(%malformed, "ignored a message");
-                    self.metrics.service().malformed();
-                }
-                Err(error) => {
-                    debug!(%error, "ended a stream");
-                    self.metrics.service().malformed();
-                    self.request = None;
-                    self.next = Next::End(refusal::framing_lost(error));
-                    return;
-                }
+    fn take(&mut self, unread: Unread) {
+        if !self.pace.pay(self.reader.cost(&unread)) {
+            self.metrics.service().too_fast();
+            return;
+        }
+        match self.reader.read(unread) {
+            Message::Stats(stats) => {
+                let snapshot = self.subscription.service().snapshot();
+                let drops = snapshot.as_ref().map(|snapshot| &snapshot.plan.drops[..]);
+                self.metrics
+                    .service()
+                    .record(&stats, drops.unwrap_or_default());
+            }
+            Message::Initial(_) => {
+                debug!("ignored a second initial_request");
+                self.metrics.service().second_initial();
+            }
+            Message::Malformed(malformed) => {
+                debug!(%malformed, "ignored a message");
+                self.metrics.service().malformed();
             }
         }
     }

@@ -29,6 +29,10 @@ const JITTER: f64 = 0.2;
 /// Servers may stretch what they are asked to this without a word; grpc-go does.
 const STRETCHED: Duration = Duration::from_secs(30);
 
+/// Between two reports that are read: one that floods waits, by HTTP/2's flow
+/// control, at its own end.
+const LEAST_BETWEEN: Duration = Duration::from_millis(50);
+
 /// A stream that is silent for as many intervals is given up.
 const SILENT_INTERVALS: u32 = 3;
 
@@ -141,6 +145,7 @@ async fn read(asking: &Asking, interval: Duration, reports: &mut u64, channel: C
         pace.seen = last.replace(now).map(|last| now - last);
         *reports += 1;
         asking.report(ReportSource::Orca, &report);
+        sleep(LEAST_BETWEEN).await;
     }
 }
 

@@ -20,23 +20,10 @@ pub(crate) fn pass_on(
         return "unknown_backend";
     };
     let metrics = found.settings().weights.metrics;
-    let resources = load
-        .utilization
+    // Looked up one by one: a report may name thousands that nobody wants.
+    let named: Vec<(&str, f64)> = metrics
         .iter()
-        .map(|(k, v)| ("utilization.", k, *v));
-    let named = load
-        .named_metrics
-        .iter()
-        .map(|(k, v)| ("named_metrics.", k, *v));
-    let wanted = |metric: &&String, prefix: &str, name: &str| {
-        metric.strip_prefix(prefix).is_some_and(|rest| rest == name)
-    };
-    let named: Vec<(&str, f64)> = resources
-        .chain(named)
-        .filter_map(|(prefix, name, value)| {
-            let metric = metrics.iter().find(|m| wanted(m, prefix, name))?;
-            Some((metric.as_str(), value))
-        })
+        .filter_map(|metric| Some((metric.as_str(), value_of(load, metric)?)))
         .collect();
     let raw = RawReport {
         source,
@@ -54,6 +41,16 @@ pub(crate) fn pass_on(
         },
         Err(bad) => bad.reason(),
     }
+}
+
+/// What a report says of a metric as operators name it, if it does.
+fn value_of(load: &OrcaLoadReport, metric: &str) -> Option<f64> {
+    let (values, name) = if let Some(name) = metric.strip_prefix("utilization.") {
+        (&load.utilization, name)
+    } else {
+        (&load.named_metrics, metric.strip_prefix("named_metrics.")?)
+    };
+    values.get(name).copied()
 }
 
 /// The field that counts, or its forerunner where a backend knows only that.

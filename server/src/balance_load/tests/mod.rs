@@ -189,7 +189,7 @@ impl Balancer {
     }
 
     /// Waits until something is so that nobody reports.
-    pub(super) async fn until(&self, so: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, mut so: impl FnMut(&Self) -> bool) {
         let until = async {
             while !so(self) {
                 tokio::task::yield_now().await;

@@ -1,6 +1,11 @@
 //! What clients send while they listen.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::HeaderValue;
 use lookaside_proto::lb_v1::ClientStatsPerToken;
 use tonic::Code;
 
@@ -123,6 +128,63 @@ async fn many_small_reports_do_not_end_the_connection() {
     assert!(!raw.connection.is_finished());
     balancer.set(GREETER, &[(2, 1.0)]);
     assert_eq!(counts(&call.list().await), [(2, 1)]);
+}
+
+/// What is sent as one DATA frame, again and again without pause.
+async fn flood(balancer: &Balancer, message: &Bytes) {
+    let mut raw = Raw::connect(balancer).await;
+    let gzip = HeaderValue::from_static("gzip");
+    let mut call = raw
+        .call_with(|request| drop(request.headers_mut().insert("grpc-encoding", gzip)))
+        .await;
+    call.send(initial(GREETER));
+    let _initial_response = call.next().await;
+    call.list().await;
+    let many: Bytes = message.repeat(100).into();
+    for _ in 0..20 {
+        call.send(many.clone());
+    }
+    let too_fast = service("client_messages_too_fast_total");
+    balancer.until(|b| b.metric(&too_fast) > 0).await;
+
+    // Who comes to itself is heard again, on the same stream, and was never cut off.
+    let before = balancer.metric(&service(STARTED));
+    balancer
+        .until(|b| {
+            call.send(stats(started(1)));
+            b.metric(&service(STARTED)) > before
+        })
+        .await;
+    balancer.set(GREETER, &[(1, 1.0), (2, 2.0)]);
+    assert_eq!(counts(&call.list().await), [(1, 1), (2, 2)]);
+    assert!(!raw.connection.is_finished());
+}
+
+#[tokio::test]
+async fn compressed_reports_without_pause_are_not_read_and_the_stream_goes_on() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let drops = vec![ClientStatsPerToken::default(); 32_000];
+    let long = stats(ClientStats {
+        calls_finished_with_drop: drops,
+        ..ClientStats::default()
+    });
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&long[5..]).unwrap();
+    flood(&balancer, &framed(1, &gzip.finish().unwrap())).await;
+}
+
+#[tokio::test]
+async fn plain_reports_without_pause_are_not_read_and_the_stream_goes_on() {
+    let balancer = Balancer::serving(&[(1, 1.0)]);
+    let drops = vec![ClientStatsPerToken::default(); 200];
+    flood(
+        &balancer,
+        &stats(ClientStats {
+            calls_finished_with_drop: drops,
+            ..ClientStats::default()
+        }),
+    )
+    .await;
 }
 
 #[tokio::test]
