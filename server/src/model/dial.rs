@@ -1,11 +1,9 @@
 //! Where the balancer itself may connect to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Cidr;
-
-/// Cloud providers answer with credentials here; the IPv4 one is link-local.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+use super::special::Special;
 
 /// Where a service's backends may be, as far as the balancer calls them: to ask for
 /// their health or load, or because they registered. What a backend says of itself
@@ -14,9 +12,10 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
 pub struct DialRules(Vec<Cidr>);
 
 impl DialRules {
-    /// Only these networks; of none, anywhere but where no backend is: link-local,
-    /// multicast, broadcast, unspecified and metadata addresses. Networks that are
-    /// given are meant, whatever they are.
+    /// Only these networks; of none, anywhere. But never where no backend is
+    /// (link-local, multicast, broadcast, reserved, unspecified and metadata
+    /// addresses, in every IPv6 spelling), unless a network is given that lies
+    /// within such a range: then it is meant.
     #[must_use]
     pub fn new(cidrs: Vec<Cidr>) -> Self {
         Self(cidrs)
@@ -37,26 +36,13 @@ impl DialRules {
     /// Why not, to stand behind "`ip` is"; `None` if it may.
     #[must_use]
     pub fn refuse(&self, ip: IpAddr) -> Option<&'static str> {
-        if self.0.is_empty() {
-            return never_a_backend(ip.to_canonical());
+        let around = || self.0.iter().filter(|cidr| cidr.contains(ip));
+        if self.is_stated() && around().next().is_none() {
+            return Some("in none of the service's cidrs");
         }
-        let inside = self.0.iter().any(|cidr| cidr.contains(ip));
-        (!inside).then_some("in none of the service's cidrs")
-    }
-}
-
-/// What an address is that never belongs to a backend.
-fn never_a_backend(ip: IpAddr) -> Option<&'static str> {
-    match ip {
-        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
-        IpAddr::V4(v4) if v4.is_multicast() => Some("multicast"),
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("broadcast"),
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("unspecified"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
-        IpAddr::V6(v6) if v6.is_multicast() => Some("multicast"),
-        IpAddr::V6(METADATA_V6) => Some("a metadata server"),
-        ip if ip.is_unspecified() => Some("unspecified"),
-        _ => None,
+        let special = Special::of(ip)?;
+        let is_meant = around().any(|cidr| cidr.prefix_len() >= special.prefix);
+        (!is_meant).then_some(special.what)
     }
 }
 
@@ -65,22 +51,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_addresses_are_nobodys() {
+    fn without_networks_backends_are_anywhere_but_where_none_is() {
         let rules = DialRules::default();
-        for (ip, what) in [
-            ("169.254.169.254", "link-local"),
-            ("::ffff:169.254.169.254", "link-local"),
-            ("fe80::1", "link-local"),
-            ("224.0.0.1", "multicast"),
-            ("ff02::1", "multicast"),
-            ("255.255.255.255", "broadcast"),
-            ("0.1.2.3", "unspecified"),
-            ("fd00:ec2::254", "a metadata server"),
-        ] {
-            assert_eq!(rules.refuse(ip.parse().unwrap()), Some(what), "{ip}");
+        for ip in ["169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"] {
+            assert!(!rules.allow(ip.parse().unwrap()), "{ip}");
         }
         for ip in ["10.0.0.1", "127.0.0.1", "8.8.8.8", "2001:db8::1", "fd00::1"] {
             assert!(rules.allow(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_network_around_a_special_range_does_not_mean_it() {
+        let networks = ["0.0.0.0/0", "::/0", "64:ff9b::/96", "2002:a9fe::/32"];
+        let rules = DialRules::new(networks.map(|cidr| cidr.parse().unwrap()).into());
+        for (ip, why) in [
+            ("169.254.169.254", Some("link-local")),
+            ("64:ff9b::169.254.169.254", Some("link-local")),
+            ("fd00:ec2::254", Some("a metadata server")),
+            ("64:ff9b::10.0.0.1", None),
+            ("2002:a9fe:a9fe::1", None),
+            ("10.0.0.1", None),
+        ] {
+            assert_eq!(rules.refuse(ip.parse().unwrap()), why, "{ip}");
         }
     }
 

@@ -8,6 +8,7 @@ mod drop_share;
 mod labels;
 mod overload;
 mod service_name;
+mod special;
 mod token;
 mod weight;
 mod zone_table;
