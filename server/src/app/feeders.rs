@@ -10,17 +10,17 @@ use crate::discovery::file::ConfigFile;
 use crate::fleet::Fleet;
 use crate::health::{self, HealthMetrics};
 use crate::load::{self, LoadMetrics};
-use crate::subchannel::{SubchannelMetrics, Subchannels};
+use crate::subchannel::Subchannels;
 use crate::telemetry::MetricsRegistry;
 
 pub(super) fn spawn_all(
     parts: &mut Parts,
     fleet: &Arc<Fleet>,
     config_file: &ConfigFile,
+    subchannels: Subchannels,
     metrics: &MetricsRegistry,
     end: &CancellationToken,
 ) {
-    let subchannels = Subchannels::new(metrics.register(SubchannelMetrics::register));
     let checked = health::check(
         Arc::clone(fleet),
         config_file.subscribe(),

@@ -35,6 +35,7 @@ use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::state::{self, StateFile, StateMetrics};
+use crate::subchannel::{SubchannelMetrics, Subchannels};
 use crate::telemetry::MetricsRegistry;
 
 /// After the streams have ended, connections have this long to close.
@@ -151,9 +152,11 @@ impl App {
             StreamLimits::default(),
             metrics.register(BalanceLoadMetrics::register),
         );
+        let subchannels = Subchannels::new(metrics.register(SubchannelMetrics::register));
         let registrar = Registrar::new(
             Arc::clone(&fleet),
             &config,
+            subchannels.seats().clone(),
             CancellationToken::clone(&draining),
             metrics.register(RegistrationMetrics::register),
         );
@@ -164,7 +167,14 @@ impl App {
                 Ok::<_, Infallible>(())
             }
         });
-        feeders::spawn_all(&mut parts, &fleet, &self.config_file, &metrics, &end);
+        feeders::spawn_all(
+            &mut parts,
+            &fleet,
+            &self.config_file,
+            subchannels,
+            &metrics,
+            &end,
+        );
         if let Some(state) = self.state {
             let metrics = metrics.register(StateMetrics::register);
             let (fleet, draining) = (Arc::clone(&fleet), CancellationToken::clone(&draining));

@@ -84,6 +84,11 @@ impl Check {
                     self.probing.found(Found::Late, "");
                     continue;
                 }
+                State::Failed(NotOpened::OwnFault(_)) if Instant::now() >= late => {
+                    late = Instant::now() + self.probing.pause();
+                    self.probing.found(Found::OwnFault, "");
+                    continue;
+                }
                 State::Failed(NotOpened::Failed(ref reason)) if Instant::now() >= late => {
                     late = Instant::now() + self.probing.pause();
                     self.probing.found(Found::Failed, reason);

@@ -14,6 +14,8 @@ pub(super) enum Found {
     Timeout,
     /// Nothing: the balancer itself was late.
     Late,
+    /// Nothing: the balancer itself lacked what it takes to ask.
+    OwnFault,
     /// An answer that says nothing of its health, or no connection.
     Failed,
     /// Nobody listens.
@@ -30,6 +32,7 @@ impl Found {
             Self::NotServing => "not_serving",
             Self::Timeout => "timeout",
             Self::Late => "late",
+            Self::OwnFault => "own_fault",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::Doubt => "doubt",
@@ -85,7 +88,7 @@ impl Judge {
                     self.verdict.suspect = false;
                 }
             }
-            Found::Late => {}
+            Found::Late | Found::OwnFault => {}
             Found::NotServing => self.is(Probe::Bad),
             Found::Refused => self.is(Probe::Refused),
             Found::Timeout | Found::Failed => {
@@ -180,13 +183,19 @@ mod tests {
     proptest! {
         #[test]
         fn doubt_and_too_little_silence_never_take_out_whoever_is_good(
-            kinds in prop::collection::vec(0u8..4, 0..100), threshold in 1u32..5,
+            kinds in prop::collection::vec(0u8..5, 0..100), threshold in 1u32..5,
         ) {
             let mut judge = Judge::new(threshold, 1);
             judge.found(Found::Good);
             let mut silent = 0;
             for kind in kinds {
-                let found = [Found::Good, Found::Doubt, Found::Timeout, Found::Late];
+                let found = [
+                    Found::Good,
+                    Found::Doubt,
+                    Found::Timeout,
+                    Found::Late,
+                    Found::OwnFault,
+                ];
                 let found = found[usize::from(kind)];
                 silent = match found {
                     Found::Good => 0,

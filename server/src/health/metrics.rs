@@ -45,7 +45,8 @@ impl HealthMetrics {
             "health_probes",
             "Findings of health checks (grpc, tcp) and of looks at suspects (suspect), by result; \
              doubt is a connection that broke, and is looked at; late is one that the balancer \
-             itself was too slow for, which counts for nothing",
+             itself was too slow for and own_fault one that it lacked something for, which count \
+             for nothing",
             metrics.probes.clone(),
         );
         registry.register(

@@ -53,6 +53,7 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats
             }
             Err(NotOpened::Failed(reason)) => probing.found(Found::Timeout, &reason),
             Err(NotOpened::Late) => probing.found(Found::Late, ""),
+            Err(NotOpened::OwnFault(_)) => probing.found(Found::OwnFault, ""),
         }
         let usual = probing.pause();
         let pause = if probing.is_in() {
@@ -93,6 +94,7 @@ pub(super) async fn look(
             Err(NotOpened::Failed(reason)) => (Found::Timeout, reason),
             Err(NotOpened::Refused) => (Found::Refused, NotOpened::Refused.to_string().into()),
             Err(NotOpened::Late) => (Found::Late, "".into()),
+            Err(NotOpened::OwnFault(_)) => (Found::OwnFault, "".into()),
         };
         metrics.found("suspect", found);
         findings.tell(judge.found(found), &why);

@@ -11,7 +11,7 @@ use super::metrics::LoadMetrics;
 use super::report;
 use crate::fleet::Fleet;
 use crate::model::{BackendAddr, ServiceName};
-use crate::subchannel::{Ready, State};
+use crate::subchannel::{NotOpened, Ready, State};
 use crate::weights::ReportSource;
 
 /// One backend that is asked. Clones are of the same.
@@ -67,6 +67,7 @@ impl Asking {
             match &*states.borrow_and_update() {
                 State::Ready(ready) => return ready.clone(),
                 State::Idle | State::Connecting => {}
+                State::Failed(NotOpened::OwnFault(_)) => self.metrics.ended("own_fault"),
                 State::Failed(_) => {
                     self.metrics.ended("no_connection");
                     self.suspect();

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -15,7 +14,7 @@ use super::Shared;
 use super::table::{Change, Suspect};
 use crate::fleet::Fleet;
 use crate::plan::Source;
-use crate::subchannel::{NotOpened, is_kept};
+use crate::subchannel::{NotOpened, Seats, is_kept, open};
 use crate::wait::until;
 
 /// A host that is there takes or refuses a connection in less.
@@ -37,7 +36,7 @@ const PAUSE: (Duration, u32) = (Duration::from_millis(10), 3);
 /// then because the balancer does, and that says nothing about backends.
 pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: CancellationToken) {
     let mut probes: JoinSet<(Suspect, bool)> = JoinSet::new();
-    let seats = Arc::new(Semaphore::new(PROBES));
+    let at_once = Arc::new(Semaphore::new(PROBES));
     loop {
         let now = Instant::now();
         let (changes, suspects, ended, next) = {
@@ -56,10 +55,10 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
             tell(&shared.fleet, change);
         }
         for suspect in suspects {
-            let seats = Arc::clone(&seats);
+            let (at_once, seats) = (Arc::clone(&at_once), shared.seats.clone());
             probes.spawn(async move {
-                let _seat = seats.acquire().await;
-                (suspect, is_refused(suspect).await)
+                let _one = at_once.acquire().await;
+                (suspect, is_refused(suspect, &seats).await)
             });
         }
         let rested = Instant::now() + PAUSE.0.max(now.elapsed() * PAUSE.1);
@@ -117,13 +116,11 @@ fn tell(fleet: &Fleet, change: Change) {
 }
 
 /// Whether nobody listens there any more. No answer at all says less: it may be
-/// us who cannot be heard.
-async fn is_refused(suspect: Suspect) -> bool {
-    let connecting = TcpStream::connect(suspect.addr.socket_addr());
-    match timeout(PROBE_TIMEOUT, connecting).await {
-        Ok(Err(error)) => NotOpened::from(error) == NotOpened::Refused,
-        Ok(Ok(socket)) => !is_kept(&socket, CLOSING).await,
-        Err(_) => false,
+/// us who cannot be heard, or cannot ask.
+async fn is_refused(suspect: Suspect, seats: &Seats) -> bool {
+    match open(suspect.addr.socket_addr(), PROBE_TIMEOUT, seats).await {
+        Ok(socket) => !is_kept(&socket, CLOSING).await,
+        Err(not_opened) => not_opened == NotOpened::Refused,
     }
 }
 
@@ -140,7 +137,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = BackendAddr::new(listener.local_addr().unwrap()).unwrap();
         let suspect = Suspect { addr, owner: 0 };
-        assert!(!is_refused(suspect).await);
+        let seats = Seats::default();
+        assert!(!is_refused(suspect, &seats).await);
 
         let (mut first, _) = listener.accept().await.unwrap();
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
@@ -148,7 +146,7 @@ mod tests {
             let (taken, _) = listener.accept().await.unwrap();
             drop((taken, listener));
         };
-        assert!(tokio::join!(is_refused(suspect), dying).0);
-        assert!(is_refused(suspect).await);
+        assert!(tokio::join!(is_refused(suspect, &seats), dying).0);
+        assert!(is_refused(suspect, &seats).await);
     }
 }

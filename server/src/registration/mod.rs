@@ -41,6 +41,7 @@ pub use service::{Register, Responses};
 
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::subchannel::Seats;
 use rules::Rules;
 use table::Table;
 use tokens::Tokens;
@@ -67,6 +68,8 @@ struct Shared {
     metrics: RegistrationMetrics,
     next_stream: AtomicU64,
     streams: AtomicUsize,
+    /// To open sockets by, where streams broke off.
+    seats: Seats,
     /// When refusals were logged last.
     logged: Mutex<Option<Instant>>,
     /// Cancelled when the balancer begins to shut down.
@@ -77,11 +80,13 @@ struct Shared {
 
 impl Registrar {
     /// For the services of `fleet`, as `config` lets it. Streams end when
-    /// `draining` is cancelled, spread over half of the configured shutdown.
+    /// `draining` is cancelled, spread over half of the configured shutdown. Where
+    /// one broke off it looks with a socket, once `seats` has one.
     #[must_use]
     pub fn new(
         fleet: Arc<Fleet>,
         config: &Config,
+        seats: Seats,
         draining: CancellationToken,
         metrics: RegistrationMetrics,
     ) -> Self {
@@ -94,6 +99,7 @@ impl Registrar {
             metrics,
             next_stream: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
+            seats,
             logged: Mutex::default(),
             draining,
             shutdown: config.balancer.shutdown / 2,

@@ -7,13 +7,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::NotOpened;
+use super::{NotOpened, OwnFaults};
 
 /// Handles to the metrics of connections to backends.
 #[derive(Debug, Clone, Default)]
 pub struct SubchannelMetrics {
     open: Gauge,
     attempts: Family<ResultLabels, Counter>,
+    pub(super) own_faults: OwnFaults,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -25,7 +26,10 @@ impl SubchannelMetrics {
     /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self {
+            own_faults: OwnFaults::register(registry),
+            ..Self::default()
+        };
         registry.register(
             "backend_connections",
             "Connections to backends that are open: each carries health, ORCA and load reports",
@@ -34,7 +38,7 @@ impl SubchannelMetrics {
         registry.register(
             "backend_connects",
             "Attempts to connect to backends, by result; late is one that the balancer itself was \
-             too slow for",
+             too slow for, own_fault one that it lacked something for (see own_faults)",
             metrics.attempts.clone(),
         );
         metrics
@@ -52,6 +56,7 @@ impl SubchannelMetrics {
             NotOpened::Refused => "refused",
             NotOpened::Failed(_) => "failed",
             NotOpened::Late => "late",
+            NotOpened::OwnFault(_) => "own_fault",
         });
     }
 

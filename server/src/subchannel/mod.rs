@@ -20,6 +20,7 @@
 mod keep;
 mod metrics;
 mod open;
+mod own_fault;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 pub use metrics::SubchannelMetrics;
 pub use open::{NotOpened, Seats, is_kept, open};
+pub use own_fault::{OwnFault, OwnFaults};
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,7 +113,7 @@ impl Subchannels {
             inner: Arc::new(Inner {
                 known: Mutex::default(),
                 tasks: TaskTracker::new(),
-                seats: Seats::default(),
+                seats: Seats::telling(metrics.own_faults.clone()),
                 metrics,
                 held: AtomicUsize::new(0),
                 failing: AtomicUsize::new(0),

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::own_fault::{OwnFault, OwnFaults};
 use crate::wait::{NoAnswer, within};
 
 /// Attempts at one time that are young.
@@ -29,10 +30,15 @@ pub enum NotOpened {
     Failed(Arc<str>),
     /// We were too slow ourselves to say.
     Late,
+    /// We lack what it takes to ask.
+    OwnFault(OwnFault),
 }
 
 impl From<io::Error> for NotOpened {
     fn from(error: io::Error) -> Self {
+        if let Some(fault) = OwnFault::of(&error) {
+            return Self::OwnFault(fault);
+        }
         match error.kind() {
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Self::Refused,
             _ => Self::Failed(error.to_string().into()),
@@ -46,13 +52,17 @@ impl fmt::Display for NotOpened {
             Self::Refused => f.write_str("connection refused: nobody listens there"),
             Self::Failed(reason) => f.write_str(reason),
             Self::Late => f.write_str("the balancer is too busy to say"),
+            Self::OwnFault(fault) => fault.fmt(f),
         }
     }
 }
 
 /// Bounds how many sockets are being opened at a time. Clones share the bound.
 #[derive(Debug, Clone)]
-pub struct Seats(Arc<Semaphore>);
+pub struct Seats {
+    free: Arc<Semaphore>,
+    own_faults: OwnFaults,
+}
 
 impl Default for Seats {
     fn default() -> Self {
@@ -63,19 +73,36 @@ impl Default for Seats {
 impl Seats {
     /// So many.
     pub(crate) fn new(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count)))
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            own_faults: OwnFaults::default(),
+        }
+    }
+
+    /// The usual number; what the balancer lacks is told to `own_faults`.
+    pub(crate) fn telling(own_faults: OwnFaults) -> Self {
+        Self {
+            own_faults,
+            ..Self::default()
+        }
     }
 
     /// Waits for a seat.
     pub(crate) async fn take(&self) -> Seat<'_> {
-        // The semaphore is never closed.
-        Seat(self.0.acquire().await.ok())
+        Seat {
+            // The semaphore is never closed.
+            permit: self.free.acquire().await.ok(),
+            own_faults: &self.own_faults,
+        }
     }
 }
 
 /// The right to begin something; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat<'a>(Option<SemaphorePermit<'a>>);
+pub(crate) struct Seat<'a> {
+    permit: Option<SemaphorePermit<'a>>,
+    own_faults: &'a OwnFaults,
+}
 
 impl Seat<'_> {
     /// Does it, and gives up the seat when it takes longer than `young`.
@@ -84,7 +111,7 @@ impl Seat<'_> {
         match timeout(young, doing.as_mut()).await {
             Ok(done) => done,
             Err(_) => {
-                self.0.take();
+                self.permit.take();
                 doing.await
             }
         }
@@ -110,9 +137,16 @@ pub(super) async fn open_on(
     target: SocketAddr,
     patience: Duration,
 ) -> Result<TcpStream, NotOpened> {
+    let own_faults = seat.own_faults;
     let connecting = within(patience, TcpStream::connect(target));
     match seat.hold(YOUNG, connecting).await {
-        Ok(opened) => opened.map_err(NotOpened::from),
+        Ok(opened) => opened.map_err(|error| {
+            let not_opened = NotOpened::from(error);
+            if let NotOpened::OwnFault(fault) = not_opened {
+                own_faults.count(fault);
+            }
+            not_opened
+        }),
         Err(NoAnswer::Timeout) => {
             let reason = format!("no connection within {patience:?}");
             Err(NotOpened::Failed(reason.into()))

@@ -46,6 +46,7 @@ enum NoPage {
     Failed(String),
     Timeout,
     Late,
+    OwnFault,
     Status(StatusCode),
     TooLong,
     Garbage,
@@ -58,6 +59,7 @@ impl NoPage {
             Self::Failed(_) => "failed",
             Self::Timeout => "timeout",
             Self::Late => "late",
+            Self::OwnFault => "own_fault",
             Self::Status(_) => "bad_status",
             Self::TooLong => "too_long",
             Self::Garbage => "garbage",
@@ -70,6 +72,8 @@ impl NoPage {
             Self::Failed(reason) => reason.clone(),
             Self::Timeout => "it takes too long".to_owned(),
             Self::Late => NotOpened::Late.to_string(),
+            // Logged once for all that cannot be asked.
+            Self::OwnFault => String::new(),
             Self::Status(status) => format!("it answers {status}"),
             Self::TooLong => format!("it is longer than {MAX_PAGE} bytes"),
             Self::Garbage => "it is no page of metrics".to_owned(),
@@ -153,6 +157,7 @@ async fn get(site: &Site, seats: &Seats) -> Result<Page, NoPage> {
         NotOpened::Refused => NoPage::Refused,
         NotOpened::Failed(reason) => NoPage::Failed(reason.to_string()),
         NotOpened::Late => NoPage::Late,
+        NotOpened::OwnFault(_) => NoPage::OwnFault,
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
