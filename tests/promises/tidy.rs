@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Floors of the server, from the ground up; modules of one floor do not know
 /// each other.
 const SERVER_FLOORS: &[&[&str]] = &[
-    &["model", "telemetry", "net", "subchannel", "wait"],
+    &["model", "file", "telemetry", "net", "subchannel", "wait"],
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
     &["discovery", "health", "load", "state"],
@@ -18,13 +18,14 @@ const SERVER_FLOORS: &[&[&str]] = &[
 ];
 
 /// Within a floor, who may use whom: a plan weighs and lists, a configuration says
-/// how to weigh, and who serves a port or opens a
-/// connection waits.
+/// how to weigh, who serves a port or opens a connection waits, and a port with TLS reads
+/// its files.
 const SERVER_SIDEWAYS: &[(&str, &str)] = &[
     ("plan", "weights"),
     ("plan", "server_list"),
     ("config", "weights"),
     ("net", "wait"),
+    ("net", "file"),
     ("subchannel", "wait"),
 ];
 

@@ -38,7 +38,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         }
         Err(error) => warn!(%error, "cannot raise the number of open files (ulimit -n)"),
     }
-    super::runtime()?.block_on(serve(args))
+    super::block_on(serve(args))
 }
 
 async fn serve(args: &ServeArgs) -> Result<(), Failure> {
@@ -49,7 +49,14 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     // Before anything listens: a signal that comes early must not kill us.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let app = App::bind(&args.config, options).await.map_err(failure)?;
+    // A task of its own: where a file hangs, a signal is heard all the same.
+    let config = args.config.clone();
+    let bound = tokio::spawn(async move { App::bind(&config, options).await });
+    let app = tokio::select! {
+        bound = bound => bound?.map_err(failure)?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     if let Some(path) = &args.ports_file {
         write_ports(path, &app.addresses())
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -18,9 +18,13 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use super::metrics::NetMetrics;
+use crate::file;
 
 /// How often the files are looked at.
 const CHECK: Duration = Duration::from_secs(2);
+
+/// Bytes of a file. The certificates of every public CA are a twentieth of it.
+const MAX_FILE: u64 = 4 << 20;
 
 /// Certificate and key of the port, and the CA of its clients if they must show
 /// a certificate.
@@ -194,9 +198,9 @@ impl fmt::Debug for Contents {
 
 fn read(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Contents, TlsError> {
     let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| TlsError::Read {
+        file::read_blocking(path, MAX_FILE).map_err(|error| TlsError::Read {
             path: path.to_owned(),
-            error,
+            error: error.into(),
         })
     };
     Ok(Contents {

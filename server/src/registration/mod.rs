@@ -131,16 +131,25 @@ impl Registrar {
             .max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// Tells the fleet who is registered, until `end`.
+    /// Tells the fleet who is registered, and reads the files of tokens, until
+    /// `end`.
     pub async fn run(self, end: CancellationToken) {
         let draining = self.0.draining.clone();
-        keeper::run(self.0, draining, end).await;
+        let rules = self.0.rules.subscribe();
+        let followed = self.0.tokens.follow(rules, end.clone());
+        tokio::join!(keeper::run(Arc::clone(&self.0), draining, end), followed);
     }
 }
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until what a claim is judged by was read, or the balancer ends.
+    async fn answered(&self, rules: &Rules, claim: &Claim) {
+        let answered = rules.answered(claim, &self.fleet, &self.tokens);
+        self.draining.run_until_cancelled(answered).await;
     }
 
     /// Whether a refusal may be logged now: once in ten seconds, since a whole

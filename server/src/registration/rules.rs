@@ -1,6 +1,7 @@
 //! Who may register what: the configuration's `register` tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,25 @@ impl Rules {
     pub(super) fn any_address(&self, service: &ServiceName) -> bool {
         let rule = self.services.get(service);
         rule.is_some_and(|rule| rule.register.any_address)
+    }
+
+    /// The files of tokens.
+    pub(super) fn token_files(&self) -> BTreeSet<PathBuf> {
+        let rules = self.services.values();
+        rules
+            .filter_map(|r| r.register.token_file.clone())
+            .collect()
+    }
+
+    /// Waits until the files of tokens that this claim is judged by were read.
+    pub(super) async fn answered(&self, claim: &Claim, fleet: &Fleet, tokens: &Tokens) {
+        for (_, name) in &claim.services {
+            let service = name.as_ref().ok().and_then(|name| fleet.find(name));
+            let rule = service.and_then(|service| self.services.get(service.name()));
+            if let Some(file) = rule.and_then(|rule| rule.register.token_file.as_ref()) {
+                tokens.answered(file).await;
+            }
+        }
     }
 
     /// For each service of a claim, in its order, what it is called here, or why

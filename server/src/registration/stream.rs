@@ -131,7 +131,7 @@ impl Backend {
             _seat: seat,
             shared,
         };
-        backend.register();
+        backend.register().await;
         match backend.hopeless() {
             Some(status) => Err(status),
             None => Ok(backend),
@@ -152,7 +152,7 @@ impl Backend {
                 read = read => {
                     self.next_read = Instant::now() + PAUSE;
                     let end = match read {
-                        Ok(Some(request)) => self.take(request).err(),
+                        Ok(Some(request)) => self.take(request).await.err(),
                         // It broke off without a good-bye: half-closed or gone.
                         Ok(None) => Some(End::Broken(Status::cancelled(
                             "the stream ended without leave; register again",
@@ -177,14 +177,14 @@ impl Backend {
                 }
                 Ok(()) = self.rules.changed() => {
                     self.rules.mark_unchanged();
-                    self.register();
+                    self.register().await;
                 }
                 () = &mut self.shutdown => return Some(Err(shutting_down())),
             }
         }
     }
 
-    fn take(&mut self, request: pb::RegisterRequest) -> Result<(), End> {
+    async fn take(&mut self, request: pb::RegisterRequest) -> Result<(), End> {
         match request.message {
             Some(Message::Registration(message)) => {
                 let ip = self.caller.peer.addr.ip().to_canonical();
@@ -193,7 +193,7 @@ impl Backend {
                 self.draining = false;
                 self.drained = None;
                 self.told = None;
-                self.register();
+                self.register().await;
             }
             Some(Message::Load(load)) => {
                 self.renew();
@@ -224,9 +224,10 @@ impl Backend {
 
     /// Registers what was claimed, as far as the rules allow, and says so if it
     /// is not what was said last.
-    fn register(&mut self) {
+    async fn register(&mut self) {
         let rules = Arc::clone(&self.rules.borrow());
         let shared = Arc::clone(&self.shared);
+        shared.answered(&rules, &self.claim).await;
         let judged = rules.judge(&self.claim, &self.caller, &shared.fleet, &shared.tokens);
         let addr = self.claim.addr;
         self.interval = rules.interval(judged.iter().flatten());

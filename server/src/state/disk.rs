@@ -1,34 +1,34 @@
 //! Reading and replacing the file. Whoever reads it finds the old one or the new
-//! one, whole.
+//! one, whole. A file behind links is the one that they lead to: they stay.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::format::{BEGINNING, is_ours};
+use crate::file::{self, PATIENCE, ReadError};
 
 /// The state of a hundred thousand backends is less; what is larger is another
 /// file by mistake.
 const MAX_SIZE: u64 = 256 << 20;
 
+/// More links than this are a loop, as Linux has it.
+const MAX_LINKS: usize = 40;
+
 /// The file's bytes; `None` if there is none yet.
-pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other("it is larger than 256 MiB"));
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, ReadError> {
+    match file::read_blocking(path, MAX_SIZE) {
+        // As of one that was just made.
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
     }
-    // As of one that was just made.
-    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
 }
 
-/// Puts a new file in its place: written and synced beside it, then renamed.
+/// Puts a new file in its place: written and synced beside it, then renamed. It may
+/// take as long as the disk does.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = &behind_links(path)?;
     if let Some(foreign) = foreign(path)? {
         return Err(io::Error::other(foreign));
     }
@@ -60,7 +60,18 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// would be right.
 #[must_use]
 pub fn trouble_with(path: &Path) -> Option<String> {
-    let folder = folder(path);
+    match file::run_blocking(path, PATIENCE, trouble) {
+        Ok(trouble) => trouble,
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn trouble(path: &Path) -> Option<String> {
+    let path = match behind_links(path) {
+        Ok(path) => path,
+        Err(error) => return Some(format!("{error}; name another file")),
+    };
+    let folder = folder(&path);
     let named = folder.display();
     match fs::metadata(folder) {
         Err(error) => {
@@ -78,7 +89,7 @@ pub fn trouble_with(path: &Path) -> Option<String> {
             "this user cannot write to its folder {named} ({error}); let the balancer's user do so"
         ));
     }
-    match foreign(path) {
+    match foreign(&path) {
         Ok(foreign) => foreign.map(str::to_owned),
         Err(error) => Some(format!("it cannot be read ({error}); remove it")),
     }
@@ -93,16 +104,31 @@ fn foreign(path: &Path) -> io::Result<Option<&'static str>> {
             return Ok(Some("it is a folder; name a file in it"));
         }
         Ok(found) if !found.is_file() => {
-            return Ok(Some("it is no plain file; name another"));
+            return Ok(Some("it is not a regular file; name another"));
         }
         Ok(_) => {}
     }
     let mut beginning = Vec::new();
-    File::open(path)?
+    file::open(path)?
         .take(BEGINNING)
         .read_to_end(&mut beginning)?;
     let ours = is_ours(&beginning);
     Ok((!ours).then_some("it is there, and is no state of a balancer; name another file"))
+}
+
+/// The path of what links lead to, which need not be there yet.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder(&path).join(target),
+            // Not a link, or nothing yet, or not to be looked at: what follows says.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other(
+        "it is a symbolic link that leads to itself",
+    ))
 }
 
 fn folder(path: &Path) -> &Path {

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::file;
 use crate::fleet::{Fleet, Remembered};
 use crate::model::ServiceName;
 
@@ -38,6 +39,9 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// And no more often than this.
 const LEAST: Duration = Duration::from_secs(10);
+
+/// A disk that takes longer hangs, and the end of the balancer does not wait for it.
+const SAVING: Duration = Duration::from_secs(8);
 
 /// Says once, if weights are learned and will not be kept, how they would be.
 pub fn recommend(config: &Config) {
@@ -152,15 +156,11 @@ impl StateFile {
         failure: &mut Option<String>,
     ) {
         let services = remembered.len();
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = file::run(&self.path, SAVING, move |path| {
             let bytes = encode(&remembered, SystemTime::now()).map_err(|e| e.to_string())?;
-            disk::write(&path, &bytes).map_err(|e| unsaved(&e))
+            disk::write(path, &bytes).map_err(|e| unsaved(&e))
         });
-        let written = match written.await {
-            Ok(written) => written,
-            Err(error) => Err(error.to_string()),
-        };
+        let written = written.await.unwrap_or_else(|error| Err(error.to_string()));
         let file = self.path.display();
         match written {
             Ok(()) => {

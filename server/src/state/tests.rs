@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use prometheus_client::registry::Registry;
+use rustix::fs::{CWD, mkfifoat};
 
 use super::*;
 use crate::fleet::FleetMetrics;
@@ -134,6 +136,43 @@ fn the_file_is_replaced_whole_and_never_what_is_not_ours() {
         assert!(trouble.contains(wanted), "{trouble}");
         assert!(disk::write(&path, b"lookaside-state 1\n").is_err());
     }
+}
+
+#[test]
+fn a_state_behind_links_follows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("state");
+    let elsewhere = folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink("second", &link).unwrap();
+    symlink("elsewhere/kept", folder.path().join("second")).unwrap();
+    // The first time there is nothing behind them yet.
+    assert_eq!(trouble_with(&link), None);
+    for text in ["lookaside-state 1\nlonger", "lookaside-state 1\n"] {
+        disk::write(&link, text.as_bytes()).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(elsewhere.join("kept")).unwrap(), text.as_bytes());
+        assert_eq!(disk::read(&link).unwrap().unwrap(), text.as_bytes());
+    }
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+
+    let around = folder.path().join("around");
+    symlink("around", &around).unwrap();
+    assert!(trouble_with(&around).unwrap().contains("leads to itself"));
+    assert!(disk::write(&around, b"lookaside-state 1\n").is_err());
+    assert!(fs::symlink_metadata(&around).unwrap().is_symlink());
+}
+
+#[test]
+fn a_state_that_blocks_is_neither_read_nor_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("state");
+    mkfifoat(CWD, &pipe, 0o600.into()).unwrap();
+    assert!(trouble_with(&pipe).unwrap().contains("not a regular file"));
+    let fleet = Fleet::new(FleetMetrics::default());
+    assert!(StateFile::load(pipe.clone(), &fleet).loaded.is_none());
+    assert!(disk::write(&pipe, b"lookaside-state 1\n").is_err());
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
 }
 
 #[test]

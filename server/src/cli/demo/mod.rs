@@ -58,13 +58,12 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
-    super::runtime()?.block_on(async {
+    super::block_on(async {
         let mut demo = Demo::start().await?;
         let played = demo.play(args).await;
         demo.end().await;
-        played
-    })?;
-    Ok(())
+        Ok(played?)
+    })
 }
 
 /// Everything that runs.

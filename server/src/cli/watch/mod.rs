@@ -49,7 +49,7 @@ pub(super) fn run(args: &WatchArgs) -> Result<(), Failure> {
     let ca = args.ca.as_deref();
     let connector = Connector::new(&args.balancer, ca, args.server_name.as_deref());
     let connector = connector.map_err(Failure::Input)?;
-    super::runtime()?.block_on(async {
+    super::block_on(async {
         tokio::select! {
             watched = watch(args, &connector) => watched,
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),

@@ -33,6 +33,7 @@ use tracing::{error, info, warn};
 use self::read::Look;
 use self::watch::FolderWatch;
 use crate::config::{self, Config, ConfigErrors, Outcome};
+use crate::file;
 use crate::fleet::Fleet;
 
 /// A file is read when it has not changed for this long: editors and `cp`
@@ -272,11 +273,13 @@ impl ConfigFile {
     }
 
     async fn look(&self) -> Result<Look, WatchError> {
-        self.blocking(Look::at).await
+        // A file that cannot be looked at is read, which says why.
+        let look = file::run(&self.path, file::PATIENCE, Look::at).await;
+        Ok(look.unwrap_or_default())
     }
 
     async fn read(&self) -> Result<Content, WatchError> {
-        self.blocking(read_config).await
+        Ok(read::read(&self.path).await)
     }
 
     /// Runs what may take long: the disk, a network behind it, or plain work.

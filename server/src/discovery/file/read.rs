@@ -1,12 +1,12 @@
 //! Looking at the file and reading it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::config::ConfigErrors;
+use crate::file::{self, ReadError};
 
 /// A configuration of 64 MiB lists about a million backends; what is larger
 /// is another file by mistake.
@@ -15,21 +15,26 @@ const MAX_SIZE: u64 = 64 << 20;
 /// Paths with more links are loops, as Linux has it.
 const MAX_LINKS: usize = 40;
 
-/// The text of a configuration file.
+/// The text of a configuration file, for a thread that may wait for it.
 ///
 /// # Errors
-/// If it cannot be read, is no UTF-8, or is larger than 64 MiB.
+/// If it cannot be read ([`file::read_blocking`]), is not UTF-8, or is larger than
+/// 64 MiB.
 pub fn read_config(path: &Path) -> Result<String, ConfigErrors> {
+    text(path, file::read_blocking(path, MAX_SIZE))
+}
+
+/// The same while the balancer runs.
+pub(super) async fn read(path: &Path) -> Result<String, ConfigErrors> {
+    text(path, file::read(path, MAX_SIZE).await)
+}
+
+fn text(path: &Path, bytes: Result<Vec<u8>, ReadError>) -> Result<String, ConfigErrors> {
     let name = path.display().to_string();
-    let unreadable = |error| ConfigErrors::whole(&name, &format!("cannot be read: {error}"));
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(ConfigErrors::whole(&name, "larger than 64 MiB"));
-    }
+    let bytes = bytes.map_err(|error| {
+        let reason = format!("cannot be read: {error}");
+        ConfigErrors::whole(&name, &reason)
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..at];
@@ -40,7 +45,7 @@ pub fn read_config(path: &Path) -> Result<String, ConfigErrors> {
 }
 
 /// What tells whether a file is the one it was, without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Look {
     /// `None` if there is no such file.
     file: Option<Stamp>,

@@ -1,0 +1,153 @@
+//! Files of tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::rules::Rules;
+use crate::file;
+
+/// How often each file is read. Who registers waits for no file, and has none
+/// read: a file costs the same whether one backend knows of it or a million tries
+/// are made.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// A file longer than this is not a file of tokens.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The tokens in each file that the rules name, as it was last read.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// Files that were answered for, be it with an error.
+    files: watch::Sender<BTreeMap<PathBuf, Known>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    tokens: Arc<Vec<String>>,
+    /// Why it could not be read the last time.
+    failure: Option<String>,
+}
+
+impl Tokens {
+    /// Whether `token` is a line of `file`. A file that cannot be read has what
+    /// it had, or no token.
+    pub(super) fn has(&self, file: &Path, token: &str) -> bool {
+        let tokens = self.files.borrow().get(file).map(|k| Arc::clone(&k.tokens));
+        // Every line is compared, and all of it, so that time tells nothing.
+        let found = tokens.iter().flat_map(|tokens| tokens.iter());
+        let found = found.fold(false, |found, line| {
+            found | same(line.as_bytes(), token.as_bytes())
+        });
+        found && !token.is_empty()
+    }
+
+    /// Waits until `file` has been read once, or found to be unreadable; at most
+    /// as long as a file system may take to answer ([`file::PATIENCE`]).
+    pub(super) async fn answered(&self, file: &Path) {
+        let mut files = self.files.subscribe();
+        // An error would mean that we ourselves are gone.
+        let _ = files.wait_for(|files| files.contains_key(file)).await;
+    }
+
+    /// Reads the files that the rules name, again and again, until `end`. Each is
+    /// read by itself: one that hangs holds up no other.
+    pub(super) async fn follow(
+        &self,
+        mut rules: watch::Receiver<Arc<Rules>>,
+        end: CancellationToken,
+    ) {
+        let mut named = rules.borrow_and_update().token_files();
+        let mut reading = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                _ = tick.tick() => {
+                    for file in named.difference(&busy).cloned().collect::<Vec<_>>() {
+                        busy.insert(file.clone());
+                        reading.push(async move {
+                            let read = read(&file).await;
+                            (file, read)
+                        });
+                    }
+                }
+                Some((file, read)) = reading.next() => {
+                    busy.remove(&file);
+                    if named.contains(&file) {
+                        self.learn(file, read);
+                    }
+                }
+                Ok(()) = rules.changed() => {
+                    named = rules.borrow_and_update().token_files();
+                    self.files.send_if_modified(|files| {
+                        let before = files.len();
+                        files.retain(|file, _| named.contains(file));
+                        files.len() != before
+                    });
+                    tick.reset_immediately();
+                }
+            }
+        }
+    }
+
+    fn learn(&self, file: PathBuf, read: Result<Vec<String>, String>) {
+        self.files.send_if_modified(|files| {
+            let first = !files.contains_key(&file);
+            let shown = file.display().to_string();
+            let known = files.entry(file).or_default();
+            let failed = known.failure.take();
+            match read {
+                Ok(tokens) => {
+                    if failed.is_some() {
+                        info!(file = shown, "the token file can be read again");
+                    }
+                    let changed = *known.tokens != tokens;
+                    if changed {
+                        known.tokens = Arc::new(tokens);
+                    }
+                    first || changed
+                }
+                Err(reason) => {
+                    // Once, not every second.
+                    if failed.as_ref() != Some(&reason) {
+                        warn!(
+                            file = shown,
+                            reason, "cannot read the token file; the tokens read before stay valid"
+                        );
+                    }
+                    known.failure = Some(reason);
+                    first
+                }
+            }
+        });
+    }
+}
+
+async fn read(file: &Path) -> Result<Vec<String>, String> {
+    let text = file::read(file, MAX_FILE)
+        .await
+        .map_err(|e| e.to_string())?;
+    let text = String::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// Equality in a time that depends on the lengths only.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differ = a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b));
+    a.len() == b.len() && std::hint::black_box(differ) == 0
+}
+
+#[cfg(test)]
+mod tests;
