@@ -110,7 +110,7 @@ mod metrics;
 pub mod service_config;
 mod target;
 #[cfg(feature = "tls")]
-mod tls;
+pub mod tls;
 mod until;
 
 pub mod resolve;

@@ -16,7 +16,7 @@ use crate::endpoint::Address;
 #[cfg(feature = "tls")]
 use crate::error::Error;
 #[cfg(feature = "tls")]
-use crate::tls::{ClientTls, Tls};
+use crate::tls::{ClientTls, Protocol, Tls};
 
 /// What a server may send of one response before it is taken, in bytes, and of
 /// all responses of a connection: enough for a fast network and not much of it.
@@ -49,8 +49,10 @@ impl ConnectOptions {
     /// The same over `tls`, if there is to be some, to a server called `server`.
     #[cfg(feature = "tls")]
     pub(crate) fn over(self, tls: Option<ClientTls>, server: &str) -> Result<Self, Error> {
-        let tls = tls.map(|tls| tls.prepare(server)).transpose();
-        let tls = tls.map_err(Error::Tls)?;
+        let tls = tls.map(|tls| tls.prepare(server, Protocol::Http2));
+        let tls = tls
+            .transpose()
+            .map_err(|error| Error::Tls(error.to_string()))?;
         Ok(Self { tls, ..self })
     }
 
@@ -73,6 +75,9 @@ impl ConnectOptions {
         if self.tls.is_some() {
             return Scheme::HTTPS;
         }
+        if self.connector.is_secure() {
+            return Scheme::HTTPS;
+        }
         Scheme::HTTP
     }
 
@@ -82,7 +87,11 @@ impl ConnectOptions {
         let socket = opened.map_err(|error| error.to_string())?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return Ok(Box::new(tls.handshake(socket).await?));
+            return Ok(Box::new(
+                tls.handshake(socket)
+                    .await
+                    .map_err(|error| error.to_string())?,
+            ));
         }
         Ok(socket)
     }

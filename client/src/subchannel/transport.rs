@@ -15,6 +15,12 @@ pub trait Connect: Send + Sync + fmt::Debug + 'static {
     /// Opens a byte stream to `address`. Dropping the future gives up. The time it
     /// may take is bounded by the caller.
     fn connect(&self, address: &Address) -> BoxFuture<'static, io::Result<Box<dyn Transport>>>;
+
+    /// Whether what it opens is encrypted already: then RPCs say so
+    /// (`:scheme` is `https`). Default false.
+    fn is_secure(&self) -> bool {
+        false
+    }
 }
 
 /// A byte stream in both directions.

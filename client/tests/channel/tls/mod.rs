@@ -1,6 +1,8 @@
 //! TLS towards backends and balancers: whom the channel takes for whom, and what
 //! it says of the others.
 
+mod names;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +10,7 @@ use std::time::Duration;
 use lookaside_client::{Builder, Channel, ClientTls, Error};
 use lookaside_proto::helloworld::HelloRequest;
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -81,13 +82,32 @@ impl Ca {
         )
             -> rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
     ) -> ServerConfig {
-        let identity = self.issue(name);
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        self.server_of(params, auth)
+    }
+
+    /// A server whose certificate has these names.
+    fn server_with(&self, names: Vec<rcgen::SanType>) -> ServerConfig {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        self.server_of(params, |builder| builder.with_no_client_auth())
+    }
+
+    fn server_of(
+        &self,
+        params: CertificateParams,
+        auth: impl FnOnce(
+            rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>,
+        )
+            -> rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
+    ) -> ServerConfig {
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap().der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap();
-        let cert = CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
         let mut config = auth(builder).with_single_cert(vec![cert], key).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         config
