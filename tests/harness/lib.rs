@@ -6,11 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod authority;
 mod backends;
 mod balancer;
 mod checked;
 mod follower;
 
+pub use authority::{Authority, Identity, TlsFront};
 pub use backends::Backends;
 pub use balancer::{Balancer, service};
 pub use checked::{Checked, HealthMethods};

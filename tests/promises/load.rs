@@ -37,7 +37,7 @@ fn asking(listed: &str) -> String {
 }
 
 /// A backend that reports this utilisation by ORCA, and where it is.
-async fn reporting(utilization: f64, tasks: &mut JoinSet<()>) -> (Load, SocketAddr) {
+pub(crate) async fn reporting(utilization: f64, tasks: &mut JoinSet<()>) -> (Load, SocketAddr) {
     let load = Load::new(Utilization::Set);
     load.set_utilization(utilization);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -164,14 +164,14 @@ async fn who_lacks_the_first_way_is_asked_by_the_next_until_it_connects_anew() {
 }
 
 /// A page for Prometheus whose text a test decides, until it is dropped.
-struct Page {
-    addr: SocketAddr,
+pub(crate) struct Page {
+    pub(crate) addr: SocketAddr,
     text: tokio::sync::watch::Sender<String>,
     _tasks: JoinSet<()>,
 }
 
 impl Page {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (text, texts) = tokio::sync::watch::channel(String::new());
@@ -199,7 +199,7 @@ impl Page {
     }
 
     /// From now on the page is this.
-    fn show(&self, body: &str) {
+    pub(crate) fn show(&self, body: &str) {
         let text = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n{body}"
         );
@@ -207,7 +207,7 @@ impl Page {
     }
 }
 
-async fn until_polled(balancer: &Balancer, kind: &str, result: &str) {
+pub(crate) async fn until_polled(balancer: &Balancer, kind: &str, result: &str) {
     let line = format!("lookaside_load_polls_total{{kind=\"{kind}\",result=\"{result}\"}}");
     let counted = async {
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));

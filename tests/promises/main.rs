@@ -12,3 +12,4 @@ mod load;
 mod registration;
 mod rust_client;
 mod tidy;
+mod tls;

@@ -8,7 +8,15 @@ use std::path::{Path, PathBuf};
 /// Floors of the server, from the ground up; modules of one floor do not know
 /// each other.
 const SERVER_FLOORS: &[&[&str]] = &[
-    &["model", "file", "telemetry", "net", "subchannel", "wait"],
+    &[
+        "model",
+        "file",
+        "certificate",
+        "telemetry",
+        "net",
+        "subchannel",
+        "wait",
+    ],
     &["config", "plan", "weights", "server_list"],
     &["fleet", "simulate"],
     &["discovery", "health", "load", "state"],
@@ -18,15 +26,19 @@ const SERVER_FLOORS: &[&[&str]] = &[
 ];
 
 /// Within a floor, who may use whom: a plan weighs and lists, a configuration says
-/// how to weigh, who serves a port or opens a connection waits, and a port with TLS reads
-/// its files.
+/// how to weigh, who serves a port or opens a connection waits, and whoever does TLS
+/// reads its files and knows when they expire.
 const SERVER_SIDEWAYS: &[(&str, &str)] = &[
     ("plan", "weights"),
     ("plan", "server_list"),
     ("config", "weights"),
     ("net", "wait"),
     ("net", "file"),
+    ("net", "certificate"),
     ("subchannel", "wait"),
+    ("subchannel", "file"),
+    ("subchannel", "certificate"),
+    ("subchannel", "model"),
 ];
 
 /// Floors of the client, from the ground up.

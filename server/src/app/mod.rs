@@ -28,11 +28,12 @@ use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
+use crate::certificate::Certificates;
 use crate::config::{Config, warnings};
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
-use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles};
+use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles, TlsPaths};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::state::{self, StateFile, StateMetrics};
 use crate::subchannel::{SubchannelMetrics, Subchannels};
@@ -58,6 +59,7 @@ pub struct App {
     state: Option<StateFile>,
     metrics: MetricsRegistry,
     listener: Listener,
+    certificates: Certificates,
     tls: Option<Arc<TlsFiles>>,
     admin: Admin,
     dns: Option<(Dns, SocketAddr)>,
@@ -78,7 +80,17 @@ impl App {
         let config = config_file.config();
         let bind = |key: &'static str| move |error| AppError::Bind { key, error };
         let tls = config.balancer.tls.clone();
-        let tls = tls.map(|tls| TlsFiles::load(tls.cert, tls.key, tls.client_ca));
+        let metrics = MetricsRegistry::default();
+        let certificates = metrics.register(Certificates::register);
+        let tls = tls.map(|tls| {
+            let paths = TlsPaths {
+                cert: tls.cert,
+                key: tls.key,
+                client_ca: tls.client_ca,
+                client_crl: tls.client_crl,
+            };
+            TlsFiles::load(paths, certificates.clone())
+        });
         let tls = tls.transpose()?.map(Arc::new);
         let listener = Listener::bind(config.balancer.listen).map_err(bind("balancer.listen"))?;
         let admin = Admin::bind(config.admin.listen).await;
@@ -94,7 +106,6 @@ impl App {
         let hangup = options.follow_sighup.then(|| signal(SignalKind::hangup()));
         let hangup = hangup.transpose().map_err(bind("SIGHUP"))?;
         // Before anybody can ask: a name that is configured is never unknown.
-        let metrics = MetricsRegistry::default();
         let fleet = Fleet::new(metrics.register(FleetMetrics::register));
         // Before there are services: each takes what is its own when it begins.
         let state = config.balancer.state.clone();
@@ -109,6 +120,7 @@ impl App {
             fleet,
             state,
             metrics,
+            certificates,
             listener,
             tls,
             admin,
@@ -152,7 +164,10 @@ impl App {
             StreamLimits::default(),
             metrics.register(BalanceLoadMetrics::register),
         );
-        let subchannels = Subchannels::new(metrics.register(SubchannelMetrics::register));
+        let subchannels = Subchannels::new(
+            metrics.register(SubchannelMetrics::register),
+            self.certificates.clone(),
+        );
         let registrar = Registrar::new(
             Arc::clone(&fleet),
             &config,

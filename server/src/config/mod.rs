@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    BackendAddr, Cidr, DialRules, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName,
-    Weight, Zone, ZoneTable,
+    BackendAddr, BackendTls, Cidr, DialRules, DropShare, LabelMatch, Labels, OverloadDrops,
+    ServiceName, Weight, Zone, ZoneTable,
 };
 use crate::weights::WeightSettings;
 
@@ -42,6 +42,9 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[dns]`; off if absent.
     pub dns: Option<DnsConfig>,
+    /// `[backend_tls]`: TLS towards backends, where their service does not say
+    /// otherwise; plaintext if absent.
+    pub backend_tls: Option<Arc<BackendTls>>,
     /// `[[zone]]`: where clients stand.
     pub zones: Arc<ZoneTable>,
     /// `[[service]]`, in the order of the file.
@@ -104,6 +107,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// If set, clients must show a certificate that one of these signed.
     pub client_ca: Option<PathBuf>,
+    /// Revocation lists of those CAs: whose certificate is on one is refused.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// `[admin]`: health and metrics over HTTP.
@@ -163,6 +168,9 @@ pub struct ServiceConfig {
     pub dial: DialRules,
     /// Who may register as a backend; nobody if absent.
     pub register: Option<RegisterConfig>,
+    /// TLS towards its backends, where `health` and `load` do not say otherwise;
+    /// plaintext if absent.
+    pub tls: Option<Arc<BackendTls>>,
     /// How its backends' health is checked; not at all if absent.
     pub health: Option<HealthConfig>,
     /// How its backends are asked for their load, in order of preference: where a
@@ -211,6 +219,8 @@ pub enum HealthKind {
         /// What the backend is called. Default: the service's name, without a
         /// port.
         authority: Option<String>,
+        /// TLS, or plaintext if absent. Default: the service's.
+        tls: Option<Arc<BackendTls>>,
     },
     /// Whether a TCP connection can be opened.
     Tcp,
@@ -227,13 +237,16 @@ pub struct LoadConfig {
     pub port: Option<u16>,
     /// What they are called there. Default: the service's name, without a port.
     pub authority: Option<String>,
+    /// TLS, or plaintext if absent. Default: the service's.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl LoadConfig {
     /// Whether `other` asks the same in the same place, however often.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.port == other.port && self.authority == other.authority
+        let place = |load: &Self| (load.port, load.authority.clone(), load.tls.clone());
+        self.kind == other.kind && place(self) == place(other)
     }
 }
 

@@ -224,10 +224,15 @@ impl Checks {
             )
         };
         let task = match &config.kind {
-            HealthKind::Grpc { service, authority } => {
+            HealthKind::Grpc {
+                service,
+                authority,
+                tls,
+            } => {
                 let address = Address {
                     target,
                     authority: authority.clone(),
+                    tls: tls.clone(),
                 };
                 let name = asker.map_or("", ServiceName::host);
                 let check = grpc::Check {

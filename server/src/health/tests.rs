@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::certificate::Certificates;
 use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
 use crate::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
 use crate::subchannel::SubchannelMetrics;
@@ -50,7 +51,7 @@ impl Looked {
         tasks.spawn(check(
             Arc::clone(&fleet),
             config.subscribe(),
-            Subchannels::new(SubchannelMetrics::default()),
+            Subchannels::new(SubchannelMetrics::default(), Certificates::default()),
             HealthMetrics::register(&mut registry),
             end.clone(),
         ));

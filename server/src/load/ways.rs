@@ -69,6 +69,7 @@ impl Ways {
         let address = Address {
             target: SocketAddr::new(backend.ip(), port),
             authority: way.authority.clone(),
+            tls: way.tls.clone(),
         };
         let subchannel = || self.subchannels.get(&address, &self.name);
         let (states, subchannel) = match &way.kind {
@@ -89,6 +90,10 @@ impl Ways {
                 let site = Site {
                     target: address.target,
                     authority: authority.unwrap_or_else(|| self.name.clone()),
+                    tls: address
+                        .tls
+                        .as_ref()
+                        .map(|tls| self.subchannels.credential(tls)),
                     config: config.clone(),
                 };
                 scrape(asking, interval, site, self.subchannels.seats()).await

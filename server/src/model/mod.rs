@@ -2,6 +2,7 @@
 //! that cannot be wrong once they exist.
 
 mod backend_addr;
+mod backend_tls;
 mod cidr;
 mod dial;
 mod drop_share;
@@ -14,6 +15,7 @@ mod weight;
 mod zone_table;
 
 pub use backend_addr::{BackendAddr, BadBackendAddr};
+pub use backend_tls::{BackendTls, TlsIdentity};
 pub use cidr::{BadCidr, Cidr};
 pub use dial::DialRules;
 pub use drop_share::{BadDropCategory, BadDropShare, DropCategory, DropShare};

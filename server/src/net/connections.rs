@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use rustls::pki_types::UnixTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
 use super::metrics::{NetMetrics, Refused};
+use super::peer::Peer;
 
 /// The open connections of one [`super::serve`].
 #[derive(Debug)]
@@ -46,6 +48,17 @@ struct Link {
     goaway: AtomicBool,
     waker: AtomicWaker,
     close: CancellationToken,
+    /// Who showed what, if anything.
+    shown: OnceLock<(Arc<Peer>, UnixTime)>,
+}
+
+/// A connection whose client has shown a certificate.
+#[derive(Debug)]
+pub(super) struct Shown {
+    link: Arc<Link>,
+    pub(super) peer: Arc<Peer>,
+    /// When it did.
+    pub(super) at: UnixTime,
 }
 
 impl Connections {
@@ -96,9 +109,14 @@ impl Connections {
         let count = links.len() as f64;
         for (index, link) in links.into_iter().enumerate() {
             tokio::time::sleep_until(start + over.mul_f64(index as f64 / count)).await;
-            link.goaway.store(true, Ordering::Release);
-            link.waker.wake();
+            link.go_away();
         }
+    }
+
+    /// The connections whose clients have shown certificates.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let links = self.links().into_iter();
+        links.filter_map(Shown::of).collect()
     }
 
     /// Closes every connection now, and says how many there were.
@@ -117,7 +135,37 @@ impl Connections {
     }
 }
 
+impl Link {
+    fn go_away(&self) {
+        self.goaway.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+impl Shown {
+    fn of(link: Arc<Link>) -> Option<Self> {
+        let (peer, at) = link.shown.get()?;
+        Some(Self {
+            peer: Arc::clone(peer),
+            at: *at,
+            link,
+        })
+    }
+
+    /// Tells the connection to take no new streams.
+    pub(super) fn go_away(&self) {
+        self.link.go_away();
+    }
+}
+
 impl Place {
+    /// Its client has shown a certificate just now.
+    pub(super) fn has_shown(&self, peer: &Arc<Peer>) -> Option<Shown> {
+        let shown = (Arc::clone(peer), UnixTime::now());
+        self.link.shown.set(shown).ok()?;
+        Shown::of(Arc::clone(&self.link))
+    }
+
     /// Cancelled when the connection must close.
     pub(super) fn close(&self) -> &CancellationToken {
         &self.link.close

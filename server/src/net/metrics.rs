@@ -37,6 +37,8 @@ pub(super) enum Closed {
     Stalled,
     /// Somebody cancelled [`super::Peer::connection`].
     Cancelled,
+    /// Its client's certificate is no longer trusted.
+    Untrusted,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,6 +108,7 @@ impl NetMetrics {
         let reason = match reason {
             Closed::Stalled => "stalled",
             Closed::Cancelled => "cancelled",
+            Closed::Untrusted => "untrusted",
         };
         self.closed.get_or_create(&ReasonLabels { reason }).inc();
     }

@@ -13,6 +13,9 @@ pub struct Peer {
     pub addr: SocketAddr,
     /// Cancel it to close the connection at once, with all its streams.
     pub connection: CancellationToken,
+    /// Cancelled when the certificates it showed are no longer trusted: CA or revocation
+    /// list have changed. The connection ends soon after.
+    pub untrusted: CancellationToken,
     /// The certificates it showed, leaf first; none without TLS or if it was
     /// not asked for any. They have been verified.
     pub certificates: Option<Vec<CertificateDer<'static>>>,

@@ -25,7 +25,8 @@ use super::limits::Limits;
 use super::listener::Listener;
 use super::metrics::{NetMetrics, Refused};
 use super::peer::Peer;
-use super::tls::TlsFiles;
+use super::revoke;
+use super::tls::{Accepted, Failed, Failures, TlsFiles};
 use super::transport::Transport;
 use crate::wait::if_any;
 
@@ -107,6 +108,7 @@ where
             metrics: metrics.clone(),
         },
         tls: tls.clone(),
+        failures: Failures::default(),
         handshake_timeout: limits.handshake_timeout,
         tasks: tasks.clone(),
         connections: Arc::clone(&connections),
@@ -128,7 +130,10 @@ where
         }
     };
     let mut acceptor = Acceptor::start(listener.socket, metrics.clone(), accepted)?;
-    let watch_tls = if_any(tls.as_ref().map(|files| files.watch(&metrics)));
+    let watch_tls = if_any(
+        tls.as_ref()
+            .map(|files| revoke::follow(files, &connections, &metrics)),
+    );
     tokio::select! {
         () = shutdown.token.cancelled() => {}
         error = acceptor.ended() => return Err(error),
@@ -158,6 +163,7 @@ where
 struct Port<S> {
     setup: Setup<S>,
     tls: Option<Arc<TlsFiles>>,
+    failures: Failures,
     handshake_timeout: Duration,
     tasks: TaskTracker,
     connections: Arc<Connections>,
@@ -236,20 +242,35 @@ where
             accepted = timeout_at(deadline, files.accept(socket)) => accepted,
             () = place.close().cancelled() => return,
         };
-        let (stream, certificates) = match accepted {
+        let Accepted {
+            stream,
+            certificates,
+            trust,
+        } = match accepted {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(error)) => {
-                debug!(peer = %addr, %error, "TLS handshake failed");
+            Ok(Err(failed)) => {
+                self.failures.log(addr, &failed);
                 self.metrics.refused(Refused::Tls);
                 return;
             }
             Err(_) => {
-                debug!(peer = %addr, "TLS handshake took too long");
+                let why = format!("it took longer than {:?}", self.handshake_timeout);
+                self.failures.log(addr, &Failed::Because(why));
                 self.metrics.refused(Refused::HandshakeTimeout);
                 return;
             }
         };
         let peer = peer(addr, &place, certificates);
+        if peer.certificates.is_some()
+            && let Some(shown) = place.has_shown(&peer)
+            // Otherwise whoever looks at all connections sees it.
+            && files.trust() != trust
+            && !revoke::is_good(&files, &shown)
+        {
+            debug!(peer = %addr, "its certificate is no longer trusted");
+            self.metrics.refused(Refused::Tls);
+            return;
+        }
         let transport = Transport::Tls(Box::new(stream));
         let serving = self.setup.connection(transport, peer, place, deadline);
         self.tasks.spawn(serving);
@@ -264,6 +285,7 @@ fn peer(
     Arc::new(Peer {
         addr,
         connection: place.close().clone(),
+        untrusted: CancellationToken::new(),
         certificates,
     })
 }

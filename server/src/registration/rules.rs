@@ -247,6 +247,7 @@ mod tests {
         let mut peer = Peer {
             addr: "10.0.0.1:5".parse().unwrap(),
             connection: CancellationToken::new(),
+            untrusted: CancellationToken::new(),
             certificates: Some(vec![certificate.der().clone()]),
         };
         for (wanted, good) in [

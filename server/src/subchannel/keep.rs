@@ -1,5 +1,6 @@
 //! The task that keeps one subchannel connected.
 
+use std::fmt;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -8,18 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::uri::Authority;
 use lookaside_client::backoff::jittered;
 use lookaside_client::endpoint::Address;
 use lookaside_client::subchannel::{Connect, Transport};
+use lookaside_client::tls::Protocol;
 use lookaside_client::{Channel, ConnectivityState};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
+use super::credentials::{Credential, Usable};
 use super::open::{NotOpened, open_on};
 use super::{Inner, Ready, State, at_most_5000_a_second};
-use crate::wait::{NoAnswer, within};
+use crate::wait::{NoAnswer, if_any, within};
 
 /// Pause between two attempts: the first, and the longest as long as few fail. A
 /// backend that comes back is seen within that.
@@ -42,10 +45,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// takes it for dead when an answer takes the second.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
+/// When other CAs are trusted, connections are made anew over this time.
+const JUDGED_OVER: Duration = Duration::from_secs(2);
+
 /// Opens a connection again and again, and tells how that goes.
 pub(super) struct Keeper {
     pub(super) target: SocketAddr,
     pub(super) authority: String,
+    pub(super) credential: Option<Credential>,
     pub(super) states: watch::Sender<State>,
     pub(super) hurry: Arc<Notify>,
     pub(super) inner: Arc<Inner>,
@@ -64,12 +71,12 @@ impl Keeper {
         loop {
             let began = Instant::now();
             match self.connect().await {
-                Ok(channel) => {
+                Ok((channel, usable)) => {
                     number += 1;
                     counted.is_failing(false);
                     let open = self.inner.metrics.opened();
                     let connected = Instant::now();
-                    self.keep(channel, number).await;
+                    self.keep(channel, number, usable).await;
                     drop(open);
                     debug!(backend = %self.target, "the connection to it ended");
                     self.states.send_replace(State::Idle);
@@ -112,8 +119,12 @@ impl Keeper {
         self.hurry.notified().await;
     }
 
-    /// A connection, and HTTP/2 on it.
-    async fn connect(&self) -> Result<Channel, NotOpened> {
+    /// A connection, HTTP/2 on it, and what TLS was done with.
+    async fn connect(&self) -> Result<(Channel, Option<Usable>), NotOpened> {
+        let usable = match &self.credential {
+            Some(credential) => Some(credential.usable().await.map_err(NotOpened::Failed)?),
+            None => None,
+        };
         let seat = self.inner.seats.take().await;
         self.states.send_if_modified(|state| {
             let begins = matches!(state, State::Idle);
@@ -123,28 +134,43 @@ impl Keeper {
             begins
         });
         let socket = open_on(seat, self.target, PATIENCE).await?;
+        // What fails here the first write fails by, too.
+        let _ = socket.set_nodelay(true);
+        let opened = match &usable {
+            None => Opened::new(Box::new(socket), false),
+            Some(usable) => {
+                // A name in a certificate has no port.
+                let name = self.authority.parse::<Authority>();
+                let name = name.as_ref().map_or(&*self.authority, Authority::host);
+                let shaken = usable.handshake(Protocol::Http2, name, socket);
+                let secured = heard(within(PATIENCE, shaken).await, "TLS")?;
+                Opened::new(Box::new(secured), true)
+            }
+        };
         let channel = Channel::builder(format!("static:{}", self.target))
             .authority(self.authority.clone())
             .user_agent(concat!("lookaside/", env!("CARGO_PKG_VERSION")))
-            .connector(Opened::new(socket))
+            .connector(opened)
             // Longer than it is waited for here.
             .connect_timeout(PATIENCE * 4)
             .keepalive(KEEPALIVE.0, KEEPALIVE.1)
             .idle_timeout(None)
             .connect();
-        match within(PATIENCE, channel).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(NotOpened::Failed(error.to_string().into())),
-            Err(NoAnswer::Timeout) => {
-                let reason = format!("it speaks no HTTP/2 within {PATIENCE:?}");
-                Err(NotOpened::Failed(reason.into()))
-            }
-            Err(NoAnswer::Late) => Err(NotOpened::Late),
-        }
+        let channel = async {
+            channel.await.map_err(|error| {
+                let error = error.to_string();
+                if usable.is_none() && error.contains("TLS") {
+                    return format!("{error} (where it does, write tls = true for it)");
+                }
+                error
+            })
+        };
+        let channel = heard(within(PATIENCE, channel).await, "HTTP/2")?;
+        Ok((channel, usable))
     }
 
     /// Returns when the connection has ended, or takes no more RPCs.
-    async fn keep(&self, channel: Channel, number: u64) {
+    async fn keep(&self, channel: Channel, number: u64, usable: Option<Usable>) {
         let mut states = channel.watch_state();
         if states.state() != ConnectivityState::Ready {
             return;
@@ -156,36 +182,76 @@ impl Keeper {
         };
         self.states.send_replace(State::Ready(ready));
         // A GOAWAY leaves this state, too. RPCs under way on the connection go on.
-        while states.state() == ConnectivityState::Ready {
-            if states.changed().await.is_none() {
-                return;
+        let ended = async {
+            while states.state() == ConnectivityState::Ready {
+                if states.changed().await.is_none() {
+                    return;
+                }
             }
+        };
+        let judged = if_any(self.credential.as_ref().zip(usable.as_ref()).map(
+            async |(credential, usable)| {
+                credential.other_trust(usable).await;
+                // All of them are judged by it, and not all at once.
+                sleep(JUDGED_OVER.mul_f64(fastrand::f64())).await;
+            },
+        ));
+        tokio::select! {
+            () = ended => {}
+            () = judged => debug!(backend = %self.target, "other CAs are trusted: connecting again"),
         }
     }
 }
 
-/// A socket that is open already, for one connection and no other.
-#[derive(Debug)]
-struct Opened(Mutex<Option<TcpStream>>);
+/// What came of waiting for a backend to speak `protocol`.
+fn heard<T>(outcome: Result<Result<T, String>, NoAnswer>, protocol: &str) -> Result<T, NotOpened> {
+    match outcome {
+        Ok(Ok(heard)) => Ok(heard),
+        Ok(Err(error)) => Err(NotOpened::Failed(error.into())),
+        Err(NoAnswer::Timeout) => {
+            let reason = format!("it speaks no {protocol} within {PATIENCE:?}");
+            Err(NotOpened::Failed(reason.into()))
+        }
+        Err(NoAnswer::Late) => Err(NotOpened::Late),
+    }
+}
+
+/// A stream that is open already, for one connection and no other.
+struct Opened {
+    stream: Mutex<Option<Box<dyn Transport>>>,
+    secure: bool,
+}
 
 impl Opened {
-    fn new(socket: TcpStream) -> Self {
-        // What fails here the first write fails by, too.
-        let _ = socket.set_nodelay(true);
-        Self(Mutex::new(Some(socket)))
+    fn new(stream: Box<dyn Transport>, secure: bool) -> Self {
+        Self {
+            stream: Mutex::new(Some(stream)),
+            secure,
+        }
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
     }
 }
 
 impl Connect for Opened {
     fn connect(&self, _: &Address) -> BoxFuture<'static, io::Result<Box<dyn Transport>>> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = stream.take();
         Box::pin(async move {
-            match socket {
-                Some(socket) => Ok(Box::new(socket) as Box<dyn Transport>),
+            match stream {
+                Some(stream) => Ok(stream),
                 // The subchannel opens the next one itself, and drops this channel.
                 None => pending().await,
             }
         })
+    }
+
+    fn is_secure(&self) -> bool {
+        self.secure
     }
 }
 

@@ -15,11 +15,17 @@ pub struct SubchannelMetrics {
     open: Gauge,
     attempts: Family<ResultLabels, Counter>,
     pub(super) own_faults: OwnFaults,
+    tls_reloads: Family<ReloadLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    successful: &'static str,
 }
 
 impl SubchannelMetrics {
@@ -41,7 +47,18 @@ impl SubchannelMetrics {
              too slow for, own_fault one that it lacked something for (see own_faults)",
             metrics.attempts.clone(),
         );
+        registry.register(
+            "backend_tls_reloads",
+            "Times changed TLS files for backends were read, by whether they could be used",
+            metrics.tls_reloads.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn tls_reloaded(&self, successful: bool) {
+        let successful = if successful { "true" } else { "false" };
+        let labels = ReloadLabels { successful };
+        self.tls_reloads.get_or_create(&labels).inc();
     }
 
     /// A connection is open until this is dropped.

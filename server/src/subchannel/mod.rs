@@ -17,6 +17,7 @@
 //! dead one is looked at about every second) and not to gRPC's for RPCs, which
 //! grows to two minutes.
 
+mod credentials;
 mod keep;
 mod metrics;
 mod open;
@@ -36,9 +37,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use credentials::Credential;
 pub use metrics::SubchannelMetrics;
 pub use open::{NotOpened, Seats, is_kept, open};
 pub use own_fault::{OwnFault, OwnFaults};
+
+use self::credentials::Credentials;
+use crate::certificate::Certificates;
+use crate::model::BackendTls;
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +54,8 @@ pub struct Address {
     /// What the backend is called there, if the operator says; else any name
     /// will do, and the first who asks names it.
     pub authority: Option<String>,
+    /// TLS; plaintext if `None`.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 /// What a subchannel is doing.
@@ -90,6 +98,7 @@ pub struct Subchannel {
 struct Inner {
     known: Mutex<HashMap<Address, Weak<Hold>>>,
     tasks: TaskTracker,
+    credentials: Credentials,
     seats: Seats,
     metrics: SubchannelMetrics,
     /// How many there are, and how many of them have no connection.
@@ -108,11 +117,13 @@ struct Hold {
 impl Subchannels {
     /// None yet.
     #[must_use]
-    pub fn new(metrics: SubchannelMetrics) -> Self {
+    pub fn new(metrics: SubchannelMetrics, certificates: Certificates) -> Self {
+        let tasks = TaskTracker::new();
         Self {
             inner: Arc::new(Inner {
                 known: Mutex::default(),
-                tasks: TaskTracker::new(),
+                credentials: Credentials::new(tasks.clone(), certificates, metrics.clone()),
+                tasks,
                 seats: Seats::telling(metrics.own_faults.clone()),
                 metrics,
                 held: AtomicUsize::new(0),
@@ -135,6 +146,7 @@ impl Subchannels {
         let keeper = keep::Keeper {
             target: address.target,
             authority: address.authority.as_deref().unwrap_or(name).to_owned(),
+            credential: address.tls.as_ref().map(|tls| self.credential(tls)),
             states,
             hurry: Arc::clone(&hurry),
             inner: Arc::clone(&self.inner),
@@ -152,6 +164,12 @@ impl Subchannels {
             inner.forget(&address);
         });
         Subchannel { hold }
+    }
+
+    /// TLS for whoever else opens sockets to backends.
+    #[must_use]
+    pub fn credential(&self, tls: &Arc<BackendTls>) -> Credential {
+        self.inner.credentials.get(tls)
     }
 
     /// Seats for whoever else opens sockets to backends.

@@ -20,7 +20,7 @@ fn with(keys: &str, backends: &[SocketAddr]) -> String {
     named(GREETER, keys, &backends)
 }
 
-fn named(name: &str, keys: &str, backends: &[(SocketAddr, f64)]) -> String {
+pub(crate) fn named(name: &str, keys: &str, backends: &[(SocketAddr, f64)]) -> String {
     service(name, backends).replacen("backends", &format!("{keys}\nbackends"), 1)
 }
 
@@ -39,7 +39,7 @@ async fn next(follower: &mut Follower) -> Vec<SocketAddr> {
 }
 
 /// Follows until a list has exactly these backends.
-async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
+pub(crate) async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
     let mut wanted = wanted.to_vec();
     wanted.sort();
     while next(follower).await != wanted {}

@@ -1,11 +1,13 @@
 //! `health`: how the backends of a service are checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::MILLISECOND;
 use super::read::{Node, Table};
+use super::{MILLISECOND, tls};
 use crate::config::error::Faults;
 use crate::config::{HealthConfig, HealthKind};
+use crate::model::BackendTls;
 
 /// How often a backend has to show that it is alive, unless the file says so.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,9 +36,14 @@ const MAX_SERVICE_LEN: usize = 255;
 
 const EXAMPLE: &str = "{ kind = \"grpc\" }";
 
-pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<HealthConfig> {
+/// `outer` is the service's TLS.
+pub(super) fn read(
+    node: &Node<'_>,
+    outer: Option<&Arc<BackendTls>>,
+    faults: &mut Faults,
+) -> Option<HealthConfig> {
     let mut table = node.table(faults, EXAMPLE)?;
-    let kind = read_kind(&mut table, faults);
+    let kind = read_kind(&mut table, outer, faults);
     let interval = table.take("interval");
     let interval =
         interval.and_then(|node| node.duration(faults, "\"1s\"", INTERVALS, MILLISECOND));
@@ -74,7 +81,11 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<HealthConfig>
     })
 }
 
-fn read_kind(table: &mut Table<'_>, faults: &mut Faults) -> Option<HealthKind> {
+fn read_kind(
+    table: &mut Table<'_>,
+    outer: Option<&Arc<BackendTls>>,
+    faults: &mut Faults,
+) -> Option<HealthKind> {
     let kind = table.require("kind", faults, "\"grpc\"");
     let kind = kind.and_then(|node| {
         let kind = node.text(faults, "\"grpc\"")?;
@@ -89,7 +100,8 @@ fn read_kind(table: &mut Table<'_>, faults: &mut Faults) -> Option<HealthKind> {
     let service = table.take("service");
     let authority = table.take("authority");
     if kind == Some("tcp") {
-        for node in service.iter().chain(&authority) {
+        let tls = table.take("tls");
+        for node in service.iter().chain(&authority).chain(&tls) {
             let message = "a tcp check only connects and says nothing; remove it, or write \
                            kind = \"grpc\"";
             faults.clash(&node.place, message);
@@ -108,8 +120,10 @@ fn read_kind(table: &mut Table<'_>, faults: &mut Faults) -> Option<HealthKind> {
         Some(service.to_owned())
     });
     let authority = authority.and_then(|node| node.authority(faults));
+    let tls = tls::inherit(table, outer, faults);
     kind.map(|_| HealthKind::Grpc {
         service: service.unwrap_or_default(),
         authority,
+        tls,
     })
 }

@@ -1,12 +1,14 @@
 //! `load`: where the load of a service's backends is asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::read::{Node, Table};
-use super::{MILLISECOND, REPORT_INTERVAL};
+use super::{MILLISECOND, REPORT_INTERVAL, tls};
 use crate::config::error::Faults;
 use crate::config::nearest::list;
 use crate::config::{LoadConfig, LoadKind, PrometheusConfig, Selector};
+use crate::model::BackendTls;
 
 /// How often backends are asked to report, unless the file says so.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -27,8 +29,13 @@ const OF_KIND: [(&str, &[&str]); 6] = [
     ("errors", &["prometheus"]),
 ];
 
-/// One way of asking, or several in order of preference.
-pub(super) fn read_all(node: &Node<'_>, faults: &mut Faults) -> Vec<LoadConfig> {
+/// One way of asking, or several in order of preference. `outer` is the service's
+/// TLS.
+pub(super) fn read_all(
+    node: &Node<'_>,
+    outer: Option<&Arc<BackendTls>>,
+    faults: &mut Faults,
+) -> Vec<LoadConfig> {
     let nodes = node.one_or_more(faults);
     if nodes.is_empty() {
         let message = "nobody is asked for load by an empty array; remove it, or write load = { \
@@ -37,7 +44,7 @@ pub(super) fn read_all(node: &Node<'_>, faults: &mut Faults) -> Vec<LoadConfig> 
     }
     let mut all: Vec<LoadConfig> = Vec::new();
     for node in nodes {
-        let Some(load) = read(&node, faults) else {
+        let Some(load) = read(&node, outer, faults) else {
             continue;
         };
         if all.iter().any(|before| before.is_like(&load)) {
@@ -55,7 +62,11 @@ pub(super) fn read_all(node: &Node<'_>, faults: &mut Faults) -> Vec<LoadConfig> 
     all
 }
 
-fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
+fn read(
+    node: &Node<'_>,
+    outer: Option<&Arc<BackendTls>>,
+    faults: &mut Faults,
+) -> Option<LoadConfig> {
     let mut table = node.table(faults, "{ kind = \"orca\" }")?;
     let kind = table.require("kind", faults, "\"orca\"");
     let kind = kind.and_then(|node| {
@@ -76,6 +87,7 @@ fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
     let port = port.and_then(|node| node.port(faults, "50052"));
     let authority = table.take("authority");
     let authority = authority.and_then(|node| node.authority(faults));
+    let tls = tls::inherit(&mut table, outer, faults);
     if let Some(kind) = kind {
         refuse_others(&mut table, kind, faults);
     }
@@ -94,6 +106,7 @@ fn read(node: &Node<'_>, faults: &mut Faults) -> Option<LoadConfig> {
         interval,
         port,
         authority,
+        tls,
     })
 }
 

@@ -8,6 +8,7 @@ mod overload;
 mod read;
 mod register;
 mod service;
+mod tls;
 mod weights;
 mod zones;
 
@@ -22,7 +23,7 @@ pub(crate) use self::overload::read as read_overload;
 pub(crate) use self::read::{Node, Table};
 use self::service::Names;
 use crate::config::error::{Faults, Place};
-use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig, TlsConfig};
+use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig};
 use crate::model::BackendAddr;
 
 /// C-core waits no less than a second between reports, whatever it is told;
@@ -107,9 +108,15 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
         Some(read_dns(table, &mut listeners, faults))
     });
 
+    let backend_tls = root.take("backend_tls").and_then(|node| {
+        let table = node.table(faults, "[backend_tls]")?;
+        Some(tls::read_table(table, None, faults))
+    });
+
     let mut names = Names::default();
     let services = root.take("service");
-    let services = services.map(|node| service::read_all(&node, &mut names, faults));
+    let services =
+        services.map(|node| service::read_all(&node, backend_tls.as_ref(), &mut names, faults));
     names.check_certificates(balancer.tls.as_ref(), faults);
     let zones = root.take("zone");
     let zones = zones.map(|node| zones::read_all(&node, faults));
@@ -136,6 +143,7 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
         balancer,
         admin,
         dns,
+        backend_tls,
         zones: Arc::new(zones),
         services: services.unwrap_or_default(),
     }
@@ -176,7 +184,9 @@ fn read_balancer(
     config.shutdown = shutdown.unwrap_or(config.shutdown);
     let state = table.take("state");
     config.state = state.and_then(|node| read_state(&node, faults));
-    config.tls = table.take("tls").and_then(|node| read_tls(&node, faults));
+    config.tls = table
+        .take("tls")
+        .and_then(|node| tls::read_port(&node, faults));
     table.finish(faults, &[]);
     (config, listen)
 }
@@ -208,22 +218,6 @@ fn read_state(node: &Node<'_>, faults: &mut Faults) -> Option<PathBuf> {
         return None;
     }
     Some(text.into())
-}
-
-fn read_tls(node: &Node<'_>, faults: &mut Faults) -> Option<TlsConfig> {
-    let mut table = node.table(faults, "[balancer.tls]")?;
-    let cert = table.require("cert", faults, "\"server.pem\"");
-    let cert = cert.and_then(|node| path(&node, faults));
-    let key = table.require("key", faults, "\"server.key\"");
-    let key = key.and_then(|node| path(&node, faults));
-    let client_ca = table.take("client_ca");
-    let client_ca = client_ca.and_then(|node| path(&node, faults));
-    table.finish(faults, &[]);
-    Some(TlsConfig {
-        cert: cert?,
-        key: key?,
-        client_ca,
-    })
 }
 
 fn read_admin(
@@ -293,18 +287,6 @@ fn socket_addr(node: &Node<'_>, faults: &mut Faults, example: &str) -> Option<So
         faults.wrong(&node.place, message);
     }
     parsed.ok()
-}
-
-fn path(node: &Node<'_>, faults: &mut Faults) -> Option<PathBuf> {
-    let text = node.text(faults, "\"/etc/lookaside/server.pem\"")?;
-    if text.is_empty() || text.contains('\0') {
-        faults.wrong(
-            &node.place,
-            "this names no file; write the path of a PEM file",
-        );
-        return None;
-    }
-    Some(text.into())
 }
 
 /// A host name in lower case and without a trailing dot: 1 to 253 characters,

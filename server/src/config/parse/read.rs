@@ -58,6 +58,14 @@ impl<'a> Node<'a> {
         self.wants(faults, "true or false, without quotes,", example)
     }
 
+    /// Whether it is true or false, if it is one of them.
+    pub(crate) fn switch(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     /// A number, whole or not. NaN, infinities and what overflows come through
     /// as such, to be refused by who knows the range.
     pub(crate) fn number(&self, faults: &mut Faults, example: &str) -> Option<f64> {

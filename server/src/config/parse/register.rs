@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::read::Node;
+use super::tls::is_name_in_certificate;
 use crate::config::RegisterConfig;
 use crate::config::error::Faults;
 use crate::model::Cidr;
@@ -47,10 +48,10 @@ pub(super) fn read(node: &Node<'_>, faults: &mut Faults) -> Option<RegisterConfi
     let client_names = client_names.unwrap_or_default().into_iter();
     let client_names = client_names.filter_map(|node| {
         let name = node.text(faults, "\"greeter.example.com\"")?;
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
-        if name.is_empty() || !name.chars().all(good) {
+        if !is_name_in_certificate(name) {
             let message = format!(
-                "`{name}` is no name in a certificate; write a host name or an IP address, without wildcards"
+                "`{name}` is not a name in a certificate; write a host name without wildcards, an \
+                 IP address, or a SPIFFE ID, as \"spiffe://example.org/greeter\""
             );
             faults.wrong(&node.place, message);
             return None;

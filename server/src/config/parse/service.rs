@@ -1,14 +1,15 @@
 //! `[[service]]`: reading services, their backends and their drops.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::read::{Node, Table};
 use super::weights;
-use super::{health, labels, load, overload, register, zones};
+use super::{health, labels, load, overload, register, tls, zones};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig, TlsConfig};
 use crate::model::{
-    BackendAddr, DialRules, DropCategory, DropShare, ServiceName, Weight, ZoneTable,
+    BackendAddr, BackendTls, DialRules, DropCategory, DropShare, ServiceName, Weight, ZoneTable,
 };
 
 /// Shares that are written to sum to 1 may be over it by what binary fractions
@@ -34,19 +35,21 @@ pub(super) struct Names {
 /// Reads `service`.
 pub(super) fn read_all(
     node: &Node<'_>,
+    backend_tls: Option<&Arc<BackendTls>>,
     names: &mut Names,
     faults: &mut Faults,
 ) -> Vec<ServiceConfig> {
     let services = node.array(faults, "[[service]]").unwrap_or_default();
     let services = services.iter().filter_map(|node| {
         let table = node.table(faults, "[[service]]")?;
-        read_service(table, names, faults)
+        read_service(table, backend_tls, names, faults)
     });
     services.collect()
 }
 
 fn read_service(
     mut table: Table<'_>,
+    backend_tls: Option<&Arc<BackendTls>>,
     names: &mut Names,
     faults: &mut Faults,
 ) -> Option<ServiceConfig> {
@@ -75,10 +78,11 @@ fn read_service(
         names.certificates.extend(named.then_some(node.place));
         Some(register)
     });
+    let tls = tls::inherit(&mut table, backend_tls, faults);
     let health = table.take("health");
-    let health = health.and_then(|node| health::read(&node, faults));
+    let health = health.and_then(|node| health::read(&node, tls.as_ref(), faults));
     let load = table.take("load");
-    let load = load.map(|node| load::read_all(&node, faults));
+    let load = load.map(|node| load::read_all(&node, tls.as_ref(), faults));
     let matches = table.take("match");
     let matches = matches.map(|node| labels::read_matches(&node, faults));
     let subset = zones::read_subset(&mut table, faults);
@@ -90,6 +94,10 @@ fn read_service(
     let backends = table.take("backends");
     let backends = backends.map(|node| read_backends(&node, &dial, faults));
     table.finish(faults, &LATER);
+    let (mut health, mut load) = (health, load.unwrap_or_default());
+    if let Some(name) = &name {
+        tls::call_by_name(name, health.as_mut(), &mut load);
+    }
     Some(ServiceConfig {
         name: name?,
         aliases,
@@ -98,8 +106,9 @@ fn read_service(
         fallback_port,
         dial,
         register,
+        tls,
         health,
-        load: load.unwrap_or_default(),
+        load,
         matches: matches.unwrap_or_default(),
         weights,
         subset,

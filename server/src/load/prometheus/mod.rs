@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
+use http::uri::Authority;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use lookaside_client::backoff::jittered;
+use lookaside_client::subchannel::Transport;
+use lookaside_client::tls::Protocol;
 use lookaside_proto::orca_v3::OrcaLoadReport;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
@@ -21,7 +24,7 @@ use tracing::info;
 use self::page::{Page, rate};
 use super::asking::Asking;
 use crate::config::PrometheusConfig;
-use crate::subchannel::{NotOpened, Seats, open};
+use crate::subchannel::{Credential, NotOpened, Seats, open};
 use crate::weights::ReportSource;
 
 /// A longer page is none.
@@ -36,6 +39,8 @@ pub(super) struct Site {
     pub(super) target: SocketAddr,
     /// What the backend is called there.
     pub(super) authority: String,
+    /// TLS; plaintext if `None`.
+    pub(super) tls: Option<Credential>,
     pub(super) config: PrometheusConfig,
 }
 
@@ -44,6 +49,7 @@ pub(super) struct Site {
 enum NoPage {
     Refused,
     Failed(String),
+    Tls(String),
     Timeout,
     Late,
     OwnFault,
@@ -57,6 +63,7 @@ impl NoPage {
         match self {
             Self::Refused => "refused",
             Self::Failed(_) => "failed",
+            Self::Tls(_) => "tls",
             Self::Timeout => "timeout",
             Self::Late => "late",
             Self::OwnFault => "own_fault",
@@ -69,7 +76,7 @@ impl NoPage {
     fn text(&self) -> String {
         match self {
             Self::Refused => NotOpened::Refused.to_string(),
-            Self::Failed(reason) => reason.clone(),
+            Self::Failed(reason) | Self::Tls(reason) => reason.clone(),
             Self::Timeout => "it takes too long".to_owned(),
             Self::Late => NotOpened::Late.to_string(),
             // Logged once for all that cannot be asked.
@@ -159,9 +166,19 @@ async fn get(site: &Site, seats: &Seats) -> Result<Page, NoPage> {
         NotOpened::Late => NoPage::Late,
         NotOpened::OwnFault(_) => NoPage::OwnFault,
     })?;
+    let stream: Box<dyn Transport> = match &site.tls {
+        None => Box::new(socket),
+        Some(credential) => {
+            // Its name in a certificate has no port.
+            let name = site.authority.parse::<Authority>();
+            let name = name.as_ref().map_or(&*site.authority, Authority::host);
+            let shaken = credential.handshake(Protocol::Http1, name, socket).await;
+            Box::new(shaken.map_err(NoPage::Tls)?)
+        }
+    };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(64 * 1024)
-        .handshake(TokioIo::new(socket))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
     let request = Request::get(&site.config.path)

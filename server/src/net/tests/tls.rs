@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::certificate::Certificates;
 
 /// A CA, and a directory with the port's files.
 struct Files {
@@ -56,7 +57,21 @@ impl Files {
     }
 
     fn load(&self, client_ca: Option<PathBuf>) -> Result<Arc<TlsFiles>, TlsError> {
-        TlsFiles::load(self.path("cert.pem"), self.path("key.pem"), client_ca).map(Arc::new)
+        self.load_with(client_ca, None)
+    }
+
+    fn load_with(
+        &self,
+        client_ca: Option<PathBuf>,
+        client_crl: Option<PathBuf>,
+    ) -> Result<Arc<TlsFiles>, TlsError> {
+        let paths = TlsPaths {
+            cert: self.path("cert.pem"),
+            key: self.path("key.pem"),
+            client_ca,
+            client_crl,
+        };
+        TlsFiles::load(paths, Certificates::default()).map(Arc::new)
     }
 
     fn port(&self) -> (Port, Arc<TlsFiles>) {
@@ -181,9 +196,9 @@ async fn a_changed_certificate_is_used_by_new_connections() {
     let (port, tls) = files.port();
     let io = connect(&port, &files.client(None, &["h2"]), "lb.test").await;
     let mut old = Client::over(io.unwrap()).await;
-    assert!(!tls.reload().unwrap(), "nothing changed");
+    assert_eq!(tls.reload().await.unwrap(), Reload::Unchanged);
     files.write(&files.pair("new.test"));
-    assert!(tls.reload().unwrap());
+    assert_eq!(tls.reload().await.unwrap(), Reload::Changed);
     assert!(shows(&port, &files, "new.test").await);
     old.get("/").await.unwrap();
 }
@@ -216,17 +231,17 @@ async fn a_bad_change_keeps_the_old_and_names_file_and_reason() {
     for (new_cert, new_key, named, why) in cases {
         std::fs::write(&cert, new_cert).unwrap();
         std::fs::write(&key, new_key).unwrap();
-        let error = tls.reload().unwrap_err().to_string();
+        let error = tls.reload().await.unwrap_err().to_string();
         assert!(error.contains(named.to_str().unwrap()), "{error}");
         assert!(error.contains(why), "{error}");
         assert!(shows(&port, &files, "lb.test").await);
     }
     std::fs::remove_file(&cert).unwrap();
-    let error = tls.reload().unwrap_err().to_string();
+    let error = tls.reload().await.unwrap_err().to_string();
     assert!(error.contains("cannot read"), "{error}");
     assert!(shows(&port, &files, "lb.test").await);
     files.write(&files.pair("new.test"));
-    assert!(tls.reload().unwrap());
+    assert_eq!(tls.reload().await.unwrap(), Reload::Changed);
 }
 
 #[test]

@@ -1,41 +1,94 @@
 //! TLS from PEM files that are read again when they change.
 
+mod build;
+mod failures;
+
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::RootCertStore;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use lookaside_client::tls::pem::{self, PemError};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{Acceptor, ServerConfig};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{info, warn};
 
-use super::metrics::NetMetrics;
-use crate::file;
+pub(super) use self::failures::{Failed, Failures};
+use crate::certificate::{Certificates, Role, Used};
+use crate::file::{self, ReadError};
 
-/// How often the files are looked at.
-const CHECK: Duration = Duration::from_secs(2);
+/// Bytes of a file. The certificates of every public CA are a twentieth of it; lists of
+/// what they revoked are longer.
+const MAX_FILE: u64 = 16 << 20;
 
-/// Bytes of a file. The certificates of every public CA are a twentieth of it.
-const MAX_FILE: u64 = 4 << 20;
+/// Which files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsPaths {
+    /// The port's certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key of the leaf.
+    pub key: PathBuf,
+    /// The CAs of its clients, if they must show a certificate.
+    pub client_ca: Option<PathBuf>,
+    /// What those CAs have revoked.
+    pub client_crl: Option<PathBuf>,
+}
 
 /// Certificate and key of the port, and the CA of its clients if they must show
 /// a certificate.
-#[derive(Debug)]
 pub struct TlsFiles {
-    cert: PathBuf,
-    key: PathBuf,
-    client_ca: Option<PathBuf>,
-    config: ArcSwap<ServerConfig>,
-    /// What `config` was made of.
-    used: Mutex<Contents>,
+    paths: TlsPaths,
+    certificates: Certificates,
+    current: ArcSwap<Current>,
+    /// What `current` was made of.
+    loaded: Mutex<Loaded>,
+}
+
+/// What handshakes are done with.
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Who judges clients' certificates, if they have to show one.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// Grows with each change of what clients are judged by.
+    trust: u64,
+}
+
+struct Loaded {
+    contents: Contents,
+    used: Vec<Used>,
+}
+
+/// What is in the files.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
+}
+
+/// What changed files brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// Nothing changed.
+    Unchanged,
+    /// Another certificate is shown to new connections.
+    Changed,
+    /// Clients are judged otherwise: some that are connected might not be any more.
+    ChangedTrust,
+}
+
+/// A handshake that succeeded.
+pub(super) struct Accepted {
+    pub(super) stream: TlsStream<TcpStream>,
+    /// What the client showed, leaf first.
+    pub(super) certificates: Option<Vec<CertificateDer<'static>>>,
+    /// By what it was judged.
+    pub(super) trust: u64,
 }
 
 /// Why TLS files cannot be used.
@@ -47,15 +100,13 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// Why.
-        error: io::Error,
+        error: ReadError,
     },
     /// A file is not what it should be.
-    #[error("{path} has no {wanted} in PEM form: {error}", path = path.display())]
+    #[error("{path} has {error}", path = path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
-        wanted: &'static str,
         /// What is wrong with it.
         error: PemError,
     },
@@ -71,11 +122,11 @@ pub enum TlsError {
         /// The key.
         key: PathBuf,
         /// Why.
-        error: rustls::Error,
+        error: String,
     },
     /// The CA of clients is of no use.
-    #[error("{path} is no CA to verify clients with: {error}", path = path.display())]
-    ClientCa {
+    #[error("{path} cannot be used to verify clients: {error}", path = path.display())]
+    Clients {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -83,190 +134,169 @@ pub enum TlsError {
     },
 }
 
-/// What is wrong with a PEM file.
-#[derive(Debug)]
-pub struct PemError(pem::Error);
-
-#[derive(PartialEq, Eq)]
-struct Contents {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
-}
-
 impl TlsFiles {
-    /// Reads the files.
+    /// Reads the files, on a thread that may wait.
     ///
     /// # Errors
     /// If one cannot be read, or they do not belong together.
-    pub fn load(cert: PathBuf, key: PathBuf, client_ca: Option<PathBuf>) -> Result<Self, TlsError> {
-        let contents = read(&cert, &key, client_ca.as_deref())?;
-        let config = config(&cert, &key, client_ca.as_deref(), &contents)?;
+    pub fn load(paths: TlsPaths, certificates: Certificates) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
+            file::read_blocking(path, MAX_FILE).map_err(|error| TlsError::read(path, error))
+        };
+        let contents = Contents {
+            cert: read(&paths.cert)?,
+            key: read(&paths.key)?,
+            client_ca: paths.client_ca.as_deref().map(read).transpose()?,
+            client_crl: paths.client_crl.as_deref().map(read).transpose()?,
+        };
+        let (config, clients) = build::server(&paths, &contents)?;
+        let used = uses(&paths, &contents, &certificates);
         Ok(Self {
-            cert,
-            key,
-            client_ca,
-            config: ArcSwap::from_pointee(config),
-            used: Mutex::new(contents),
+            paths,
+            certificates,
+            current: ArcSwap::from_pointee(Current {
+                config: Arc::new(config),
+                clients,
+                trust: 0,
+            }),
+            loaded: Mutex::new(Loaded { contents, used }),
         })
     }
 
-    /// Reads the files again, and uses them for new connections if they
-    /// changed. Says whether they did.
+    /// Reads the files again, and uses them for new connections if they changed.
     ///
     /// # Errors
     /// If they cannot be used; then what was read before stays.
-    pub fn reload(&self) -> Result<bool, TlsError> {
-        let client_ca = self.client_ca.as_deref();
-        let contents = read(&self.cert, &self.key, client_ca)?;
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if *used == contents {
-            return Ok(false);
+    pub async fn reload(&self) -> Result<Reload, TlsError> {
+        let contents = self.read().await?;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if loaded.contents == contents {
+            return Ok(Reload::Unchanged);
         }
-        let config = config(&self.cert, &self.key, client_ca, &contents)?;
-        self.config.store(Arc::new(config));
-        *used = contents;
-        Ok(true)
+        let (config, clients) = build::server(&self.paths, &contents)?;
+        let judges =
+            |contents: &Contents| (contents.client_ca.clone(), contents.client_crl.clone());
+        let judged_otherwise = judges(&loaded.contents) != judges(&contents);
+        let trust = self.current.load().trust + u64::from(judged_otherwise);
+        self.current.store(Arc::new(Current {
+            config: Arc::new(config),
+            clients,
+            trust,
+        }));
+        // The new ones first: a metric that stays is not removed and made again.
+        let used = uses(&self.paths, &contents, &self.certificates);
+        *loaded = Loaded { contents, used };
+        Ok(if judged_otherwise {
+            Reload::ChangedTrust
+        } else {
+            Reload::Changed
+        })
     }
 
-    /// Does the handshake. HTTP/2 must come out of it. The second is what the
-    /// client showed.
-    pub(super) async fn accept(
-        &self,
-        socket: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<Vec<CertificateDer<'static>>>)> {
-        let acceptor = TlsAcceptor::from(self.config.load_full());
-        let stream = acceptor.accept(socket).await?;
+    /// Warns of what expires soon.
+    pub(super) fn remind(&self) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        for used in &mut loaded.used {
+            used.remind(SystemTime::now());
+        }
+    }
+
+    /// Does the handshake. HTTP/2 must come out of it.
+    pub(super) async fn accept(&self, socket: TcpStream) -> Result<Accepted, Failed> {
+        let greeted = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
+        let greeted = greeted.map_err(Failed::before_hello)?;
+        let current = self.current.load_full();
+        let stream = greeted.into_stream(Arc::clone(&current.config)).await;
+        let stream = stream.map_err(Failed::after_hello)?;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::other(
-                "the client does not ask for HTTP/2 (ALPN h2)",
-            ));
+            return Err(Failed::without_http2());
         }
         let certificates = session.peer_certificates();
         let certificates = certificates.map(|c| c.iter().map(|c| c.clone().into_owned()).collect());
-        Ok((stream, certificates))
-    }
-
-    /// Reloads when the files change, for ever. A bad change is logged once.
-    pub(super) async fn watch(self: &Arc<Self>, metrics: &NetMetrics) {
-        let mut logged = String::new();
-        loop {
-            tokio::time::sleep(CHECK).await;
-            let files = Arc::clone(self);
-            let Ok(reloaded) = tokio::task::spawn_blocking(move || files.reload()).await else {
-                continue;
-            };
-            match reloaded {
-                Ok(false) => logged.clear(),
-                Ok(true) => {
-                    logged.clear();
-                    metrics.tls_reloaded(true);
-                    info!(cert = %self.cert.display(), "new certificate in use");
-                }
-                Err(error) => {
-                    let error = error.to_string();
-                    if logged != error {
-                        metrics.tls_reloaded(false);
-                        warn!(
-                            error,
-                            "changed TLS files cannot be used; the old stay in use"
-                        );
-                        logged = error;
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for PemError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            pem::Error::NoItemsFound => f.write_str("there is none in it"),
-            error => error.fmt(f),
-        }
-    }
-}
-
-impl fmt::Debug for Contents {
-    /// A key is in it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Contents")
-    }
-}
-
-fn read(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Contents, TlsError> {
-    let read = |path: &Path| {
-        file::read_blocking(path, MAX_FILE).map_err(|error| TlsError::Read {
-            path: path.to_owned(),
-            error: error.into(),
+        Ok(Accepted {
+            stream,
+            certificates,
+            trust: current.trust,
         })
-    };
-    Ok(Contents {
-        cert: read(cert)?,
-        key: read(key)?,
-        client_ca: client_ca.map(read).transpose()?,
-    })
-}
+    }
 
-fn config(
-    cert: &Path,
-    key: &Path,
-    client_ca: Option<&Path>,
-    contents: &Contents,
-) -> Result<ServerConfig, TlsError> {
-    let chain = certificates(cert, &contents.cert)?;
-    let private = PrivateKeyDer::from_pem_slice(&contents.key);
-    let private = private.map_err(|error| pem_error(key, "private key", error))?;
+    /// By what clients are judged now.
+    pub(super) fn trust(&self) -> u64 {
+        self.current.load().trust
+    }
 
-    let pair_error = |error| TlsError::Pair {
-        cert: cert.to_owned(),
-        key: key.to_owned(),
-        error,
-    };
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(pair_error)?;
-    let builder = match (client_ca, &contents.client_ca) {
-        (Some(path), Some(contents)) => {
-            let no_ca = |error: String| TlsError::ClientCa {
-                path: path.to_owned(),
-                error,
-            };
-            let mut roots = RootCertStore::empty();
-            for root in certificates(path, contents)? {
-                roots.add(root).map_err(|error| no_ca(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            let verifier = verifier.build().map_err(|error| no_ca(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
+    /// Whether a client that showed this chain then would still be let in, however old
+    /// its certificate is by now: time passes for all alike.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'_>], then: UnixTime) -> bool {
+        let current = self.current.load();
+        match (&current.clients, chain) {
+            (None, _) => true,
+            (Some(_), []) => false,
+            (Some(clients), [leaf, intermediates @ ..]) => clients
+                .verify_client_cert(leaf, intermediates, then)
+                .is_ok(),
         }
-        _ => builder.with_no_client_auth(),
-    };
-    let mut config = builder
-        .with_single_cert(chain, private)
-        .map_err(pair_error)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    }
+
+    /// The certificate's file, for a log.
+    pub(super) fn cert(&self) -> impl fmt::Display {
+        self.paths.cert.display()
+    }
+
+    async fn read(&self) -> Result<Contents, TlsError> {
+        let read = async |path: &Path| {
+            let read = file::read(path, MAX_FILE).await;
+            read.map_err(|error| TlsError::read(path, error))
+        };
+        let paths = &self.paths;
+        Ok(Contents {
+            cert: read(&paths.cert).await?,
+            key: read(&paths.key).await?,
+            client_ca: match &paths.client_ca {
+                Some(path) => Some(read(path).await?),
+                None => None,
+            },
+            client_crl: match &paths.client_crl {
+                Some(path) => Some(read(path).await?),
+                None => None,
+            },
+        })
+    }
 }
 
-/// At least one certificate.
-fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wanted = "certificate";
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
-    let all = all.map_err(|error| pem_error(path, wanted, error))?;
-    if all.is_empty() {
-        return Err(pem_error(path, wanted, pem::Error::NoItemsFound));
+/// Not what is in it: a key is.
+impl fmt::Debug for TlsFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsFiles")
+            .field("paths", &self.paths)
+            .finish_non_exhaustive()
     }
-    Ok(all)
 }
 
-fn pem_error(path: &Path, wanted: &'static str, error: pem::Error) -> TlsError {
-    TlsError::Pem {
-        path: path.to_owned(),
-        wanted,
-        error: PemError(error),
+impl TlsError {
+    fn read(path: &Path, error: ReadError) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            error,
+        }
     }
+
+    fn pem(path: &Path) -> impl Fn(PemError) -> Self {
+        move |error| Self::Pem {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
+fn uses(paths: &TlsPaths, contents: &Contents, all: &Certificates) -> Vec<Used> {
+    let server = (Role::Server, &paths.cert, &contents.cert);
+    let clients = paths.client_ca.as_ref().zip(contents.client_ca.as_ref());
+    let clients = clients.map(|(path, text)| (Role::ClientCa, path, text));
+    let files = std::iter::once(server).chain(clients);
+    let used = files.map(|(role, path, text)| {
+        all.used(role, path, &pem::certificates(text).unwrap_or_default())
+    });
+    used.collect()
 }

@@ -1,5 +1,7 @@
 //! What subchannels promise.
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 
@@ -75,6 +77,7 @@ fn address(target: SocketAddr) -> Address {
     Address {
         target,
         authority: None,
+        tls: None,
     }
 }
 
@@ -86,7 +89,7 @@ async fn until(states: &mut watch::Receiver<State>, what: &str, is: impl FnMut(&
 #[tokio::test]
 async fn who_asks_the_same_backend_shares_a_connection_and_the_last_closes_it() {
     let mut server = Server::start(local());
-    let subchannels = Subchannels::new(SubchannelMetrics::default());
+    let subchannels = Subchannels::new(SubchannelMetrics::default(), Certificates::default());
     let one = subchannels.get(&address(server.addr), "a.test");
     let other = subchannels.get(&address(server.addr), "b.test");
     let named = Address {
@@ -109,7 +112,7 @@ async fn who_asks_the_same_backend_shares_a_connection_and_the_last_closes_it() 
 #[tokio::test]
 async fn a_goaway_brings_another_connection_and_a_death_a_refusal() {
     let server = Server::start(local());
-    let subchannels = Subchannels::new(SubchannelMetrics::default());
+    let subchannels = Subchannels::new(SubchannelMetrics::default(), Certificates::default());
     let subchannel = subchannels.get(&address(server.addr), "a.test");
     let mut states = subchannel.states();
     let number = |state: &State, number| state.ready().is_some_and(|r| r.number == number);
@@ -134,7 +137,7 @@ async fn whoever_takes_connections_and_says_nothing_fails_and_is_not_refused() {
             drop(listener.accept().await);
         }
     });
-    let subchannels = Subchannels::new(SubchannelMetrics::default());
+    let subchannels = Subchannels::new(SubchannelMetrics::default(), Certificates::default());
     let subchannel = subchannels.get(&address(addr), "a.test");
     let failed = |state: &State| matches!(state, State::Failed(NotOpened::Failed(_)));
     until(&mut subchannel.states(), "failed", failed).await;

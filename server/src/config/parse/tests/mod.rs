@@ -3,6 +3,7 @@
 mod meaning;
 mod ranges;
 mod reporting;
+mod tls;
 
 use proptest::prelude::*;
 use toml::de::DeValue;
@@ -10,11 +11,11 @@ use toml::de::DeValue;
 use super::*;
 use crate::config::{
     BackendConfig, HealthConfig, HealthKind, LoadConfig, LoadKind, PrometheusConfig,
-    RegisterConfig, ServiceConfig,
+    RegisterConfig, ServiceConfig, TlsConfig,
 };
 use crate::model::{
-    DialRules, DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName, Weight,
-    ZoneTable,
+    BackendTls, DialRules, DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName,
+    TlsIdentity, Weight, ZoneTable,
 };
 use crate::weights::{PolicyChoice, ReportSettings, WeightSettings};
 
@@ -84,6 +85,7 @@ fn every_key_is_read() {
                 cert: "/etc/lookaside/server.pem".into(),
                 key: "/etc/lookaside/server.key".into(),
                 client_ca: Some("/etc/lookaside/clients.pem".into()),
+                client_crl: Some("/etc/lookaside/clients.crl".into()),
             }),
         }
     );
@@ -96,6 +98,21 @@ fn every_key_is_read() {
             service_config: true,
         })
     );
+    let identity = TlsIdentity {
+        cert: "/etc/lookaside/balancer.pem".into(),
+        key: "/etc/lookaside/balancer.key".into(),
+    };
+    let all = Arc::new(BackendTls {
+        ca: Some("/etc/lookaside/backends.pem".into()),
+        identity: Some(identity),
+        server_name: Some("greeter.example.com".to_owned()),
+    });
+    let greeter = Arc::new(BackendTls {
+        ca: Some("/etc/lookaside/greeter.pem".into()),
+        server_name: Some("spiffe://example.org/greeter".to_owned()),
+        ..(*all).clone()
+    });
+    assert_eq!(config.backend_tls.as_ref(), Some(&all));
     let networks = ["10.1.0.0/16", "2001:db8:1::/48"].map(|cidr| cidr.parse().unwrap());
     let zones = ZoneTable::new(vec![("a".into(), networks.to_vec())]);
     assert_eq!(*config.zones, zones);
@@ -132,10 +149,12 @@ fn every_key_is_read() {
                     cidrs: vec!["10.0.1.0/24".parse().unwrap()],
                     any_address: true,
                 }),
+                tls: Some(Arc::clone(&greeter)),
                 health: Some(HealthConfig {
                     kind: HealthKind::Grpc {
                         service: "helloworld.Greeter".to_owned(),
                         authority: Some("greeter.example.com".to_owned()),
+                        tls: Some(Arc::clone(&greeter)),
                     },
                     interval: Duration::from_secs(1),
                     timeout: Duration::from_millis(500),
@@ -148,6 +167,7 @@ fn every_key_is_read() {
                     interval: Duration::from_secs(5),
                     port: Some(50052),
                     authority: Some("greeter.example.com".to_owned()),
+                    tls: Some(greeter),
                 }],
                 weights: WeightSettings {
                     policy: PolicyChoice::STATIC,
@@ -186,6 +206,7 @@ fn every_key_is_read() {
                 matches: vec![],
                 dial: DialRules::default(),
                 register: None,
+                tls: Some(all),
                 health: None,
                 load: vec![LoadConfig {
                     kind: LoadKind::Prometheus(PrometheusConfig {
@@ -203,6 +224,7 @@ fn every_key_is_read() {
                     interval: Duration::from_secs(5),
                     port: Some(9090),
                     authority: None,
+                    tls: None,
                 }],
                 weights: WeightSettings::default(),
                 subset: None,
@@ -275,7 +297,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 19, "{found:?}");
+    assert_eq!(found.len(), 21, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {
@@ -331,7 +353,7 @@ fn what_is_no_toml_is_said_where_it_ends_to_be() {
     assert_eq!(
         faults("a = 1\n[admin]\nlisten = 127.0.0.1:80\nlisten = \"x\nb = 2\n"),
         [
-            "1:1: a: unknown key `a`; known here: `admin`, `balancer`, `dns`, `service` and `zone`",
+            "1:1: a: unknown key `a`; known here: `admin`, `backend_tls`, `balancer`, `dns`, `service` and `zone`",
             "3:15: invalid float; if it is meant as text, write it in quotes",
             "4:1: duplicate key `listen`; a table has each key once",
             "4:12: invalid basic string, expected `\"`",

@@ -34,7 +34,7 @@ fn who_may_register_is_said_by_tokens_names_or_addresses() {
         ("{ token_file = \"\" }", ".token_file: an empty path"),
         (
             "{ client_names = [\"*.a.test\"] }",
-            ".client_names[0]: `*.a.test` is no name",
+            ".client_names[0]: `*.a.test` is not a name",
         ),
         (
             "{ cidr = [], token_file = \"t\" }",
@@ -89,6 +89,7 @@ fn health_is_checked_by_grpc_or_tcp() {
     assert_eq!(
         grpc.kind,
         HealthKind::Grpc {
+            tls: None,
             service: String::new(),
             authority: None,
         }

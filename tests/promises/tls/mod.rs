@@ -1,0 +1,3 @@
+//! TLS: towards backends, and of clients whose credentials end.
+
+mod backends;
