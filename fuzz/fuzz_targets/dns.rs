@@ -10,9 +10,14 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use lookaside_server::config::DnsConfig;
 use lookaside_server::dns::{
-    MAX_UDP, Transport, View, Zone, ZoneService, ZoneSettings, answer, respond,
+    Asker, Cookies, MAX_UDP, Transport, View, Zone, ZoneService, ZoneSettings, answer, respond,
 };
 use lookaside_server::model::ServiceName;
+
+/// Seconds since 1970.
+const NOW: u32 = 1_700_000_000;
+
+static COOKIES: LazyLock<Cookies> = LazyLock::new(|| Cookies::new(NOW).expect("randomness"));
 
 static ZONE: LazyLock<Zone> = LazyLock::new(|| {
     let config = DnsConfig {
@@ -20,6 +25,7 @@ static ZONE: LazyLock<Zone> = LazyLock::new(|| {
         ttl: Duration::from_secs(5),
         target: None,
         service_config: true,
+        responses_per_second: 200,
     };
     let advertise: Vec<_> = (0..200)
         .map(|n| {
@@ -41,22 +47,36 @@ fuzz_target!(|input: &[u8]| {
     let Some((transport, message)) = input.split_first() else {
         return;
     };
+    let may_answer = transport & 2 == 0;
     let transport = match transport % 2 {
         0 => Transport::Udp,
         _ => Transport::Tcp,
     };
+    let asker = Asker {
+        transport,
+        ip: [192, 0, 2, 1].into(),
+        cookies: &COOKIES,
+        now: NOW,
+    };
     let backends: Vec<IpAddr> = (0..20u8).map(|n| [10, 0, 0, n].into()).collect();
-    let reply = respond(message, transport, |query| {
-        let view = View {
-            zone: Some(&ZONE),
-            backends: Some(&backends),
-            turn: message.len(),
-        };
-        answer(query, view, || 1)
-    });
+    let reply = respond(
+        message,
+        &asker,
+        || may_answer,
+        |query| {
+            let view = View {
+                zone: Some(&ZONE),
+                backends: Some(&backends),
+                turn: message.len(),
+            };
+            answer(query, view, || 1)
+        },
+    );
     if let Some(reply) = reply {
         assert!(transport == Transport::Tcp || reply.bytes.len() <= usize::from(MAX_UDP));
         assert_eq!(reply.bytes[..2], message[..2]);
         assert!(reply.bytes[2] & 0x80 != 0);
+        // A cookie is 16 bytes longer, and a name may point into the header.
+        assert!(!reply.limited || reply.bytes.len() <= message.len() + 16 + 12);
     }
 });

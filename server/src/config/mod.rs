@@ -135,8 +135,12 @@ pub struct DnsConfig {
     pub ttl: Duration,
     /// Target of SRV answers. Default: `lb.` and the service's name.
     pub target: Option<String>,
-    /// Whether `_grpc_config.<service>` TXT is answered. Default true.
+    /// Whether TXT `_grpc_config.<service>` and `<service>` are answered.
+    /// Default true.
     pub service_config: bool,
+    /// Answers over UDP that a network (IPv4 /24, IPv6 /56) gets in a second
+    /// without a DNS cookie; 0 is no limit. Default 200.
+    pub responses_per_second: u32,
 }
 
 impl Default for DnsConfig {
@@ -146,6 +150,7 @@ impl Default for DnsConfig {
             ttl: Duration::from_secs(5),
             target: None,
             service_config: true,
+            responses_per_second: 200,
         }
     }
 }

@@ -13,6 +13,10 @@ use super::zone::{Node, Place, Zone};
 /// length they fit in 512 bytes, the most that the simplest client takes.
 pub const MAX_BACKENDS: usize = 8;
 
+/// Most addresses beside the names of name servers. One is enough, and strangers
+/// get them too.
+const MAX_GLUE: usize = 8;
+
 /// `grpc_config=` and a list of one: grpclb, and round_robin for clients that
 /// do not have it. A Go client without the grpclb import takes the second.
 const SERVICE_CONFIG: &str = concat!(
@@ -98,10 +102,14 @@ pub fn answer(query: &Query, view: View<'_>, serial: impl FnOnce() -> u32) -> An
             records
         }
     };
+    let mut additionals = additionals(zone, &answers, &view);
+    if kind == RecordType::NS {
+        additionals.truncate(MAX_GLUE);
+    }
     Answer {
         code: ResponseCode::NoError,
         authoritative: true,
-        additionals: additionals(zone, &answers, &view),
+        additionals,
         answers,
         authorities: Vec::new(),
     }

@@ -9,10 +9,11 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::message::Transport;
+use super::networks::Networks;
 use super::server::Front;
 
 /// Bytes of queries that the kernel keeps while we are busy: after an outage
@@ -51,6 +52,8 @@ impl Datagrams {
         // The largest datagram, so that none is cut to another query; and what
         // the kernel may join to one read.
         let mut buffer = vec![0; usize::from(u16::MAX)];
+        let mut networks = Networks::default();
+        let began = Instant::now();
         loop {
             let meta = match self.receive(&mut buffer).await {
                 Ok(meta) => meta,
@@ -65,7 +68,9 @@ impl Datagrams {
                 continue;
             }
             for message in buffer[..meta.len].chunks(meta.stride.max(1)) {
-                let Some(reply) = front.respond(message, Transport::Udp) else {
+                let ip = meta.addr.ip();
+                let may_answer = || networks.take(ip, front.rate(), began.elapsed());
+                let Some(reply) = front.respond(message, Transport::Udp, ip, may_answer) else {
                     continue;
                 };
                 if let Err(error) = self.reply(&reply, &meta).await {

@@ -50,6 +50,11 @@ impl Live {
         }
     }
 
+    /// Answers that a network gets in a second; 0 is no limit.
+    pub(super) fn rate(&self) -> u32 {
+        self.settings.borrow().responses_per_second()
+    }
+
     pub(super) fn answer(&self, query: &Query) -> Answer {
         let dated = self.zone();
         let zone = dated.as_ref().map(|dated| &dated.zone);
@@ -109,7 +114,7 @@ impl Live {
         };
         self.serials.of(&apex.name, origin, serials::now(), || {
             let mut hasher = DefaultHasher::new();
-            dated.settings.hash(&mut hasher);
+            dated.settings.hash_content(&mut hasher);
             apex.service.hash(&mut hasher);
             let mut backends = service.as_deref().and_then(backends);
             if let Some(ips) = &mut backends {

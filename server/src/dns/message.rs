@@ -1,25 +1,27 @@
 //! From the bytes of a query to the bytes of the reply.
 
+use std::net::IpAddr;
+
 use hickory_proto::ProtoError;
-use hickory_proto::op::{
-    Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode,
-};
-use hickory_proto::rr::RecordType;
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_proto::op::{Edns, Message, Metadata, Query, ResponseCode};
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
 use super::answer::Answer;
+use super::cookies::{Cookies, Shown, WholeCookie};
+use super::request::{AskedEdns, COOKIE, Request, Signature};
 
 /// Largest reply over UDP, in bytes: what passes every path unfragmented
 /// (DNS flag day 2020).
 pub const MAX_UDP: u16 = 1232;
 
 /// Largest reply over UDP to a client that says nothing of its size, in bytes
-/// (RFC 1035 §4.2.1).
+/// (RFC 1035 §4.2.1), and to one that may be somewhere else than it says.
 const PLAIN_UDP: u16 = 512;
 
-/// Most records that a query may carry besides its question: OPT and a
-/// signature. More only cost time.
-const MAX_ADDITIONALS: u16 = 2;
+/// The error in a TSIG record whose key is not known (RFC 8945 §5.2.1).
+const BADKEY: u16 = 17;
 
 /// What carried a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,19 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+}
+
+/// Who asks, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// How the query came.
+    pub transport: Transport,
+    /// Where it says it comes from.
+    pub ip: IpAddr,
+    /// What makes and judges cookies.
+    pub cookies: &'a Cookies,
+    /// Seconds since 1970.
+    pub now: u32,
 }
 
 /// A reply, and what it is counted as.
@@ -39,74 +54,159 @@ pub struct Reply {
     pub kind: Option<RecordType>,
     /// How it went.
     pub code: ResponseCode,
+    /// Whether it is no answer because the client's network has had its share.
+    pub limited: bool,
+    /// What the client showed.
+    pub(super) shown: Shown,
 }
 
 /// Replies to a message. `None` if it deserves none: it is itself a reply (two
 /// servers could go on for ever), or too short to have an id.
+///
+/// A client over UDP that shows no valid cookie may be somebody else, to whom
+/// the reply is an attack. It gets an answer if `may_answer`, and no record that
+/// it can do without; else it is sent to TCP, or to its cookie, by a reply that
+/// is hardly longer than the query.
 pub fn respond(
     message: &[u8],
-    transport: Transport,
+    asker: &Asker<'_>,
+    may_answer: impl FnOnce() -> bool,
     answer: impl FnOnce(&Query) -> Answer,
 ) -> Option<Reply> {
-    let mut decoder = BinDecoder::new(message);
-    let header = Header::read(&mut decoder).ok()?;
-    if header.metadata.message_type == MessageType::Response {
-        return None;
+    let request = Request::read(message)?;
+    let cookie = request.edns.as_ref().and_then(|edns| edns.cookie);
+    let shown = asker.cookies.judge(cookie, asker.ip, asker.now);
+    let is_known = asker.transport == Transport::Tcp || matches!(shown, Shown::Valid(_));
+    let mut draft = Draft::to(&request, asker, shown);
+    let refused = match (&request, shown) {
+        (
+            Request {
+                fault: Some(fault), ..
+            },
+            _,
+        ) => Some(*fault),
+        (_, Shown::Malformed) => Some(ResponseCode::FormErr),
+        (
+            Request {
+                edns: Some(edns), ..
+            },
+            _,
+        ) if edns.version > 0 => Some(ResponseCode::BADVERS),
+        (
+            Request {
+                signature: Some(signature),
+                ..
+            },
+            _,
+        ) => {
+            draft.refuse(signature);
+            Some(ResponseCode::NotAuth)
+        }
+        _ => None,
+    };
+    let Some(query) = request.query.as_ref().filter(|_| refused.is_none()) else {
+        return Some(draft.close(refused.unwrap_or(ResponseCode::NoError)));
+    };
+    if !is_known && !may_answer() {
+        draft.limited = true;
+        // Who has a cookie from now on needs no TCP (RFC 7873 §5.2.3).
+        let code = match shown {
+            Shown::ClientOnly(_) | Shown::Invalid(_) => ResponseCode::BADCOOKIE,
+            _ => {
+                draft.message.metadata.truncation = true;
+                ResponseCode::NoError
+            }
+        };
+        return Some(draft.close(code));
     }
-    let mut reply = Message::response(header.metadata.id, header.metadata.op_code);
-    reply.metadata = Metadata::response_from_request(&header.metadata);
-    let refused = if header.metadata.op_code != OpCode::Query {
-        Some(ResponseCode::NotImp)
-    } else if !is_one_question(&header.counts) {
-        Some(ResponseCode::FormErr)
-    } else {
-        None
-    };
-    if let Some(code) = refused {
-        return Some(Reply::new(reply, None, code, PLAIN_UDP));
+    let answer = answer(query);
+    draft.message.metadata.authoritative = answer.authoritative;
+    draft.message.answers = answer.answers;
+    draft.message.authorities = answer.authorities;
+    // Who asks for name servers can do nothing without their addresses; who
+    // asks for an SRV record asks for those next.
+    if is_known || query.query_type() == RecordType::NS {
+        draft.message.additionals = answer.additionals;
     }
-
-    let Ok(query) = Query::read(&mut decoder) else {
-        return Some(Reply::new(reply, None, ResponseCode::FormErr, PLAIN_UDP));
-    };
-    let kind = Some(query.query_type());
-    let additionals = header.counts.additionals.into();
-    let read = Message::read_records(&mut decoder, additionals, true, OpCode::Query);
-    let Ok((_, edns, _)) = read else {
-        reply.queries.push(query);
-        return Some(Reply::new(reply, kind, ResponseCode::FormErr, PLAIN_UDP));
-    };
-    let limit = match (transport, &edns) {
-        (Transport::Tcp, _) => u16::MAX,
-        (Transport::Udp, Some(edns)) => edns.max_payload().clamp(PLAIN_UDP, MAX_UDP),
-        (Transport::Udp, None) => PLAIN_UDP,
-    };
-    reply.edns = edns.as_ref().map(edns_of_reply);
-    if edns.is_some_and(|edns| edns.version() > 0) {
-        reply.queries.push(query);
-        return Some(Reply::new(reply, kind, ResponseCode::BADVERS, limit));
-    }
-
-    let answer = answer(&query);
-    reply.queries.push(query);
-    reply.metadata.authoritative = answer.authoritative;
-    reply.answers = answer.answers;
-    reply.authorities = answer.authorities;
-    reply.additionals = answer.additionals;
-    Some(Reply::new(reply, kind, answer.code, limit))
+    Some(draft.close(answer.code))
 }
 
-impl Reply {
-    fn new(mut message: Message, kind: Option<RecordType>, code: ResponseCode, limit: u16) -> Self {
-        message.metadata.response_code = code;
-        let bytes = encode(&mut message, limit).unwrap_or_else(|_| {
+/// A reply that is being made.
+#[derive(Debug)]
+struct Draft {
+    message: Message,
+    kind: Option<RecordType>,
+    limit: u16,
+    limited: bool,
+    shown: Shown,
+}
+
+impl Draft {
+    /// A reply without records.
+    fn to(request: &Request<'_>, asker: &Asker<'_>, shown: Shown) -> Self {
+        let metadata = &request.metadata;
+        let mut message = Message::response(metadata.id, metadata.op_code);
+        message.metadata = Metadata::response_from_request(metadata);
+        message.queries.extend(request.query.clone());
+        let cookie = match shown {
+            Shown::ClientOnly(client) | Shown::Valid(client) | Shown::Invalid(client) => {
+                Some(asker.cookies.make(&client, asker.ip, asker.now))
+            }
+            Shown::Nothing | Shown::Malformed => None,
+        };
+        let asked = request.edns.as_ref();
+        message.edns = asked.map(|asked| edns_of_reply(asked, cookie));
+        let limit = match (asker.transport, asked, shown) {
+            (Transport::Tcp, ..) => u16::MAX,
+            (Transport::Udp, Some(asked), Shown::Valid(_)) => {
+                asked.max_payload.clamp(PLAIN_UDP, MAX_UDP)
+            }
+            (Transport::Udp, ..) => PLAIN_UDP,
+        };
+        Self {
+            message,
+            kind: request.query.as_ref().map(Query::query_type),
+            limit,
+            limited: false,
+            shown,
+        }
+    }
+
+    /// Says that the key of a signature is not known: there are none here. The
+    /// client learns it from a TSIG record without a signature, which is last.
+    fn refuse(&mut self, signature: &Signature) {
+        let mut data = signature.head.clone();
+        data.extend_from_slice(&0_u16.to_be_bytes());
+        data.extend_from_slice(&signature.original_id);
+        data.extend_from_slice(&BADKEY.to_be_bytes());
+        data.extend_from_slice(&0_u16.to_be_bytes());
+        let data = RData::Unknown {
+            code: RecordType::TSIG,
+            rdata: NULL::with(data),
+        };
+        let mut record = Record::from_rdata(signature.key.clone(), 0, data);
+        record.dns_class = DNSClass::ANY;
+        let edns = self.message.edns.take();
+        let edns = edns.as_ref().map(Record::from);
+        self.message.additionals = edns.into_iter().chain([record]).collect();
+    }
+
+    fn close(mut self, code: ResponseCode) -> Reply {
+        self.message.metadata.response_code = code;
+        let bytes = encode(&mut self.message, self.limit).unwrap_or_else(|_| {
             // Only a record of ours that cannot be written leads here.
-            let metadata = &message.metadata;
+            let metadata = &self.message.metadata;
             let (id, op_code) = (metadata.id, metadata.op_code);
             let failure = Message::error_msg(id, op_code, ResponseCode::ServFail);
             failure.to_vec().unwrap_or_default()
         });
-        Self { bytes, kind, code }
+        Reply {
+            bytes,
+            kind: self.kind,
+            code,
+            limited: self.limited,
+            shown: self.shown,
+        }
     }
 }
 
@@ -115,8 +215,9 @@ impl Reply {
 fn encode(message: &mut Message, limit: u16) -> Result<Vec<u8>, ProtoError> {
     let limit = usize::from(limit);
     let bytes = message.to_vec()?;
-    // The encoder stops at 65535 bytes, and says so.
-    if bytes.len() <= limit && !is_truncated(&bytes) {
+    // The encoder stops at 65535 bytes, and says so. A reply without records
+    // may be truncated too, and is short.
+    if bytes.len() <= limit && (!is_truncated(&bytes) || message.metadata.truncation) {
         return Ok(bytes);
     }
     message.additionals.clear();
@@ -134,17 +235,14 @@ fn is_truncated(bytes: &[u8]) -> bool {
     bytes.get(2).is_some_and(|flags| flags & 0x02 != 0)
 }
 
-fn edns_of_reply(asked: &Edns) -> Edns {
+fn edns_of_reply(asked: &AskedEdns<'_>, cookie: Option<WholeCookie>) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(MAX_UDP);
     // RFC 3225 §3: the bit is copied, whether or not it is understood.
-    edns.set_dnssec_ok(asked.flags().dnssec_ok);
+    edns.set_dnssec_ok(asked.dnssec_ok);
+    if let Some(cookie) = cookie {
+        let option = EdnsOption::Unknown(COOKIE, cookie.to_vec());
+        edns.options_mut().insert(option);
+    }
     edns
-}
-
-fn is_one_question(counts: &HeaderCounts) -> bool {
-    counts.queries == 1
-        && counts.answers == 0
-        && counts.authorities == 0
-        && counts.additionals <= MAX_ADDITIONALS
 }

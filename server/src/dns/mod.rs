@@ -22,10 +22,14 @@
 //! the names that strangers ask for.
 
 mod answer;
+mod cookies;
 mod datagrams;
 mod live;
 mod message;
 mod metrics;
+mod networks;
+mod request;
+mod room;
 mod serials;
 mod server;
 mod settings;
@@ -33,7 +37,8 @@ mod streams;
 mod zone;
 
 pub use answer::{Answer, MAX_BACKENDS, View, answer};
-pub use message::{MAX_UDP, Reply, Transport, respond};
+pub use cookies::Cookies;
+pub use message::{Asker, MAX_UDP, Reply, Transport, respond};
 pub use metrics::DnsMetrics;
 pub use server::Dns;
 pub use settings::{BadTarget, ZoneSettings};

@@ -1,17 +1,19 @@
 //! The server: two sockets, one address.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::cookies::Cookies;
 use super::datagrams::Datagrams;
 use super::live::Live;
-use super::message::{Transport, respond};
+use super::message::{Asker, Transport, respond};
 use super::metrics::DnsMetrics;
 use super::settings::ZoneSettings;
 use super::streams::Streams;
@@ -29,12 +31,14 @@ const PORT_ATTEMPTS: usize = 32;
 pub struct Dns {
     udp: Datagrams,
     tcp: TcpListener,
+    cookies: Cookies,
 }
 
 /// What both sockets answer from.
 #[derive(Debug)]
 pub(super) struct Front {
     live: Live,
+    cookies: Cookies,
     metrics: DnsMetrics,
 }
 
@@ -43,9 +47,11 @@ impl Dns {
     /// both.
     ///
     /// # Errors
-    /// If the address cannot be bound; the error names it.
+    /// If the address cannot be bound; the error names it. If the system has no
+    /// randomness, which cookies are made of.
     pub async fn bind(config: &DnsConfig) -> io::Result<Self> {
         let addr = config.listen;
+        let cookies = Cookies::new(now()).map_err(io::Error::from)?;
         let mut attempts = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
         loop {
             let udp = Datagrams::bind(addr).await;
@@ -54,7 +60,7 @@ impl Dns {
             attempts -= 1;
             match TcpListener::bind(found).await {
                 Ok(tcp) => {
-                    return Ok(Self { udp, tcp });
+                    return Ok(Self { udp, tcp, cookies });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
                 Err(error) => return Err(unbound("TCP", found, &error)),
@@ -84,6 +90,7 @@ impl Dns {
         info!(listen = %self.local_addr()?, "answering DNS");
         let front = Arc::new(Front {
             live: Live::new(fleet, settings),
+            cookies: self.cookies,
             metrics,
         });
         let mut streams = Streams::default();
@@ -97,11 +104,30 @@ impl Dns {
 }
 
 impl Front {
-    /// The reply to a message, counted.
-    pub(super) fn respond(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let reply = respond(message, transport, |query| self.live.answer(query));
+    /// The reply to a message of somebody at `ip`, counted. `may_answer` is asked
+    /// if that address may be forged.
+    pub(super) fn respond(
+        &self,
+        message: &[u8],
+        transport: Transport,
+        ip: IpAddr,
+        may_answer: impl FnOnce() -> bool,
+    ) -> Option<Vec<u8>> {
+        let asker = Asker {
+            transport,
+            ip,
+            cookies: &self.cookies,
+            now: now(),
+        };
+        let answer = |query: &_| self.live.answer(query);
+        let reply = respond(message, &asker, may_answer, answer);
         self.metrics.replied(reply.as_ref());
         reply.map(|reply| reply.bytes)
+    }
+
+    /// Answers that a network gets in a second; 0 is no limit.
+    pub(super) fn rate(&self) -> u32 {
+        self.live.rate()
     }
 
     pub(super) fn metrics(&self) -> &DnsMetrics {
@@ -112,4 +138,10 @@ impl Front {
 fn unbound(transport: &str, addr: SocketAddr, error: &io::Error) -> io::Error {
     let message = format!("cannot listen on {addr} ({transport}): {error}");
     io::Error::new(error.kind(), message)
+}
+
+/// Seconds since 1970, in as many bits as cookies have.
+fn now() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as u32)
 }

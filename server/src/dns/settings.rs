@@ -1,5 +1,6 @@
 //! What is the same for the names of all services.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,13 @@ use hickory_proto::rr::Name;
 use crate::config::DnsConfig;
 
 /// What is the same for all services.
-#[derive(Debug, Clone, Default, PartialEq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ZoneSettings {
     ttl: u32,
     target: Option<Name>,
     service_config: bool,
     balancers: Vec<Balancers>,
+    responses_per_second: u32,
 }
 
 /// The balancers that listen on one port. They share an SRV target.
@@ -67,6 +69,7 @@ impl ZoneSettings {
             target,
             service_config: config.service_config,
             balancers,
+            responses_per_second: config.responses_per_second,
         })
     }
 
@@ -77,6 +80,19 @@ impl ZoneSettings {
 
     pub(super) fn balancers(&self) -> &[Balancers] {
         &self.balancers
+    }
+
+    /// UDP answers that a network gets in a second; 0 is no limit.
+    pub(super) fn responses_per_second(&self) -> u32 {
+        self.responses_per_second
+    }
+
+    /// Hashes what records are made from.
+    pub(super) fn hash_content(&self, hasher: &mut impl Hasher) {
+        self.ttl.hash(hasher);
+        self.target.hash(hasher);
+        self.service_config.hash(hasher);
+        self.balancers.hash(hasher);
     }
 
     /// Whether a service config is answered.

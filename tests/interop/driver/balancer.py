@@ -56,11 +56,11 @@ class Service:
 class Balancer:
     """One balancer, that may die and come back at the same ports."""
 
-    def __init__(self, binary, folder, services, host="127.0.0.1", advertise=(), certificate=None):
+    def __init__(self, binary, folder, services, host="127.0.0.1", advertise=(), certificate=None, dns=None):
         # `advertise` begins with its own address, if replicas share a name.
         self.address = advertise[0] if advertise else ports.address(host)
         self.advertise = list(advertise) or [self.address]
-        self.admin, self.dns = ports.address(), ports.address()
+        self.admin, self.dns = ports.address(), dns or ports.address()
         self._binary = binary
         folder.mkdir(exist_ok=True)
         self._file = folder / "lookaside.toml"

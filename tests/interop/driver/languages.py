@@ -190,8 +190,26 @@ class Node:
     def backend(self, **options):
         return ["node", self._folder / "backend.js", *flags(options)]
 
-    def client(self, service, server, **options):
+    def client(self, service, server, native=False, **options):
+        if native:
+            # Its own lookups would go to the system's resolver.
+            words = ["env", f"NODE_PATH={self._folder / 'node_modules'}", "GRPC_NODE_USE_ALTERNATIVE_RESOLVER=true"]
+            words += ["node", _CLIENTS / "node" / "client.js"]
+            return [*words, "--service", service, "--dns", server.dns, *flags(options)]
         return self._caller.client(service, server, **options)
+
+
+class Resolvers:
+    """Resolvers of Debian's packages. No gRPC: what docs/dns.md says of them."""
+
+    name = "dns"
+
+    def missing(self):
+        absent = [tool for tool in ("unbound", "dnsmasq", "named", "dig") if not shutil.which(tool)]
+        return f"the {' and '.join(absent)} command" if absent else None
+
+    def build(self, log):
+        del log
 
 
 class Bsm:
@@ -261,4 +279,4 @@ def flags(options):
     return words
 
 
-ALL = (Python(), Go(), Java(), Rust(), Node(), Bsm())
+ALL = (Python(), Go(), Java(), Rust(), Node(), Bsm(), Resolvers())

@@ -21,13 +21,14 @@ def reserve(hosts=("127.0.0.1",)):
     with _lock:
         for _ in range(1000):
             port = random.randrange(_LOWEST, max(end, _LOWEST + 1000))
-            if port not in _given and all(_free(host, port) for host in hosts):
+            if port not in _given and all(is_free(host, port) for host in hosts):
                 _given.add(port)
                 return port
     raise OSError(f"no free port between {_LOWEST} and {end}")
 
 
-def _free(host, port):
+def is_free(host, port):
+    """Whether a port of a host can be bound, for UDP and TCP."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(family, kind) as probe:
@@ -42,7 +43,7 @@ def _free(host, port):
 
 def exists(host):
     """Whether something can listen on this host's address."""
-    return _free(host, 0)
+    return is_free(host, 0)
 
 
 def join(host, port):

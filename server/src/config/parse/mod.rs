@@ -36,6 +36,9 @@ const SHUTDOWN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600
 /// A day is what a resolver may hold a wrong address for, and then some.
 const TTL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
 
+/// Answers of DNS in a second; a million is more than one thread sends.
+const RESPONSES: (u32, u32) = (0, 1_000_000);
+
 /// Durations that go into messages of grpclb.
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -267,6 +270,9 @@ fn read_dns(mut table: Table<'_>, listeners: &mut Listeners, faults: &mut Faults
     let service_config = table.take("service_config");
     let service_config = service_config.and_then(|node| node.boolean(faults, "true"));
     config.service_config = service_config.unwrap_or(config.service_config);
+    let responses = table.take("responses_per_second");
+    let responses = responses.and_then(|node| node.whole(faults, "200", RESPONSES));
+    config.responses_per_second = responses.unwrap_or(config.responses_per_second);
     table.finish(faults, &[]);
     config
 }

@@ -1,13 +1,24 @@
 //! Which bytes get which reply.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{DNSClass, RecordType::TSIG};
 use proptest::prelude::*;
 
 use super::super::answer::{View, answer};
-use super::super::message::{Reply, Transport, respond};
+use super::super::cookies::Cookies;
+use super::super::message::{Asker, Reply, Transport, respond};
 use super::*;
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const NOW: u32 = 1_700_000_000;
+const CLIENT: [u8; 8] = [7; 8];
+
+static COOKIES: LazyLock<Cookies> = LazyLock::new(|| Cookies::new(NOW).unwrap());
 
 /// Bytes of records for one backend per number, which is more than fits.
 fn crowded() -> Zone {
@@ -17,14 +28,36 @@ fn crowded() -> Zone {
 }
 
 fn reply(zone: &Zone, message: &[u8], transport: Transport) -> Option<Reply> {
-    respond(message, transport, |query| {
-        let view = View {
-            zone: Some(zone),
-            backends: Some(&[]),
-            turn: 0,
-        };
-        answer(query, view, || 1)
-    })
+    reply_if(zone, message, transport, true)
+}
+
+fn reply_if(zone: &Zone, message: &[u8], transport: Transport, may: bool) -> Option<Reply> {
+    let asker = Asker {
+        transport,
+        ip: HERE,
+        cookies: &COOKIES,
+        now: NOW,
+    };
+    respond(
+        message,
+        &asker,
+        || may,
+        |query| {
+            let view = View {
+                zone: Some(zone),
+                backends: Some(&[]),
+                turn: 0,
+            };
+            answer(query, view, || 1)
+        },
+    )
+}
+
+/// A network that has had its share asks.
+fn ask_limited(zone: &Zone, message: &Message) -> (Message, Reply) {
+    let reply = reply_if(zone, &message.to_vec().unwrap(), Transport::Udp, false);
+    let reply = reply.unwrap();
+    (Message::from_vec(&reply.bytes).unwrap(), reply)
 }
 
 fn asking(name: &str, kind: RecordType) -> Message {
@@ -41,6 +74,28 @@ fn ask(zone: &Zone, message: &Message, transport: Transport) -> (Message, usize)
     assert_eq!(parsed.metadata.message_type, MessageType::Response);
     assert!(!parsed.metadata.recursion_available);
     (parsed, reply.bytes.len())
+}
+
+fn with_cookie(message: Message, cookie: &[u8]) -> Message {
+    let mut message = with_edns(message, 1232, 0);
+    let option = EdnsOption::Unknown(10, cookie.to_vec());
+    let edns = message.edns.as_mut().unwrap();
+    edns.options_mut().insert(option);
+    message
+}
+
+fn cookie_of(message: &Message) -> Option<Vec<u8>> {
+    match message.edns.as_ref()?.option(EdnsCode::Cookie)? {
+        EdnsOption::Unknown(_, cookie) => Some(cookie.clone()),
+        _ => None,
+    }
+}
+
+/// A query that shows a cookie of ours, with its size.
+fn known(message: Message, size: u16) -> Message {
+    let mut message = with_cookie(message, &COOKIES.make(&CLIENT, HERE, NOW));
+    message.edns.as_mut().unwrap().set_max_payload(size);
+    message
 }
 
 fn with_edns(mut message: Message, size: u16, version: u8) -> Message {
@@ -85,15 +140,181 @@ fn the_limit_of_a_datagram_is_the_smaller_of_ours_and_the_clients() {
     let advertise: Vec<&str> = advertise.iter().map(String::as_str).collect();
     let zone = zone_of(&config(), &advertise, &[&["greeter.test"]]);
     let fits = |size: u16| {
-        let message = with_edns(asking("lb.greeter.test.", RecordType::A), size, 0);
+        let message = known(asking("lb.greeter.test.", RecordType::A), size);
         let (reply, len) = ask(&zone, &message, Transport::Udp);
         assert!(len <= usize::from(size.clamp(512, 1232)), "{len} > {size}");
         assert_eq!(reply.edns.unwrap().max_payload(), 1232);
         !reply.metadata.truncation
     };
-    // 60 addresses take 12 + 21 + 60 · 16 + 11 bytes.
-    assert!(fits(1004) && fits(1232) && fits(65535));
-    assert!(!fits(1003) && !fits(512) && !fits(0));
+    // 60 addresses take 12 + 21 + 60 · 16 + 11 bytes, and the cookie 28.
+    assert!(fits(1032) && fits(1232) && fits(65535));
+    assert!(!fits(1031) && !fits(512) && !fits(0));
+}
+
+#[test]
+fn who_may_be_elsewhere_gets_512_bytes_and_nothing_to_spare() {
+    let advertise: Vec<String> = (0..60).map(|n| format!("10.9.0.{n}:9000")).collect();
+    let advertise: Vec<&str> = advertise.iter().map(String::as_str).collect();
+    let zone = zone_of(&config(), &advertise, &[&["greeter.test"]]);
+    let addresses = with_edns(asking("lb.greeter.test.", RecordType::A), 4096, 0);
+    let (reply, _) = ask(&zone, &addresses, Transport::Udp);
+    assert!(reply.metadata.truncation && reply.answers.is_empty());
+
+    let zone = zone_of(&config(), &["10.9.0.1:9000"], &[&["greeter.test"]]);
+    let srv = asking("_grpclb._tcp.greeter.test.", RecordType::SRV);
+    let (reply, _) = ask(&zone, &srv, Transport::Udp);
+    assert_eq!((reply.answers.len(), reply.additionals.len()), (1, 0));
+    for (message, transport) in [
+        (srv.clone(), Transport::Tcp),
+        (known(srv, 1232), Transport::Udp),
+        // Without addresses the names of servers lead nowhere.
+        (asking("greeter.test.", RecordType::NS), Transport::Udp),
+    ] {
+        let (reply, _) = ask(&zone, &message, transport);
+        assert_eq!((reply.answers.len(), reply.additionals.len()), (1, 1));
+    }
+}
+
+#[test]
+fn a_cookie_comes_back_with_ours_and_ours_is_known() {
+    let zone = crowded();
+    let question = asking("greeter.test.", RecordType::SOA);
+    assert_eq!(cookie_of(&ask(&zone, &question, Transport::Udp).0), None);
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let first = with_cookie(question.clone(), &CLIENT);
+        let (reply, _) = ask(&zone, &first, transport);
+        assert_eq!(reply.answers.len(), 1);
+        let cookie = cookie_of(&reply).unwrap();
+        assert_eq!((cookie.len(), &cookie[..8]), (24, &CLIENT[..]));
+        let second = with_cookie(question.clone(), &cookie);
+        let (reply, counted) = ask_limited(&zone, &second);
+        assert!(!counted.limited, "who shows it is not limited");
+        assert_eq!(reply.answers.len(), 1);
+        assert_eq!(cookie_of(&reply), Some(cookie));
+    }
+    // Who only wants a cookie asks nothing.
+    let mut none = with_cookie(question.clone(), &CLIENT);
+    none.queries.clear();
+    let (reply, _) = ask(&zone, &none, Transport::Udp);
+    assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+    assert!(reply.queries.is_empty() && cookie_of(&reply).is_some());
+    for len in [0, 7, 9, 15, 41] {
+        let malformed = with_cookie(question.clone(), &[1; 64][..len]);
+        let (reply, _) = ask(&zone, &malformed, Transport::Udp);
+        assert_eq!(reply.metadata.response_code, ResponseCode::FormErr, "{len}");
+        assert_eq!(cookie_of(&reply), None);
+    }
+}
+
+#[test]
+fn a_network_that_had_its_share_is_sent_to_tcp_or_to_its_cookie() {
+    let zone = crowded();
+    let plain = asking("_grpclb._tcp.greeter.test.", RecordType::SRV);
+    for message in [plain.clone(), with_edns(plain.clone(), 4096, 0)] {
+        let (reply, counted) = ask_limited(&zone, &message);
+        assert!(counted.limited && reply.metadata.truncation);
+        assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+        assert!(reply.answers.is_empty() && reply.additionals.is_empty());
+        assert_eq!(counted.bytes.len(), message.to_vec().unwrap().len());
+    }
+    let mut forged = COOKIES.make(&CLIENT, HERE, NOW);
+    forged[23] ^= 1;
+    for cookie in [&CLIENT[..], &forged] {
+        let (reply, counted) = ask_limited(&zone, &with_cookie(plain.clone(), cookie));
+        assert!(counted.limited && !reply.metadata.truncation);
+        assert_eq!(counted.code, ResponseCode::BADCOOKIE);
+        let code = u16::from(reply.metadata.response_code);
+        assert_eq!(code, u16::from(ResponseCode::BADCOOKIE));
+        let cookie = cookie_of(&reply).unwrap();
+        let (_, counted) = ask_limited(&zone, &with_cookie(plain.clone(), &cookie));
+        assert!(!counted.limited);
+    }
+    let tcp = reply_if(&zone, &plain.to_vec().unwrap(), Transport::Tcp, false);
+    assert!(!tcp.unwrap().limited);
+}
+
+/// A TSIG record: the algorithm, time, fudge, MAC, id, error and other data.
+fn signature(mac: &[u8], other: &[u8]) -> Record {
+    let len = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes();
+    let data = [
+        b"\x0bhmac-sha256\0",
+        &[0, 0, 0x65, 0x53, 0xf1, 0, 1, 44][..],
+        &len(mac),
+        mac,
+        &[0x12, 0x34, 0, 0],
+        &len(other),
+        other,
+    ];
+    let rdata = RData::Unknown {
+        code: TSIG,
+        rdata: NULL::with(data.concat()),
+    };
+    let mut record = Record::from_rdata(Name::from_ascii("key.test.").unwrap(), 0, rdata);
+    record.dns_class = DNSClass::ANY;
+    record
+}
+
+#[test]
+fn a_signature_is_refused_as_one_of_an_unknown_key() {
+    let zone = crowded();
+    for edns in [false, true] {
+        let mut message = asking("greeter.test.", RecordType::A);
+        if edns {
+            // hickory writes OPT last, where the signature has to be.
+            let opt = with_edns(Message::query(), 1232, 0).edns.unwrap();
+            message.add_additionals([Record::from(&opt)]);
+        }
+        message.add_additionals([signature(&[9; 32], &[])]);
+        let asked = message.to_vec().unwrap();
+        let reply = reply(&zone, &asked, Transport::Udp).unwrap();
+        assert_eq!(reply.code, ResponseCode::NotAuth);
+        // As asked, but that the MAC is gone and the error is BADKEY.
+        assert_eq!(reply.bytes.len(), asked.len() - 32);
+        assert!(reply.bytes.ends_with(&[
+            0x65, 0x53, 0xf1, 0, 1, 44, // time and fudge
+            0, 0, 0x12, 0x34, 0, 17, 0, 0,
+        ]));
+        assert_eq!(reply.bytes[3] & 15, 9, "NOTAUTH");
+        assert_eq!(reply.bytes[11], 1 + u8::from(edns));
+        let read = Message::from_vec(&reply.bytes).unwrap();
+        assert!(read.answers.is_empty());
+        assert_eq!(read.additionals.last().unwrap().record_type(), TSIG);
+    }
+}
+
+#[test]
+fn a_signature_that_is_none_is_an_error() {
+    let zone = crowded();
+    let code = |records: Vec<Record>| {
+        let mut message = asking("greeter.test.", RecordType::A);
+        message.add_additionals(records);
+        let message = message.to_vec().unwrap();
+        reply(&zone, &message, Transport::Udp).unwrap().code
+    };
+    assert_eq!(code(vec![signature(&[], b"x")]), ResponseCode::NotAuth);
+    let mut class = signature(&[], &[]);
+    class.dns_class = DNSClass::IN;
+    let mut cut = signature(&[9; 32], &[]);
+    cut.data = RData::Unknown {
+        code: TSIG,
+        rdata: NULL::with(vec![0; 12]),
+    };
+    // Nothing may follow it, not even another.
+    let twice = vec![signature(&[], &[]), signature(&[], &[])];
+    for records in [vec![class], vec![cut], twice] {
+        assert_eq!(code(records), ResponseCode::FormErr);
+    }
+}
+
+#[test]
+fn options_that_are_cut_are_an_error() {
+    let zone = crowded();
+    let message = with_cookie(asking("greeter.test.", RecordType::A), &CLIENT);
+    let mut bytes = message.to_vec().unwrap();
+    let at = bytes.len() - 9;
+    bytes[at] = 9;
+    let reply = reply(&zone, &bytes, Transport::Udp).unwrap();
+    assert_eq!(reply.code, ResponseCode::FormErr);
 }
 
 #[test]
@@ -212,11 +433,14 @@ proptest! {
     fn no_bytes_panic_and_no_reply_is_too_long(
         bytes in prop_oneof![bent(), proptest::collection::vec(any::<u8>(), 0..600)],
         tcp: bool,
+        may: bool,
     ) {
         let zone = crowded();
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-        if let Some(reply) = reply(&zone, &bytes, transport) {
+        if let Some(reply) = reply_if(&zone, &bytes, transport, may) {
             prop_assert!(tcp || reply.bytes.len() <= 1232);
+            // A cookie is 16 bytes longer, and a name may point into the header.
+            prop_assert!(!reply.limited || reply.bytes.len() <= bytes.len() + 16 + 12);
             prop_assert_eq!(&reply.bytes[..2], &bytes[..2]);
             prop_assert!(Message::from_vec(&reply.bytes).is_ok());
         }

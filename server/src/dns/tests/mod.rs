@@ -23,6 +23,7 @@ fn config() -> DnsConfig {
         ttl: Duration::from_secs(5),
         target: None,
         service_config: true,
+        responses_per_second: 0,
     }
 }
 

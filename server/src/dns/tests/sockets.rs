@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(target_os = "linux")]
-use super::super::streams::CONNECTIONS_PER_PEER;
+use super::super::room::{CONNECTIONS, CONNECTIONS_PER_PEER};
 use super::super::{Dns, DnsMetrics};
 use super::*;
 use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
@@ -383,37 +383,113 @@ async fn garbage_disturbs_nobody() {
     running.assert_well().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed() {
-    let running = Running::new().await;
-    let mut idle = TcpStream::connect(running.addr).await.unwrap();
-    // The paused clock jumps to the server's timeout once nothing else is left
-    // to do.
-    assert_eq!(idle.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+/// A connection from 127.0.0.`last` that has had an answer.
+#[cfg(target_os = "linux")]
+async fn held(running: &Running, last: usize) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let from = format!("127.0.0.{last}:0").parse().unwrap();
+    socket.bind(from).unwrap();
+    let mut stream = soon(socket.connect(running.addr)).await.unwrap();
+    let query = asking("lb.greeter.test.", RecordType::A);
+    assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
+    stream
+}
+
+#[cfg(target_os = "linux")]
+async fn assert_closed(stream: &mut TcpStream) {
+    let end = soon(stream.read(&mut [0; 1])).await;
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
 
 // Only Linux has all of 127.0.0.0/8 on its loopback.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn nobody_alone_can_hold_all_connections() {
+async fn a_client_that_has_all_its_connections_closes_its_own() {
     let running = Running::serving(&[]).await;
     let query = asking("lb.greeter.test.", RecordType::A);
-    let mut held = Vec::new();
+    let mut mine = Vec::new();
     for _ in 0..CONNECTIONS_PER_PEER {
-        let mut stream = TcpStream::connect(running.addr).await.unwrap();
-        ask_tcp(&mut stream, &query).await;
-        held.push(stream);
+        mine.push(held(&running, 1).await);
     }
-    let mut refused = TcpStream::connect(running.addr).await.unwrap();
-    let end = soon(refused.read_to_end(&mut Vec::new())).await;
-    assert_eq!(end.unwrap(), 0);
+    let other = held(&running, 2).await;
+    // Long enough not to be fresh. The second of them is then idle longest.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(ask_tcp(&mut mine[0], &query).await.answers.len(), 2);
+    let newest = held(&running, 1).await;
+    assert_closed(&mut mine[1]).await;
+    let third = mine.swap_remove(2);
+    let first = mine.swap_remove(0);
+    for mut stream in [first, third, newest, other] {
+        assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
+    }
+    let metrics = running.metrics();
+    let evicted = r#"dns_tcp_closed_total{reason="evicted"} 1"#;
+    assert!(metrics.contains(evicted), "{metrics}");
+}
 
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let mut other = socket.connect(running.addr).await.unwrap();
-    assert_eq!(ask_tcp(&mut other, &query).await.answers.len(), 2);
-    let mut last = held.pop().unwrap();
-    assert_eq!(ask_tcp(&mut last, &query).await.answers.len(), 2);
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_holds_most_connections_makes_room_for_a_newcomer() {
+    let running = Running::serving(&[]).await;
+    let query = asking("lb.greeter.test.", RecordType::A);
+    let few = held(&running, 9).await;
+    let mut many = Vec::new();
+    for at in 0..CONNECTIONS - 1 {
+        many.push(held(&running, 1 + at / CONNECTIONS_PER_PEER).await);
+    }
+    let newcomer = held(&running, 10).await;
+    // The last of the four has one less; of the others the first was idle longest.
+    assert_closed(&mut many[0]).await;
+    let last = many.swap_remove(CONNECTIONS - 2);
+    let second = many.swap_remove(1);
+    for mut stream in [few, newcomer, second, last] {
+        assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_too_long_ends_its_connection() {
+    let running = Running::serving(&[]).await;
+    let mut stream = TcpStream::connect(running.addr).await.unwrap();
+    stream.write_all(&4097_u16.to_be_bytes()).await.unwrap();
+    assert_eq!(soon(stream.read(&mut [0; 1])).await.unwrap(), 0);
+    running.assert_well().await;
+}
+
+#[tokio::test]
+async fn a_flood_gets_no_more_than_its_networks_share_and_tcp_the_rest() {
+    let config = DnsConfig {
+        responses_per_second: 5,
+        ..config()
+    };
+    let running = Running::of(&config, &ADVERTISED).await;
+    running.configure(&[(GREETER, &[])]);
+    let mut truncated = 0;
+    for _ in 0..500 {
+        let reply = running.ask("lb.greeter.test.", RecordType::A).await;
+        truncated += u32::from(reply.metadata.truncation);
+    }
+    assert!(truncated > 250, "{truncated}");
+    let mut stream = TcpStream::connect(running.addr).await.unwrap();
+    let query = asking("lb.greeter.test.", RecordType::A);
+    assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
+    let metrics = running.metrics();
+    let limited = format!(r#"dns_rate_limited_total{{reply="truncated"}} {truncated}"#);
+    assert!(metrics.contains(&limited), "{limited} is not in\n{metrics}");
+}
+
+#[tokio::test]
+async fn counters_are_there_before_they_count() {
+    let running = Running::new().await;
+    let metrics = running.metrics();
+    for line in [
+        r#"dns_queries_total{type="SRV",rcode="noerror"} 0"#,
+        r#"dns_cookies_total{cookie="valid"} 0"#,
+        r#"dns_rate_limited_total{reply="badcookie"} 0"#,
+        r#"dns_tcp_closed_total{reason="lifetime"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 """The scenarios, in the order they are played."""
 
-from . import churn, drops, examples, fleet, foreign, health, outages, removal, reports, tls, traffic
+from . import churn, drops, examples, fleet, foreign, health, outages, removal, reports, resolvers, tls, traffic
 
 ALL = (
     traffic.shares_follow_weights,
@@ -27,6 +27,7 @@ ALL = (
     removal.removed_service_keeps_its_clients,
     removal.removed_service_may_be_looked_up_again,
     removal.without_the_grpclb_import,
+    removal.grpc_js_without_grpclb,
     reports.reported_load_moves_weights,
     reports.restarted_backend_reports_again,
     reports.backend_that_does_not_report_keeps_its_weight,
@@ -37,5 +38,9 @@ ALL = (
     foreign.balancer_of_grpc_go,
     foreign.balancer_of_grpc_go_that_ends_every_stream,
     foreign.balancer_of_grpc_go_killed,
+    resolvers.unbound_forwards,
+    resolvers.unbound_primes_a_stub,
+    resolvers.dnsmasq_forwards,
+    resolvers.bind_forwards,
     examples.example_runs_as_its_readme_says,
 )

@@ -81,6 +81,28 @@ def without_the_grpclb_import(stage):
     backends = stage.backends_at([a, b])
     balancer = stage.balancer(Service({a: 3, b: 1}))
     client = stage.client(balancer, f"{SERVICE}:{port}", grpclb=False)
+    return _alike(balancer, client, backends)
+
+
+without_the_grpclb_import.languages = ("go",)
+
+
+def grpc_js_without_grpclb(stage):
+    """grpc-js, which has no grpclb, finds the service config at the service's own
+    name, and calls each backend alike."""
+    hosts = ("127.0.0.2", "127.0.0.3")
+    port = ports.reserve(hosts)
+    backends = stage.backends_at([ports.join(host, port) for host in hosts])
+    balancer = stage.balancer(Service({backend.address: 1 for backend in backends}))
+    return _alike(balancer, stage.client(balancer, f"{SERVICE}:{port}", native=True), backends)
+
+
+grpc_js_without_grpclb.languages = ("node",)
+
+
+def _alike(balancer, client, backends):
+    """The share of each of two backends, over the A records and without grpclb."""
+    (a, b) = (backend.address for backend in backends)
     client.reach([a, b])
     tally = client.call(400)
     expect.all_ok(tally, "400 RPCs")
@@ -88,6 +110,3 @@ def without_the_grpclb_import(stage):
     if balancer.streams_opened() or with_token:
         raise Broken("the client did speak grpclb")
     return expect.shares(tally, {a: 1, b: 1})
-
-
-without_the_grpclb_import.languages = ("go",)

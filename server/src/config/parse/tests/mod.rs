@@ -96,6 +96,7 @@ fn every_key_is_read() {
             ttl: Duration::from_secs(5),
             target: Some("lb.example.com".to_owned()),
             service_config: true,
+            responses_per_second: 200,
         })
     );
     let identity = TlsIdentity {
