@@ -4,7 +4,7 @@
 //! A backend's token is `base64url(hash48(ip:port))`, 8 characters, the same on
 //! every replica and in every list, so that lists can be shared. Behind it may
 //! stand a [`Nonce`]: `.` and 8 characters. The token of a drop entry is its
-//! category; in an all-drop list `category~nonce`. Tokens are printable ASCII
+//! category, with a nonce `category~nonce`. Tokens are printable ASCII
 //! of at most 49 bytes (C-core has room for no more) and carry no secret:
 //! backends and logs see them.
 

@@ -28,7 +28,7 @@ pub struct VariantList {
 impl VariantList {
     /// The list in which item i stands `counts[i]` times.
     pub(super) fn new(items: &Arc<Items>, counts: &[u32]) -> Self {
-        let order = arrange(counts, &items.ids);
+        let order = arrange(counts, &items.ids, items.backends.len());
         let lens = counts.iter().zip(&items.encoded);
         let half: usize = lens
             .map(|(count, entry)| *count as usize * entry.len())
@@ -70,9 +70,8 @@ impl VariantList {
         ListFrame::new(self.slice(self.start(rotation), self.len()), &[])
     }
 
-    /// The same for the first list of a stream: the last entry, a backend's,
-    /// carries `nonce`; the rotation moves on to the next that ends with one.
-    /// In an all-drop list a drop's token carries it.
+    /// The same for the first list of a stream: the token of its last entry carries
+    /// `nonce`.
     #[must_use]
     pub fn first_frame(&self, rotation: u64, nonce: Nonce) -> ListFrame {
         let len = self.len();
@@ -80,12 +79,7 @@ impl VariantList {
             return self.frame(0);
         }
         let start = self.start(rotation);
-        let last_from = |start: usize| (start + len - 1) % len;
-        let ends_well =
-            |start: &usize| matches!(self.entries[last_from(*start)], Entry::Backend(_));
-        let mut starts = (start..start + len).map(|start| start % len);
-        let start = starts.find(ends_well).unwrap_or(start);
-        let last = match self.entries[last_from(start)] {
+        let last = match self.entries[(start + len - 1) % len] {
             Entry::Backend(index) => {
                 entry::backend(self.items.backends[index as usize], Some(nonce))
             }

@@ -146,8 +146,8 @@ impl Demo {
         let change_at = start + length.map_or(CHANGE_AFTER, |length| length / 2);
         let mut renamed = None;
 
-        let mut table = Table::new();
-        self.introduce(&mut table)?;
+        let table = Table::new(self.backends.len())?;
+        self.introduce(&table)?;
         let mut ticks = interval(if table.is_live() {
             Duration::from_millis(250)
         } else {
@@ -171,7 +171,7 @@ impl Demo {
                 }
                 // Whoever edits the file takes it over.
                 () = sleep_until(change_at), if renamed.is_none() && !self.is_edited() => {
-                    renamed = Some(self.change_weight(&mut table)?);
+                    renamed = Some(self.change_weight(&table)?);
                 }
                 now = ticks.tick() => {
                     self.follow_edits();
@@ -185,13 +185,14 @@ impl Demo {
                 }
             }
         }
+        drop(table);
         self.follow_edits();
         let reload = self.load.first_changed().zip(renamed);
         let reload = reload.map(|(first, renamed)| first.duration_since(renamed));
         self.report(reload, args.json)
     }
 
-    fn introduce(&self, table: &mut Table) -> anyhow::Result<()> {
+    fn introduce(&self, table: &Table) -> anyhow::Result<()> {
         let Addresses {
             balancer,
             admin,
@@ -199,15 +200,17 @@ impl Demo {
         } = self.addresses;
         let dns = dns.context("the demo's configuration has [dns]")?;
         table.note(&format!(
-            "balancer {balancer}, DNS {dns}, metrics http://{admin}/metrics, configuration {}\n",
+            "balancer {balancer}, DNS {dns}, metrics http://{admin}/metrics\n\
+             configuration {}",
             self.config().display()
         ))?;
-        table.note(&join::instructions(SERVICE, balancer, dns, &self.config()))?;
+        let binary = join::this_binary();
+        table.note(&join::instructions(SERVICE, balancer, dns, &self.config(), &binary))?;
         Ok(())
     }
 
     /// Edits the file as an operator would; returns when it was in place.
-    fn change_weight(&self, table: &mut Table) -> anyhow::Result<Instant> {
+    fn change_weight(&self, table: &Table) -> anyhow::Result<Instant> {
         let path = self.config();
         let text = std::fs::read_to_string(&path)?;
         let service = ServiceName::parse(SERVICE)?;

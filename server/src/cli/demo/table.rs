@@ -1,5 +1,5 @@
-//! What the demo shows while it runs: a table that stays in place on a
-//! terminal, one line a second elsewhere.
+//! What the demo shows while it runs: a table at the top of a terminal, one line
+//! a second elsewhere.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -20,30 +20,35 @@ pub(super) struct Row {
     pub(super) seen: f64,
 }
 
-/// Prints rows again and again, to stderr: stdout is for the result.
+/// Shows rows again and again, on stderr: stdout is for the result. On a terminal the
+/// table stays at the top, and everything else scrolls below it.
 #[derive(Debug)]
 pub(super) struct Table {
-    in_place: bool,
-    drawn: usize,
+    pinned: bool,
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        Self {
-            in_place: io::stderr().is_terminal(),
-            drawn: 0,
+    /// A table for this many rows; clears the terminal for it.
+    pub(super) fn new(rows: usize) -> io::Result<Self> {
+        let pinned = io::stderr().is_terminal();
+        if pinned {
+            // A header, the rows, the totals and an empty line; below them is the
+            // part of the terminal that scrolls.
+            let below = rows + 4;
+            write!(io::stderr().lock(), "\x1b[2J\x1b[{below}r\x1b[{below};1H")?;
         }
+        Ok(Self { pinned })
     }
 
-    /// Whether it draws over itself, and may be drawn often.
+    /// Whether it stays in its place, and may be drawn often.
     pub(super) fn is_live(&self) -> bool {
-        self.in_place
+        self.pinned
     }
 
     /// Shows the rows.
-    pub(super) fn draw(&mut self, rows: &[Row], rps: f64, failed: u64) -> io::Result<()> {
+    pub(super) fn draw(&self, rows: &[Row], rps: f64, failed: u64) -> io::Result<()> {
         let mut out = io::stderr().lock();
-        if !self.in_place {
+        if !self.pinned {
             let shares: Vec<String> = rows
                 .iter()
                 .map(|row| {
@@ -62,12 +67,9 @@ impl Table {
                 shares.join("  | ")
             );
         }
-        if self.drawn > 0 {
-            // Up to where the last table began; each line then clears itself.
-            write!(out, "\x1b[{}A", self.drawn)?;
-        }
-        // A narrow terminal cuts lines off: a wrapped one would be two to redraw.
-        write!(out, "\x1b[?7l")?;
+        // The cursor is kept, and a narrow terminal cuts lines off: a wrapped one
+        // would need two.
+        write!(out, "\x1b7\x1b[H\x1b[?7l")?;
         writeln!(
             out,
             "\x1b[2K  {:<22} {:>6} {:>8} {:>8}",
@@ -84,14 +86,22 @@ impl Table {
                 row.seen * 100.0
             )?;
         }
-        writeln!(out, "\x1b[2K  {rps:.0} rps, {failed} failed\x1b[?7h")?;
-        self.drawn = rows.len() + 2;
-        Ok(())
+        write!(out, "\x1b[2K  {rps:.0} rps, {failed} failed\x1b[?7h\x1b8")?;
+        out.flush()
     }
 
     /// Prints a line that stays.
-    pub(super) fn note(&mut self, line: &str) -> io::Result<()> {
-        self.drawn = 0;
+    pub(super) fn note(&self, line: &str) -> io::Result<()> {
         writeln!(io::stderr().lock(), "{line}")
+    }
+}
+
+impl Drop for Table {
+    /// The whole terminal scrolls again.
+    fn drop(&mut self) {
+        if self.pinned {
+            // If the terminal is gone, nothing is left to restore.
+            let _ = write!(io::stderr().lock(), "\x1b7\x1b[r\x1b8");
+        }
     }
 }

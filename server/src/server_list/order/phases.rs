@@ -1,13 +1,12 @@
-//! In which order entries stand.
+//! Order by position, in about linear time.
 //!
-//! Clients take entries strictly in order, so entries of one backend must stand
-//! far apart. Copy k of c stands at (k + φ)/c of the round, where φ in 0..1 is
-//! the item's own, from its hash. So gaps are even, items do not beat in step,
-//! and one that comes or goes leaves the others in their order.
+//! Copy k of c stands at (k + φ)/c of the round, where φ in 0..1 is the item's
+//! own, from its hash. So gaps are even, items do not beat in step, and one that
+//! joins or leaves does not move the others.
 
 /// Items (indexes into `counts`) in the order of the round; item i stands
 /// `counts[i]` times. `ids` are hashes of the items.
-pub(super) fn arrange(counts: &[u32], ids: &[u64]) -> Vec<u32> {
+pub(super) fn by_position(counts: &[u32], ids: &[u64]) -> Vec<u32> {
     let total: u32 = counts.iter().sum();
     // Positions are spread evenly, so with a bucket for each entry every bucket
     // holds about one, and sorting is nearly done.
