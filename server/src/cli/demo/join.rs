@@ -19,7 +19,7 @@ pub(super) fn instructions(
         false => "--release ",
     };
     format!(
-        r#"Join with a client of your own, dns://{dns}/{service}:{port}
+        r#"Join with your own client: dns://{dns}/{service}:{port}
   Python  python3 -m venv .venv
           .venv/bin/pip install -q -r examples/python/requirements.txt
           .venv/bin/python examples/python/client.py --dns {dns} \

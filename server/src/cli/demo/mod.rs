@@ -205,7 +205,13 @@ impl Demo {
             self.config().display()
         ))?;
         let binary = join::this_binary();
-        table.note(&join::instructions(SERVICE, balancer, dns, &self.config(), &binary))?;
+        table.note(&join::instructions(
+            SERVICE,
+            balancer,
+            dns,
+            &self.config(),
+            &binary,
+        ))?;
         Ok(())
     }
 
