@@ -39,21 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
     let at_once = Arc::new(Semaphore::new(PROBES));
     loop {
         let now = Instant::now();
-        let (changes, suspects, ended, next) = {
-            let mut table = shared.table();
-            table.expire(now);
-            (
-                table.changes(now),
-                table.take_suspects(),
-                table.take_ended(),
-                table.next(now),
-            )
-        };
-        shared.metrics.ended("expired", ended.expired);
-        shared.metrics.ended("probe_refused", ended.refused);
-        for change in changes {
-            tell(&shared.fleet, change);
-        }
+        let (suspects, next) = keep(&shared, now);
         for suspect in suspects {
             let (at_once, seats) = (Arc::clone(&at_once), shared.seats.clone());
             probes.spawn(async move {
@@ -82,6 +68,27 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
     }
     probes.shutdown().await;
     end.cancelled().await;
+}
+
+/// Ends leases and tells the fleet what changed; whom to probe, and when to look again
+/// though nothing happens.
+pub(super) fn keep(shared: &Shared, now: Instant) -> (Vec<Suspect>, Option<Instant>) {
+    let (changes, suspects, ended, next) = {
+        let mut table = shared.table();
+        table.expire(now);
+        (
+            table.changes(now),
+            table.take_suspects(),
+            table.take_ended(),
+            table.next(now),
+        )
+    };
+    shared.metrics.ended("expired", ended.expired);
+    shared.metrics.ended("probe_refused", ended.refused);
+    for change in changes {
+        tell(&shared.fleet, change);
+    }
+    (suspects, next)
 }
 
 fn tell(fleet: &Fleet, change: Change) {

@@ -16,6 +16,7 @@
 //! After a start, what is registered is told after one lease, so that backends
 //! of before have come back: until then clients keep what they have.
 
+mod admit;
 mod claim;
 mod drain;
 mod keeper;
@@ -115,12 +116,15 @@ impl Registrar {
         let now = Instant::now();
         let services = rules.services();
         let services = services.map(|(name, lease)| (name, now + lease.min(MAX_WAIT)));
-        self.0.table().allow(services);
+        // Together: whoever holds the table sees the rules that it is kept by.
+        let mut table = self.0.table();
+        table.allow(services);
         self.0.rules.send_if_modified(|now| {
             let changed = **now != *rules;
-            *now = rules;
+            *now = Arc::clone(&rules);
             changed
         });
+        drop(table);
         self.0.changed.notify_one();
     }
 
@@ -148,7 +152,7 @@ impl Shared {
 
     /// Waits until what a claim is judged by was read, or the balancer ends.
     async fn answered(&self, rules: &Rules, claim: &Claim) {
-        let answered = rules.answered(claim, &self.fleet, &self.tokens);
+        let answered = rules.answered(claim, &self.tokens);
         self.draining.run_until_cancelled(answered).await;
     }
 

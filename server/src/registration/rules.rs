@@ -11,8 +11,7 @@ use rustls::pki_types::ServerName;
 use super::claim::Claim;
 use super::tokens::Tokens;
 use crate::config::{Config, RegisterConfig};
-use crate::fleet::Fleet;
-use crate::model::{DialRules, ServiceName};
+use crate::model::{DialRules, RequestedName, ServiceName};
 use crate::net::Peer;
 
 /// Reports after which a silent backend is given up.
@@ -21,6 +20,9 @@ const REPORTS_IN_A_LEASE: u32 = 3;
 /// What the configuration says of registration.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rules {
+    /// Every name of a service, and the one that it has here.
+    names: BTreeMap<ServiceName, ServiceName>,
+    /// What is open to registration.
     services: BTreeMap<ServiceName, Arc<Rule>>,
     /// How often backends report of whose services none says.
     report_interval: Duration,
@@ -61,7 +63,12 @@ impl Rules {
             };
             Some((service.name.clone(), Arc::new(rule)))
         });
+        let names = config.services.iter().flat_map(|service| {
+            let names = std::iter::once(&service.name).chain(&service.aliases);
+            names.map(|name| (name.clone(), service.name.clone()))
+        });
         Self {
+            names: names.collect(),
             services: services.collect(),
             report_interval: config.balancer.report_interval,
         }
@@ -97,14 +104,20 @@ impl Rules {
     }
 
     /// Waits until the files of tokens that this claim is judged by were read.
-    pub(super) async fn answered(&self, claim: &Claim, fleet: &Fleet, tokens: &Tokens) {
+    pub(super) async fn answered(&self, claim: &Claim, tokens: &Tokens) {
         for (_, name) in &claim.services {
-            let service = name.as_ref().ok().and_then(|name| fleet.find(name));
-            let rule = service.and_then(|service| self.services.get(service.name()));
+            let service = name.as_ref().ok().and_then(|name| self.find(name));
+            let rule = service.and_then(|service| self.services.get(service));
             if let Some(file) = rule.and_then(|rule| rule.register.token_file.as_ref()) {
                 tokens.answered(file).await;
             }
         }
+    }
+
+    /// The service that a backend's name means, found as one that a client asks for.
+    fn find(&self, name: &RequestedName) -> Option<&ServiceName> {
+        let found = self.names.get(name.exact());
+        found.or_else(|| self.names.get(name.host()))
     }
 
     /// For each service of a claim, in its order, what it is called here, or why
@@ -113,28 +126,20 @@ impl Rules {
         &self,
         claim: &Claim,
         caller: &Caller,
-        fleet: &Fleet,
         tokens: &Tokens,
     ) -> Vec<Result<ServiceName, Refused>> {
         let judged = claim.services.iter().map(|(_, name)| {
             let name = name
                 .as_ref()
                 .map_err(|error| Refused::new(Outcome::UnknownService, error.as_str()))?;
-            let service = fleet.find(name).ok_or_else(|| {
+            let name = self.find(name).ok_or_else(|| {
                 Refused::new(
                     Outcome::UnknownService,
                     "this balancer has no such service; add it to lookaside.toml as a [[service]] \
                      or one of its aliases, or correct the name",
                 )
             })?;
-            let name = service.name();
-            let rule = self.services.get(name).ok_or_else(|| {
-                Refused::new(
-                    Outcome::Forbidden,
-                    "backends may not register for it; to let them, write register = { cidrs = \
-                     [\"…\"] } at the [[service]]",
-                )
-            })?;
+            let rule = self.services.get(name).ok_or_else(Refused::closed)?;
             check_identity(&rule.register, caller, tokens)?;
             check_address(rule, claim, caller)?;
             Ok(name.clone())
@@ -154,6 +159,15 @@ impl Refused {
             outcome,
             error: error.into(),
         }
+    }
+
+    /// Of a service that is not open to registration.
+    pub(super) fn closed() -> Self {
+        Self::new(
+            Outcome::Forbidden,
+            "backends may not register for it; to let them, write register = { cidrs = [\"…\"] } \
+             at the [[service]]",
+        )
     }
 }
 

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 use tracing::{info, warn};
 
+use super::admit::{Applicant, Place, admit};
 use super::claim::Claim;
-use super::rules::{Caller, Refused, Rules, lease};
+use super::rules::{Caller, Rules, lease};
 use super::service::StreamSeat;
-use super::table::{Before, Owner, Seat};
+use super::table::Owner;
 use super::{Shared, drain};
 use crate::load::pass_on;
-use crate::model::{BackendAddr, ServiceName};
 use crate::net::Peer;
 use crate::wait::{if_any, within};
 use crate::weights::ReportSource;
@@ -45,7 +45,7 @@ pub(super) struct Backend {
     owner: Arc<Owner>,
     rules: watch::Receiver<Arc<Rules>>,
     /// Where it is registered.
-    places: Vec<(ServiceName, BackendAddr)>,
+    places: Vec<Place>,
     /// How often it reports.
     interval: Duration,
     /// What it was told last.
@@ -225,62 +225,27 @@ impl Backend {
     /// Registers what was claimed, as far as the rules allow, and says so if it
     /// is not what was said last.
     async fn register(&mut self) {
-        let rules = Arc::clone(&self.rules.borrow());
-        let shared = Arc::clone(&self.shared);
-        shared.answered(&rules, &self.claim).await;
-        let judged = rules.judge(&self.claim, &self.caller, &shared.fleet, &shared.tokens);
-        let addr = self.claim.addr;
-        self.interval = rules.interval(judged.iter().flatten());
-        let until = Instant::now() + lease(self.interval);
-        let mut before = std::mem::take(&mut self.places);
-        let mut results = Vec::new();
-        let mut table = shared.table();
-        for ((named, _), judged) in self.claim.services.iter().zip(judged) {
-            let taken = judged.and_then(|service| {
-                let seat = Seat {
-                    owner: Arc::clone(&self.owner),
-                    instance: Arc::clone(&self.claim.instance),
-                    weight: self.claim.weight,
-                    zone: self.claim.zone.clone(),
-                    labels: self.claim.labels.clone(),
-                    drain: self.draining,
-                    until,
-                    suspect: false,
-                    told_suspect: false,
-                    held: false,
-                };
-                let any = rules.any_address(&service);
-                match table.take(&service, addr, seat, any) {
-                    Ok(was) => Ok((service, was)),
-                    Err(full) => Err(Refused::new(Outcome::Full, full.to_string())),
-                }
-            });
-            results.push(match taken {
-                Ok((service, was)) => {
-                    if was == Before::Another {
-                        shared.metrics.ended("superseded", 1);
-                        info!(
-                            backend = %addr,
-                            service = %service,
-                            "registered by another instance; the newer is listed"
-                        );
-                    }
-                    let place = (service, addr);
-                    before.retain(|old| *old != place);
-                    if !self.places.contains(&place) {
-                        self.places.push(place);
-                    }
-                    result(named, Outcome::Accepted, String::new())
-                }
-                Err(refused) => result(named, refused.outcome, refused.error),
-            });
-        }
-        // What it had and no longer claims, or may no longer have.
-        for (service, addr) in before {
-            table.leave(&service, addr, self.owner.id);
-        }
-        drop(table);
-        shared.changed.notify_one();
+        let applicant = Applicant {
+            claim: &self.claim,
+            caller: &self.caller,
+            owner: &self.owner,
+            draining: self.draining,
+        };
+        let admitted = admit(&self.shared, &applicant, &mut self.places).await;
+        self.interval = admitted.interval;
+        let named = self.claim.services.iter().map(|(named, _)| named);
+        let results = named.zip(admitted.results).map(|(named, admitted)| {
+            let (outcome, error) = match admitted {
+                Ok(()) => (Outcome::Accepted, String::new()),
+                Err(refused) => (refused.outcome, refused.error),
+            };
+            pb::ServiceResult {
+                service: named.clone(),
+                outcome: outcome.into(),
+                error,
+            }
+        });
+        let results = results.collect();
         self.tell(results);
     }
 
@@ -384,14 +349,6 @@ impl Drop for Backend {
         }
         drop(table);
         self.shared.changed.notify_one();
-    }
-}
-
-fn result(service: &str, outcome: Outcome, error: String) -> pb::ServiceResult {
-    pb::ServiceResult {
-        service: service.to_owned(),
-        outcome: outcome.into(),
-        error,
     }
 }
 

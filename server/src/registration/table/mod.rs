@@ -1,15 +1,17 @@
 //! Who is registered, for what, until when. A value under a lock: no I/O here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+mod registrations;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::registrations::Registrations;
 use crate::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
-use crate::plan::{Contribution, MemberFields};
+use crate::plan::Contribution;
 
 /// Backends that may register for one service.
 const MAX_BACKENDS: usize = 10_000;
@@ -17,14 +19,6 @@ const MAX_BACKENDS: usize = 10_000;
 /// Backends of one ip that may register for one service, where backends may not
 /// choose their address: one host must not become most of a list.
 const MAX_PER_IP: usize = 64;
-
-/// A service that loses more than half of its backends within this time to
-/// silence alone keeps the rest of them for [`HOLD`]: it is likelier that we
-/// cannot hear them.
-const AT_ONCE: Duration = Duration::from_secs(10);
-
-/// How much longer they stay.
-const HOLD: Duration = Duration::from_secs(30);
 
 /// The first backend of a service that is opened later is told after this.
 const GATHER: Duration = Duration::from_secs(1);
@@ -87,13 +81,15 @@ pub(super) enum Before {
     Another,
 }
 
-/// There is no room for another backend.
+/// Why a backend gets no seat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Full {
+pub(super) enum Rejected {
+    #[error("it is not open to registration")]
+    Closed,
     #[error("it has {MAX_BACKENDS} registered backends, as many as a service may")]
-    Service,
+    ServiceFull,
     #[error("this ip has {MAX_PER_IP} backends registered for it, as many as one may")]
-    Ip,
+    IpFull,
 }
 
 /// What is to be done about a service.
@@ -114,43 +110,25 @@ pub(super) struct Ended {
     pub(super) refused: u64,
 }
 
-#[derive(Debug)]
-struct Registrations {
-    seats: BTreeMap<BackendAddr, Seat>,
-    per_ip: HashMap<IpAddr, usize>,
-    /// When backends left because nothing was heard of them.
-    silent: VecDeque<Instant>,
-    /// Until then backends of before a restart are waited for.
-    opens: Instant,
-    /// Whether there may be any.
-    at_start: bool,
-    /// Whether it is open to registration.
-    allowed: bool,
-}
-
 impl Table {
     /// These services are open to registration, and no others. What a service
     /// that is new here has is not told before the moment that is given with it; but
     /// if it was not there from the start, soon after its first backend is there.
+    ///
+    /// What the others have is told again: between two configurations that are seen
+    /// here, a service may have been removed and added, and knows nothing then.
     pub(super) fn allow<'a>(&mut self, services: impl Iterator<Item = (&'a ServiceName, Instant)>) {
         for registrations in self.services.values_mut() {
             registrations.allowed = false;
         }
         for (service, opens) in services {
+            // It is told even if nobody comes: then the source has answered.
+            self.dirty.insert(service.clone());
             if let Some(registrations) = self.services.get_mut(service) {
                 registrations.allowed = true;
                 continue;
             }
-            // It is told even if nobody comes: then the source has answered.
-            self.dirty.insert(service.clone());
-            let registrations = Registrations {
-                seats: BTreeMap::new(),
-                per_ip: HashMap::new(),
-                silent: VecDeque::new(),
-                opens,
-                at_start: !self.begun,
-                allowed: true,
-            };
+            let registrations = Registrations::new(opens, !self.begun);
             self.services.insert(service.clone(), registrations);
         }
         self.begun = true;
@@ -170,11 +148,10 @@ impl Table {
         addr: BackendAddr,
         mut seat: Seat,
         any_address: bool,
-    ) -> Result<Before, Full> {
-        let Some(registrations) = self.services.get_mut(service) else {
-            // It was open a moment ago; whoever asked is told anew.
-            return Ok(Before::Nothing);
-        };
+    ) -> Result<Before, Rejected> {
+        // One that was closed is here until that was told.
+        let open = self.services.get_mut(service).filter(|r| r.allowed);
+        let registrations = open.ok_or(Rejected::Closed)?;
         let before = match registrations.seats.get(&addr) {
             Some(old) => {
                 seat.told_suspect = old.told_suspect;
@@ -190,10 +167,10 @@ impl Table {
             None => {
                 let of_ip = registrations.per_ip.get(&addr.ip());
                 if !any_address && of_ip.is_some_and(|count| *count >= MAX_PER_IP) {
-                    return Err(Full::Ip);
+                    return Err(Rejected::IpFull);
                 }
                 if registrations.seats.len() >= MAX_BACKENDS {
-                    return Err(Full::Service);
+                    return Err(Rejected::ServiceFull);
                 }
                 *registrations.per_ip.entry(addr.ip()).or_default() += 1;
                 Before::Nothing
@@ -316,82 +293,21 @@ impl Table {
         (seat.owner.id == owner).then_some(seat)
     }
 
+    /// Who has a seat in a service.
+    #[cfg(test)]
+    pub(super) fn seated(&self, service: &str) -> BTreeSet<BackendAddr> {
+        let registrations = self.services.get(service);
+        registrations
+            .into_iter()
+            .flat_map(|r| r.seats.keys())
+            .copied()
+            .collect()
+    }
+
     fn remove(&mut self, service: &ServiceName, addr: BackendAddr) {
         if let Some(registrations) = self.services.get_mut(service) {
             registrations.remove(addr);
             self.dirty.insert(service.clone());
-        }
-    }
-}
-
-impl Registrations {
-    fn remove(&mut self, addr: BackendAddr) {
-        if self.seats.remove(&addr).is_none() {
-            return;
-        }
-        if let Some(count) = self.per_ip.get_mut(&addr.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_ip.remove(&addr.ip());
-            }
-        }
-    }
-
-    /// Whether anybody was taken out, or held.
-    fn expire(&mut self, now: Instant, expired: &mut u64) -> bool {
-        let seats = self.seats.iter();
-        let due = seats.filter(|(_, seat)| seat.until <= now);
-        let due: Vec<(BackendAddr, bool)> = due.map(|(addr, seat)| (*addr, seat.held)).collect();
-        if due.is_empty() {
-            return false;
-        }
-        while self.silent.front().is_some_and(|at| *at + AT_ONCE <= now) {
-            self.silent.pop_front();
-        }
-        let going = self.silent.len() + due.iter().filter(|(_, held)| !held).count();
-        let hold = 2 * going > self.seats.len() + self.silent.len();
-        for (addr, held) in due {
-            if hold && !held {
-                if let Some(seat) = self.seats.get_mut(&addr) {
-                    seat.held = true;
-                    seat.until = now + HOLD;
-                }
-                continue;
-            }
-            if !held {
-                self.silent.push_back(now);
-            }
-            self.remove(addr);
-            *expired += 1;
-        }
-        true
-    }
-
-    fn change(&mut self, service: &ServiceName) -> Change {
-        let mut suspects = Vec::new();
-        for (addr, seat) in &mut self.seats {
-            if seat.told_suspect != seat.suspect {
-                seat.told_suspect = seat.suspect;
-                suspects.push((*addr, seat.suspect));
-            }
-        }
-        let members = self.seats.iter().map(|(addr, seat)| {
-            let fields = MemberFields {
-                weight: seat.weight,
-                zone: seat.zone.clone(),
-                drain: Some(seat.drain),
-                labels: seat.labels.clone(),
-                incarnation: Some(Arc::clone(&seat.instance)),
-            };
-            (*addr, fields)
-        });
-        Change {
-            service: service.clone(),
-            contribution: Contribution {
-                members: members.collect(),
-            },
-            suspects,
-            held: self.seats.values().any(|seat| seat.held),
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Leases, and who comes instead of whom.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
+use super::registrations::HOLD;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -186,7 +190,31 @@ async fn a_service_that_is_closed_has_nobody_any_more() {
     assert_eq!(told(&mut table, now), Some(vec![]));
     assert_eq!(table.next(now), None);
     let late = seat(9, "a", now + LEASE);
-    table.take(&name(), addr(9), late, false).unwrap();
+    let taken = table.take(&name(), addr(9), late, false);
+    assert_eq!(taken, Err(Rejected::Closed));
+    assert_eq!(told(&mut table, now), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_registers_for_a_service_that_is_closed_and_not_told_so_yet() {
+    let now = Instant::now();
+    let mut table = with_backends(3, now);
+    told(&mut table, now);
+    table.allow([].into_iter());
+    let late = seat(9, "a", now + LEASE);
+    let taken = table.take(&name(), addr(9), late, false);
+    assert_eq!(taken, Err(Rejected::Closed));
+    assert_eq!(told(&mut table, now), Some(vec![]));
+    assert_eq!(table.next(now), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_registered_is_told_again_with_each_configuration() {
+    let now = Instant::now();
+    let mut table = with_backends(2, now);
+    told(&mut table, now);
+    table.allow([(&name(), now + LEASE)].into_iter());
+    assert_eq!(told(&mut table, now), Some(vec![addr(1), addr(2)]));
     assert_eq!(told(&mut table, now), None);
 }
 
@@ -200,14 +228,14 @@ async fn one_ip_does_not_fill_a_service_and_no_service_is_endless() {
         table.take(&name(), port(index), seat, false).unwrap();
     }
     let mut take = |addr, any| table.take(&name(), addr, seat(1, "a", now + LEASE), any);
-    assert_eq!(take(port(65), false), Err(Full::Ip));
+    assert_eq!(take(port(65), false), Err(Rejected::IpFull));
     assert_eq!(take(port(64), false), Ok(Before::Itself));
     let mut taken = 64;
     while take(addr(taken), true).is_ok() {
         taken += 1;
     }
     assert_eq!(usize::from(taken), MAX_BACKENDS);
-    assert_eq!(take(addr(taken), true), Err(Full::Service));
+    assert_eq!(take(addr(taken), true), Err(Rejected::ServiceFull));
 }
 
 proptest! {

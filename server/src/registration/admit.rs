@@ -1,0 +1,150 @@
+//! From a claim to seats in the table, by one set of rules.
+//!
+//! A claim is judged without the table's lock, as files of tokens are read for that,
+//! and seated under it. Rules change under the same lock: if they did meanwhile, the
+//! claim is judged again, so nobody gets a seat by rules that no longer hold.
+
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use lookaside_proto::registration_v1::Outcome;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Shared;
+use super::claim::Claim;
+use super::rules::{Caller, Refused, Rules, lease};
+use super::table::{Before, Owner, Rejected, Seat, Table};
+use crate::model::{BackendAddr, ServiceName};
+
+/// A seat: the service, and the backend's address in it.
+pub(super) type Place = (ServiceName, BackendAddr);
+
+/// Who claims what.
+pub(super) struct Applicant<'a> {
+    pub(super) claim: &'a Claim,
+    pub(super) caller: &'a Caller,
+    pub(super) owner: &'a Arc<Owner>,
+    pub(super) draining: bool,
+}
+
+/// What became of a claim.
+pub(super) struct Admitted {
+    /// How often the backend reports.
+    pub(super) interval: Duration,
+    /// By service of the claim, in its order.
+    pub(super) results: Vec<Result<(), Refused>>,
+}
+
+/// A claim that was judged, and the rules that it was judged by.
+struct Judged {
+    rules: Arc<Rules>,
+    services: Vec<Result<ServiceName, Refused>>,
+}
+
+/// Seats the backend wherever the rules allow, and takes it out of those of its
+/// `places` that it no longer claims, or may no longer have. Afterwards `places` is
+/// where it is.
+pub(super) fn admit(
+    shared: &Shared,
+    applicant: &Applicant<'_>,
+    places: &mut Vec<Place>,
+) -> Admitted {
+    loop {
+        let judged = judge(shared, applicant);
+        if let Ok(admitted) = seat(shared, judged, applicant, places) {
+            return admitted;
+        }
+    }
+}
+
+fn judge(shared: &Shared, applicant: &Applicant<'_>) -> Judged {
+    let rules = Arc::clone(&shared.rules.borrow());
+    let services = rules.judge(applicant.claim, applicant.caller, &shared.tokens);
+    Judged { rules, services }
+}
+
+/// The rules changed since the claim was judged.
+#[derive(Debug)]
+struct Outdated;
+
+fn seat(
+    shared: &Shared,
+    judged: Judged,
+    applicant: &Applicant<'_>,
+    places: &mut Vec<Place>,
+) -> Result<Admitted, Outdated> {
+    let Judged { rules, services } = judged;
+    let mut table: MutexGuard<'_, Table> = shared.table();
+    if !Arc::ptr_eq(&rules, &shared.rules.borrow()) {
+        return Err(Outdated);
+    }
+    let addr = applicant.claim.addr();
+    let interval = rules.interval(services.iter().flatten());
+    let until = Instant::now() + lease(interval);
+    let mut before = std::mem::take(places);
+    let mut superseded = Vec::new();
+    let mut results = Vec::with_capacity(services.len());
+    for service in services {
+        let taken = service.and_then(|service| {
+            let any = rules.any_address(&service);
+            let taken = table.take(&service, addr, applicant.seat(until), any);
+            taken.map(|was| (service, was)).map_err(Refused::from)
+        });
+        results.push(taken.map(|(service, was)| {
+            if was == Before::Another {
+                superseded.push(service.clone());
+            }
+            let place = (service, addr);
+            before.retain(|old| *old != place);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }));
+    }
+    for (service, addr) in before {
+        table.leave(&service, addr, applicant.owner.id);
+    }
+    drop(table);
+    shared.changed.notify_one();
+    for service in superseded {
+        shared.metrics.ended("superseded", 1);
+        info!(
+            backend = %addr,
+            service = %service,
+            "registered by another instance; the newer is listed"
+        );
+    }
+    Ok(Admitted { interval, results })
+}
+
+impl Applicant<'_> {
+    fn seat(&self, until: Instant) -> Seat {
+        Seat {
+            owner: Arc::clone(self.owner),
+            instance: Arc::clone(&self.claim.instance),
+            weight: self.claim.weight,
+            zone: self.claim.zone.clone(),
+            labels: self.claim.labels.clone(),
+            drain: self.draining,
+            until,
+            suspect: false,
+            told_suspect: false,
+            held: false,
+        }
+    }
+}
+
+impl From<Rejected> for Refused {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Closed => Self::closed(),
+            Rejected::ServiceFull | Rejected::IpFull => {
+                Self::new(Outcome::Full, rejected.to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
