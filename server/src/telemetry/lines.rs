@@ -1,11 +1,25 @@
 //! What is logged, for tests that read it.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tracing::Dispatch;
 
 /// Keeps what is written; clones write to the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+/// While a process has one subscriber only, tracing asks that of the thread which comes
+/// to a line first whether anybody wants it, and believes that for good: another test's
+/// thread has none. With two, all are asked.
+static ANOTHER: OnceLock<Dispatch> = OnceLock::new();
+
+impl Default for Lines {
+    fn default() -> Self {
+        ANOTHER.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
+        Self(Arc::default())
+    }
+}
 
 impl Lines {
     /// Everything so far.
