@@ -45,21 +45,22 @@ struct Judged {
 /// Seats the backend wherever the rules allow, and takes it out of those of its
 /// `places` that it no longer claims, or may no longer have. Afterwards `places` is
 /// where it is.
-pub(super) fn admit(
+pub(super) async fn admit(
     shared: &Shared,
     applicant: &Applicant<'_>,
     places: &mut Vec<Place>,
 ) -> Admitted {
     loop {
-        let judged = judge(shared, applicant);
+        let rules = Arc::clone(&shared.rules.borrow());
+        shared.answered(&rules, applicant.claim).await;
+        let judged = judge(shared, rules, applicant);
         if let Ok(admitted) = seat(shared, judged, applicant, places) {
             return admitted;
         }
     }
 }
 
-fn judge(shared: &Shared, applicant: &Applicant<'_>) -> Judged {
-    let rules = Arc::clone(&shared.rules.borrow());
+fn judge(shared: &Shared, rules: Arc<Rules>, applicant: &Applicant<'_>) -> Judged {
     let services = rules.judge(applicant.claim, applicant.caller, &shared.tokens);
     Judged { rules, services }
 }

@@ -15,6 +15,7 @@ use crate::discovery::file::apply;
 use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::Peer;
 use crate::registration::{Registrar, RegistrationMetrics, keeper};
+use crate::subchannel::Seats;
 
 const OPEN: &str = "register = { cidrs = [\"10.0.0.0/8\"] }";
 
@@ -91,7 +92,8 @@ impl Backend {
     }
 
     fn judge(&mut self, shared: &Shared) {
-        let judged = self.with(|applicant, _| judge(shared, applicant));
+        let rules = Arc::clone(&shared.rules.borrow());
+        let judged = self.with(|applicant, _| judge(shared, rules, applicant));
         self.judged = (!self.left).then_some(judged);
     }
 
@@ -103,10 +105,16 @@ impl Backend {
     }
 
     /// What its stream does when rules changed.
-    fn follow(&mut self, shared: &Shared) {
+    async fn follow(&mut self, shared: &Shared) {
         if !self.left && self.rules.has_changed().unwrap() {
             self.rules.mark_unchanged();
-            self.with(|applicant, places| admit(shared, applicant, places));
+            let applicant = Applicant {
+                claim: &self.claim,
+                caller: &self.caller,
+                owner: &self.owner,
+                draining: false,
+            };
+            admit(shared, &applicant, &mut self.places).await;
         }
     }
 
@@ -136,6 +144,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
     let registrar = Registrar::new(
         Arc::clone(&fleet),
         newest,
+        Seats::default(),
         CancellationToken::new(),
         RegistrationMetrics::default(),
     );
@@ -151,7 +160,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
             1 => registrar.configure(newest),
             2 => backend.judge(shared),
             3 => backend.seat(shared),
-            4 => backend.follow(shared),
+            4 => backend.follow(shared).await,
             5 => drop(keeper::keep(shared, Instant::now())),
             6 => tokio::time::sleep(Duration::from_millis(50)).await,
             _ => backend.leave(shared),
@@ -160,7 +169,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
     // Everybody notices what has changed, and everything has its time.
     registrar.configure(newest);
     for backend in &mut backends {
-        backend.follow(shared);
+        backend.follow(shared).await;
     }
     for _ in 0..15 {
         keeper::keep(shared, Instant::now());
