@@ -20,11 +20,13 @@
 //! weight, and the others share among themselves what they had; nothing is learned from
 //! an idle fleet.
 
+mod measured;
 mod state;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::measured::{is_fresh, ln_capacity, ln_newest_capacity, ln_skew};
 use self::state::{Learned, Saved};
 use super::moment::{Moment, Rebase};
 use super::policy::{Backends, Observed, Probation, WeightPolicy};
@@ -97,10 +99,11 @@ impl WeightPolicy for Feedback {
             }
         }
         let fresh: Vec<&Observed<'_>> = backends.each.iter().filter(|b| is_fresh(b)).collect();
-        let busy = median(fresh.iter().map(|b| b.signals.utilization()).collect());
-        if fresh.len() < 2 {
+        if self.is_idle(backends, &fresh) {
+            self.doubt_beginners(backends);
+        } else if fresh.len() < 2 {
             self.watch_beginners(backends, None);
-        } else if busy >= Some(IDLE) {
+        } else {
             let capacity = median(fresh.iter().filter_map(|b| ln_capacity(b)).collect());
             self.step(backends, &fresh, capacity);
             self.watch_beginners(backends, capacity);
@@ -257,6 +260,42 @@ impl Feedback {
         }
     }
 
+    /// Whether half of those who report have nearly nothing to do. They are those who have
+    /// reported for a while, or, if there are no two, all. While the weights of most were
+    /// never measured, their newest reports count, too: what processes burn as they start
+    /// says nothing of their calls.
+    fn is_idle(&self, backends: &Backends<'_>, fresh: &[&Observed<'_>]) -> bool {
+        let reports = |b: &&Observed<'_>| {
+            matches!(b.freshness, Freshness::Known | Freshness::Blackout)
+                && !b.ejected
+                && b.signals.utilization() > 0.0
+        };
+        let reporting: Vec<&Observed<'_>> = if fresh.len() < 2 {
+            backends.each.iter().filter(reports).collect()
+        } else {
+            fresh.to_vec()
+        };
+        let smoothed = reporting.iter().map(|b| b.signals.utilization());
+        let mut used = vec![median(smoothed.collect())];
+        let weighed = |b: &&&Observed<'_>| self.backends.get(&b.addr).is_some_and(|l| l.weighed);
+        if 2 * reporting.iter().filter(weighed).count() < reporting.len() {
+            let newest = reporting.iter().filter_map(|b| b.signals.last());
+            used.push(median(newest.map(|report| report.utilization).collect()));
+        }
+        used.iter().any(|used| used.is_none_or(|used| used < IDLE))
+    }
+
+    /// What those showed that began to report is noise if there was nothing to do
+    /// since; but who would be busy with as much as the others keeps what it has.
+    fn doubt_beginners(&mut self, backends: &Backends<'_>) {
+        for backend in backends.each {
+            if let Some(learned) = self.backends.get_mut(&backend.addr) {
+                let usual = backend.signals.utilization() / learned.weight;
+                learned.began &= learned.weighed || usual >= IDLE;
+            }
+        }
+    }
+
     /// Everybody's weight; of those that never reported, the mean of those that
     /// did.
     fn answer(&mut self, backends: &Backends<'_>) -> Vec<f64> {
@@ -294,29 +333,6 @@ struct Wanted {
     /// Its newest report claims so much that it is not given more until it is
     /// known whether that is true.
     leaps: bool,
-}
-
-/// Whether what it reports is of now and was for a while.
-fn is_fresh(backend: &Observed<'_>) -> bool {
-    backend.freshness == Freshness::Known && !backend.ejected && backend.signals.utilization() > 0.0
-}
-
-fn ln_capacity(backend: &Observed<'_>) -> Option<f64> {
-    let signals = backend.signals;
-    (signals.qps() > 0.0 && signals.utilization() > 0.0 && !backend.ejected)
-        .then(|| ln(signals.qps()) - ln(signals.utilization()))
-}
-
-/// Its capacity as the newest report alone has it.
-fn ln_newest_capacity(backend: &Observed<'_>) -> Option<f64> {
-    let last = backend.signals.last()?;
-    (last.qps > 0.0 && last.utilization > 0.0).then(|| ln(last.qps) - ln(last.utilization))
-}
-
-fn ln_skew(backend: &Observed<'_>) -> Option<f64> {
-    let published = backend.published.smoothed()?;
-    (backend.signals.qps() > 0.0 && published > 0.0)
-        .then(|| ln(backend.signals.qps()) - ln(published))
 }
 
 /// Learns how much more than its share a backend gets, if it is the time to.

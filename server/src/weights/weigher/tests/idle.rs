@@ -178,3 +178,58 @@ fn where_no_calls_are_counted_a_fleet_at_night_keeps_its_weights_too() {
         assert_eq!(run.observation(0).freshness, Freshness::Known);
     }
 }
+
+/// Another process is at the first `restarted` addresses: what was known of them is void.
+fn restart(run: &mut Loop, restarted: usize) {
+    let life = |index: usize| Some(if index < restarted { "new" } else { "old" });
+    let lives = (0..run.capacity.len()).map(|index| (addr(index), life(index)));
+    run.weigher.track(lives);
+    run.step();
+}
+
+/// A fleet that learned by day, and whose calls are few now.
+fn evening(count: usize) -> Loop {
+    let (capacity, skew) = machines(count);
+    let mut run = Loop::new(feedback(), &capacity, &skew);
+    restart(&mut run, 0);
+    run.ticks(40);
+    run.calls *= 0.05;
+    run.ticks(60);
+    run
+}
+
+/// The largest weight over the smallest.
+fn spread(run: &Loop) -> f64 {
+    let most = run.factors.iter().copied().fold(0.0, f64::max);
+    most / run.factors.iter().copied().fold(f64::MAX, f64::min)
+}
+
+#[test]
+fn nothing_is_learned_of_backends_that_restart_in_an_idle_fleet() {
+    for together in [true, false] {
+        let mut run = evening(10);
+        assert!(spread(&run) > 1.5, "{:?}", run.factors);
+        // What an idle process uses for itself is most of what it reports.
+        run.lies = (0..10).map(|index| 1.0 + f64::from(index % 4)).collect();
+        for restarted in 1..=10 {
+            restart(&mut run, if together { 10 } else { restarted });
+            run.ticks(4);
+        }
+        run.ticks(120);
+        // Nobody is known any more, so all get the same.
+        assert!(spread(&run) < 1.15, "{together} {:?}", run.factors);
+    }
+}
+
+#[test]
+fn what_processes_burn_while_they_start_is_not_taken_for_their_calls() {
+    let mut run = evening(10);
+    restart(&mut run, 10);
+    run.lies = (0..10)
+        .map(|index| 15.0 + 5.0 * f64::from(index % 4))
+        .collect();
+    run.ticks(2);
+    run.lies = vec![1.0; 10];
+    run.ticks(120);
+    assert!(spread(&run) < 1.15, "{:?}", run.factors);
+}
