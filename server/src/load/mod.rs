@@ -16,9 +16,9 @@ mod metrics;
 mod orca;
 mod prometheus;
 mod report;
+mod sessions;
 mod ways;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,37 +28,22 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::LoadMetrics;
-pub(crate) use report::pass_on;
+pub(crate) use report::{REPORT_RESULTS, pass_on};
 
 use self::asking::Asking;
+use self::sessions::{Sessions, Wanted};
 use self::ways::Ways;
-use crate::config::{Config, LoadConfig};
+use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::model::{BackendAddr, ServiceName};
+use crate::model::ServiceName;
 use crate::subchannel::Subchannels;
 
 /// How soon a new backend is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Whom to ask, and in which ways: their place among those of all services, as the
-/// ways themselves have no order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
-    backend: BackendAddr,
-    ways: usize,
-}
-
-/// What, how often, and for whom.
-#[derive(Debug)]
-struct Asked {
-    ways: Vec<LoadConfig>,
-    services: BTreeSet<ServiceName>,
-}
-
 /// A session.
 #[derive(Debug)]
 struct Running {
-    ways: Vec<LoadConfig>,
     asking: Asking,
     task: AbortHandle,
 }
@@ -72,7 +57,7 @@ pub async fn collect(
     end: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
-    let mut running: BTreeMap<Question, Running> = BTreeMap::new();
+    let mut running: Sessions<Running> = Sessions::default();
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = None;
@@ -84,18 +69,11 @@ pub async fn collect(
             continue;
         }
         seen = Some(now);
-        let wanted = asked(&fleet, &config);
-        running.retain(|question, running| {
-            let wanted = wanted.get(question);
-            let stays = wanted.is_some_and(|wanted| wanted.ways == running.ways);
-            if !stays {
-                running.task.abort();
-            }
-            stays
-        });
-        for (question, asked) in wanted {
-            let running = running.entry(question).or_insert_with_key(|question| {
-                let asking = Asking::new(question.backend, Arc::clone(&fleet), metrics.clone());
+        let wanted = wanted(&fleet, &config);
+        running.follow(
+            wanted,
+            |backend, asked| {
+                let asking = Asking::new(backend, Arc::clone(&fleet), metrics.clone());
                 let name = asked.services.first().map_or("", ServiceName::host);
                 let session = Ways {
                     asking: asking.clone(),
@@ -103,57 +81,30 @@ pub async fn collect(
                     name: name.to_owned(),
                     subchannels: subchannels.clone(),
                 };
-                Running {
-                    ways: asked.ways,
-                    asking,
-                    task: sessions.spawn(session.ask()),
-                }
-            });
-            running.asking.serve(asked.services);
-        }
+                let task = sessions.spawn(session.ask());
+                Running { asking, task }
+            },
+            |running, services| running.asking.serve(services),
+            |ended| ended.task.abort(),
+        );
         // Those that were aborted.
         while sessions.try_join_next().is_some() {}
     }
     sessions.shutdown().await;
 }
 
-/// Services that ask the same of the same backend ask once, as often as the most
-/// curious of them wants.
-fn asked(fleet: &Fleet, config: &Config) -> BTreeMap<Question, Asked> {
-    let mut known: Vec<&[LoadConfig]> = Vec::new();
-    let mut all: BTreeMap<Question, Asked> = BTreeMap::new();
+/// Whom to ask, what, and for whom.
+fn wanted(fleet: &Fleet, config: &Config) -> Wanted {
+    let mut wanted = Wanted::default();
     for service in config.services.iter().filter(|s| !s.load.is_empty()) {
         let snapshot = fleet.get(service.name.as_str()).and_then(|s| s.snapshot());
         let Some(snapshot) = snapshot else {
             continue;
         };
-        let ways = known
-            .iter()
-            .position(|known| are_like(known, &service.load));
-        let ways = ways.unwrap_or_else(|| {
-            known.push(&service.load);
-            known.len() - 1
-        });
         let members = snapshot.plan.members.iter();
         for member in members.filter(|member| service.dial.allow(member.addr.ip())) {
-            let question = Question {
-                backend: member.addr,
-                ways,
-            };
-            let asked = all.entry(question).or_insert_with(|| Asked {
-                ways: service.load.clone(),
-                services: BTreeSet::new(),
-            });
-            for (way, other) in asked.ways.iter_mut().zip(&service.load) {
-                way.interval = way.interval.min(other.interval);
-            }
-            asked.services.insert(service.name.clone());
+            wanted.add(member.addr, &service.name, &service.load);
         }
     }
-    all
-}
-
-fn are_like(one: &[LoadConfig], other: &[LoadConfig]) -> bool {
-    let mut pairs = one.iter().zip(other);
-    one.len() == other.len() && pairs.all(|(one, other)| one.is_like(other))
+    wanted
 }

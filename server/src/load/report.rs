@@ -6,6 +6,17 @@ use crate::fleet::{Fleet, Reported};
 use crate::model::{BackendAddr, ServiceName};
 use crate::weights::{RawReport, Report, ReportSource};
 
+/// What may become of a report, as labels.
+pub(crate) const REPORT_RESULTS: [&str; 7] = [
+    "taken",
+    "unknown_backend",
+    "too_soon",
+    "not_finite",
+    "negative",
+    "absurd",
+    "no_load",
+];
+
 /// Passes a backend's report on to the fleet; returns what became of it, as a
 /// label. Its metrics are named as operators name them: `utilization.gpu`,
 /// `named_metrics.queue`.
@@ -19,7 +30,8 @@ pub(crate) fn pass_on(
     let Some(found) = fleet.get(service.as_str()) else {
         return "unknown_backend";
     };
-    let metrics = found.settings().weights.metrics;
+    let settings = found.settings();
+    let metrics = &settings.weights.metrics;
     // Looked up one by one: a report may name thousands that nobody wants.
     let named: Vec<(&str, f64)> = metrics
         .iter()
@@ -33,7 +45,7 @@ pub(crate) fn pass_on(
         qps: calls_per_second(load),
         eps: load.eps,
     };
-    match Report::new(&raw, &metrics) {
+    match Report::new(&raw, metrics) {
         Ok(report) => match fleet.report(service, addr, report) {
             Reported::Taken => "taken",
             Reported::UnknownBackend => "unknown_backend",
