@@ -67,6 +67,9 @@ pub struct App {
 }
 
 /// The parts that run as long as the process; the first to end ends it.
+/// The part that has the clients.
+const PORT: &str = "the balancer port";
+
 type Parts = JoinSet<(&'static str, Result<(), String>)>;
 
 impl App {
@@ -255,7 +258,7 @@ impl App {
                 Ok::<_, Infallible>(())
             }
         });
-        spawn(&mut parts, "the balancer port", {
+        spawn(&mut parts, PORT, {
             let service = Dispatch::new(balance_load, routes);
             let options = Options {
                 tls: self.tls,
@@ -284,16 +287,15 @@ impl App {
         draining.cancel();
         goaway.cancel();
         fleet.end_streams(config.balancer.shutdown).await;
-        // The port ends with its last connection, at its deadline at the latest.
-        if let Some(ended) = parts.join_next().await {
-            part_ended(ended)?;
-        }
+        // It ends with its last connection, at its deadline at the latest.
+        let failed = port_ended(&mut parts).await;
         end.cancel();
+        let mut failed = failed.err();
         while let Some(ended) = parts.join_next().await {
-            part_ended(ended)?;
+            failed = failed.or(part_ended(ended).err());
         }
         info!("ended");
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -313,6 +315,7 @@ impl Follower {
             let config = Arc::clone(&self.in_force.borrow_and_update());
             let interval = config.balancer.report_interval;
             self.balance_load.set_report_interval(interval);
+            self.balance_load.follow_services();
             self.registrar.configure(&config);
             match zone_settings(&config, &self.addresses) {
                 Ok(settings) => {
@@ -371,9 +374,51 @@ fn ended_early(ended: Ended) -> AppError {
     AppError::Ended { part, reason }
 }
 
+/// Waits until the port has ended, whatever else ends before it: parts that fail at the
+/// end do not cut off the clients that are still there.
+async fn port_ended(parts: &mut Parts) -> Result<(), AppError> {
+    let mut result = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        // Of a part that panicked nobody knows which it was.
+        let over = ended.as_ref().map_or(true, |(part, _)| *part == PORT);
+        result = result.and(part_ended(ended));
+        if over {
+            break;
+        }
+    }
+    result
+}
+
 fn part_ended(ended: Ended) -> Result<(), AppError> {
     match ended {
         Ok((_, Ok(()))) => Ok(()),
         failed => Err(ended_early(failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_waits_for_the_port_whatever_ends_before_it() {
+        let mut parts = Parts::new();
+        spawn(&mut parts, "the DNS server", async { Ok::<_, String>(()) });
+        spawn(&mut parts, "the keeper of state", async {
+            Err("the disk is full")
+        });
+        spawn(&mut parts, PORT, async {
+            sleep(Duration::from_secs(3)).await;
+            Ok::<_, String>(())
+        });
+        let began = Instant::now();
+        let ended = port_ended(&mut parts).await.unwrap_err().to_string();
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
+        assert!(ended.contains("the keeper of state"), "{ended}");
+        assert!(ended.contains("the disk is full"), "{ended}");
     }
 }
