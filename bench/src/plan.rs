@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lookaside_server::model::{BackendAddr, Weight};
@@ -107,7 +108,9 @@ impl Service {
             };
             members.insert(addr, fields);
         }
-        let contribution = Contribution { members };
+        let contribution = Contribution {
+            members: Arc::new(members),
+        };
         Ok(Self {
             state: PlanState::default(),
             settings: ServiceSettings {
@@ -140,7 +143,7 @@ impl Service {
     }
 
     fn members(&mut self) -> &mut BTreeMap<BackendAddr, MemberFields> {
-        &mut self.contributions.entry(Source::File).or_default().members
+        Arc::make_mut(&mut self.contributions.entry(Source::File).or_default().members)
     }
 }
 

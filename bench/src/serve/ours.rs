@@ -96,9 +96,7 @@ impl Push for Pusher {
     fn push(&mut self, change: u64) -> Result<()> {
         let backends = backends(self.entries, change)?.into_iter();
         let members = backends.map(|backend| (backend, MemberFields::default()));
-        let contribution = Contribution {
-            members: members.collect(),
-        };
+        let contribution = members.collect::<Contribution>();
         self.fleet
             .contribute(&self.name, Source::File, contribution);
         Ok(())

@@ -3,7 +3,8 @@
 //! Labels are names out of the configuration and words of this program, never
 //! anything a client sent.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Buf as _;
 use dashmap::DashMap;
@@ -16,8 +17,11 @@ use prometheus_client::registry::Registry;
 
 use super::refusal::Refusal;
 use super::stats::Counts;
-use crate::model::{DropShare, ServiceName};
+use crate::fleet::Service;
+use crate::model::{DropShare, OverloadDrops, ServiceName};
+use crate::plan::ServiceSettings;
 use crate::server_list::ListFrame;
+use crate::telemetry::{Held, Series};
 
 /// Calls dropped for a reason that the service does not have (any more).
 const OTHER: &str = "other";
@@ -32,40 +36,42 @@ pub struct BalanceLoadMetrics {
 
 #[derive(Debug, Clone, Default)]
 struct Families {
-    streams: Family<ServiceLabels, Gauge>,
-    opened: Family<ServiceLabels, Counter>,
-    lists: Family<ServiceLabels, Counter>,
-    list_bytes: Family<ServiceLabels, Counter>,
-    fallbacks: Family<ServiceLabels, Counter>,
-    malformed: Family<ServiceLabels, Counter>,
-    second_initial: Family<ServiceLabels, Counter>,
-    too_fast: Family<ServiceLabels, Counter>,
-    reports: Family<ServiceLabels, Counter>,
-    started: Family<ServiceLabels, Counter>,
-    finished: Family<ServiceLabels, Counter>,
-    failed_to_send: Family<ServiceLabels, Counter>,
-    known_received: Family<ServiceLabels, Counter>,
-    dropped: Family<DropLabels, Counter>,
+    streams: Series<ServiceLabels, Gauge>,
+    opened: Series<ServiceLabels, Counter>,
+    lists: Series<ServiceLabels, Counter>,
+    list_bytes: Series<ServiceLabels, Counter>,
+    fallbacks: Series<ServiceLabels, Counter>,
+    malformed: Series<ServiceLabels, Counter>,
+    second_initial: Series<ServiceLabels, Counter>,
+    too_fast: Series<ServiceLabels, Counter>,
+    reports: Series<ServiceLabels, Counter>,
+    started: Series<ServiceLabels, Counter>,
+    finished: Series<ServiceLabels, Counter>,
+    failed_to_send: Series<ServiceLabels, Counter>,
+    known_received: Series<ServiceLabels, Counter>,
+    dropped: Series<DropLabels, Counter>,
 }
 
 /// The counters of one service.
 #[derive(Debug)]
 pub(super) struct ServiceMetrics {
     service: String,
-    streams: Gauge,
-    opened: Counter,
-    lists: Counter,
-    list_bytes: Counter,
-    fallbacks: Counter,
-    malformed: Counter,
-    second_initial: Counter,
-    too_fast: Counter,
-    reports: Counter,
-    started: Counter,
-    finished: Counter,
-    failed_to_send: Counter,
-    known_received: Counter,
-    dropped: Family<DropLabels, Counter>,
+    streams: Held<ServiceLabels, Gauge>,
+    opened: Held<ServiceLabels, Counter>,
+    lists: Held<ServiceLabels, Counter>,
+    list_bytes: Held<ServiceLabels, Counter>,
+    fallbacks: Held<ServiceLabels, Counter>,
+    malformed: Held<ServiceLabels, Counter>,
+    second_initial: Held<ServiceLabels, Counter>,
+    too_fast: Held<ServiceLabels, Counter>,
+    reports: Held<ServiceLabels, Counter>,
+    started: Held<ServiceLabels, Counter>,
+    finished: Held<ServiceLabels, Counter>,
+    failed_to_send: Held<ServiceLabels, Counter>,
+    known_received: Held<ServiceLabels, Counter>,
+    /// By category: those of the configuration, and [`OTHER`].
+    dropped: Mutex<BTreeMap<String, Held<DropLabels, Counter>>>,
+    all_dropped: Series<DropLabels, Counter>,
 }
 
 /// Counts a stream as open until it is dropped.
@@ -97,7 +103,7 @@ impl BalanceLoadMetrics {
         registry.register(
             "streams",
             "BalanceLoad streams open now",
-            families.streams.clone(),
+            families.streams.family(),
         );
         registry.register(
             "streams_refused",
@@ -164,13 +170,17 @@ impl BalanceLoadMetrics {
             ),
         ];
         for (name, help, family) in counters {
-            registry.register(name, help, family.clone());
+            registry.register(name, help, family.family());
         }
         registry.register(
             "client_calls_dropped",
             "Calls that clients say they dropped as directed, by category",
-            families.dropped.clone(),
+            families.dropped.family(),
         );
+        // What never happened is told as zero.
+        for reason in Refusal::REASONS {
+            drop(metrics.refused.get_or_create(&ReasonLabels { reason }));
+        }
         metrics
     }
 
@@ -179,48 +189,78 @@ impl BalanceLoadMetrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    /// These are the services: each has its counters from now on, and those of others end
+    /// with their last streams.
+    pub(super) fn follow(&self, services: &[Arc<Service>]) {
+        let names: BTreeSet<&ServiceName> = services.iter().map(|s| s.name()).collect();
+        self.services.retain(|name, _| names.contains(name));
+        for service in services {
+            let metrics = self.service(service.name());
+            metrics.follow_drops(&service.settings());
+        }
+    }
+
     /// The counters of a service that is configured.
     pub(super) fn service(&self, name: &ServiceName) -> Arc<ServiceMetrics> {
-        if let Some(service) = self.services.get(name) {
-            return Arc::clone(&service);
-        }
-        let service = Arc::new(self.families.of(name));
-        self.services.insert(name.clone(), Arc::clone(&service));
-        service
+        let service = self.services.entry(name.clone());
+        let service = service.or_insert_with(|| Arc::new(self.families.of(name)));
+        Arc::clone(&service)
     }
 }
 
 impl Families {
     fn of(&self, name: &ServiceName) -> ServiceMetrics {
         let service = name.to_string();
-        let labels = ServiceLabels {
+        let labels = || ServiceLabels {
             service: service.clone(),
         };
-        let counter = |family: &Family<ServiceLabels, Counter>| {
-            let counter = family.get_or_create(&labels);
-            Counter::clone(&counter)
-        };
         ServiceMetrics {
+            streams: self.streams.hold(labels()),
+            opened: self.opened.hold(labels()),
+            lists: self.lists.hold(labels()),
+            list_bytes: self.list_bytes.hold(labels()),
+            fallbacks: self.fallbacks.hold(labels()),
+            malformed: self.malformed.hold(labels()),
+            second_initial: self.second_initial.hold(labels()),
+            too_fast: self.too_fast.hold(labels()),
+            reports: self.reports.hold(labels()),
+            started: self.started.hold(labels()),
+            finished: self.finished.hold(labels()),
+            failed_to_send: self.failed_to_send.hold(labels()),
+            known_received: self.known_received.hold(labels()),
+            dropped: Mutex::default(),
+            all_dropped: self.dropped.clone(),
             service,
-            streams: Gauge::clone(&self.streams.get_or_create(&labels)),
-            opened: counter(&self.opened),
-            lists: counter(&self.lists),
-            list_bytes: counter(&self.list_bytes),
-            fallbacks: counter(&self.fallbacks),
-            malformed: counter(&self.malformed),
-            second_initial: counter(&self.second_initial),
-            too_fast: counter(&self.too_fast),
-            reports: counter(&self.reports),
-            started: counter(&self.started),
-            finished: counter(&self.finished),
-            failed_to_send: counter(&self.failed_to_send),
-            known_received: counter(&self.known_received),
-            dropped: self.dropped.clone(),
         }
     }
 }
 
 impl ServiceMetrics {
+    /// The service drops calls in these categories, and says so from the start.
+    fn follow_drops(&self, settings: &ServiceSettings) {
+        let drops = settings.drops.iter().map(|drop| drop.category.as_str());
+        let overload = settings.overload.map(|_| OverloadDrops::CATEGORY);
+        let categories: BTreeSet<&str> = drops.chain(overload).chain([OTHER]).collect();
+        let mut dropped = self.dropped();
+        dropped.retain(|category, _| categories.contains(category.as_str()));
+        for category in categories {
+            if !dropped.contains_key(category) {
+                dropped.insert(category.to_owned(), self.drops_of(category));
+            }
+        }
+    }
+
+    fn drops_of(&self, category: &str) -> Held<DropLabels, Counter> {
+        self.all_dropped.hold(DropLabels {
+            service: self.service.clone(),
+            category: category.to_owned(),
+        })
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, BTreeMap<String, Held<DropLabels, Counter>>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a stream that begins.
     pub(super) fn open(self: Arc<Self>) -> OpenStream {
         self.streams.inc();
@@ -257,13 +297,21 @@ impl ServiceMetrics {
         self.finished.inc_by(counts.finished);
         self.failed_to_send.inc_by(counts.failed_to_send);
         self.known_received.inc_by(counts.known_received);
+        let mut dropped = self.dropped();
         for (category, calls) in counts.dropped {
-            let labels = DropLabels {
-                service: self.service.clone(),
-                category: category.unwrap_or(OTHER).to_owned(),
-            };
-            self.dropped.get_or_create(&labels).inc_by(calls);
+            let category = category.unwrap_or(OTHER);
+            match dropped.get(category) {
+                Some(counter) => {
+                    counter.inc_by(calls);
+                }
+                None => {
+                    let counter = self.drops_of(category);
+                    counter.inc_by(calls);
+                    dropped.insert(category.to_owned(), counter);
+                }
+            }
         }
+        drop(dropped);
         if counts.implausible {
             self.malformed.inc();
         }
@@ -279,5 +327,83 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
+    use crate::model::DropCategory;
+    use crate::plan::Source;
+
+    fn text(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+
+    fn entry(category: &str) -> ServiceEntry {
+        let category = DropCategory::new(category).unwrap();
+        ServiceEntry {
+            name: ServiceName::parse("greeter.test").unwrap(),
+            aliases: Vec::new(),
+            settings: ServiceSettings {
+                drops: vec![DropShare::new(category, 0.1).unwrap()],
+                ..ServiceSettings::default()
+            },
+            sources: [Source::File].into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_has_its_counters_from_its_beginning_to_its_last_stream() {
+        let mut registry = Registry::default();
+        let metrics = BalanceLoadMetrics::register(&mut registry);
+        let fleet = Fleet::new(FleetMetrics::default());
+        let follow = |services: Vec<ServiceEntry>| {
+            fleet.configure(FleetConfig { services });
+            metrics.follow(&fleet.services());
+        };
+        follow(vec![entry("maintenance")]);
+        for zero in [
+            "streams{service=\"greeter.test\"} 0",
+            "streams_opened_total{service=\"greeter.test\"} 0",
+            "lists_sent_total{service=\"greeter.test\"} 0",
+            "client_calls_dropped_total{service=\"greeter.test\",category=\"maintenance\"} 0",
+            "client_calls_dropped_total{service=\"greeter.test\",category=\"other\"} 0",
+            "streams_refused_total{reason=\"unknown_service\"} 0",
+        ] {
+            assert!(text(&registry).contains(zero), "{zero}");
+        }
+        let name = ServiceName::parse("greeter.test").unwrap();
+        let stream = metrics.service(&name).open();
+        follow(vec![]);
+        assert!(text(&registry).contains("streams{service=\"greeter.test\"} 1"));
+        // It comes back before its last stream is gone.
+        follow(vec![entry("trial")]);
+        drop(stream);
+        let now = text(&registry);
+        assert!(now.contains("streams{service=\"greeter.test\"} 0"), "{now}");
+        assert!(now.contains("streams_opened_total{service=\"greeter.test\"} 1"));
+        assert!(now.contains("category=\"trial\"") && !now.contains("maintenance"));
+        follow(vec![]);
+        assert!(!text(&registry).contains("greeter.test"));
+    }
+
+    #[test]
+    fn every_reason_for_a_refusal_is_among_those_told_as_zero() {
+        for refusal in [
+            Refusal::Method,
+            Refusal::Encoding(String::new()),
+            Refusal::Overloaded,
+            Refusal::PeerOverLimit(1),
+            Refusal::Ended,
+            Refusal::StatsFirst,
+            Refusal::ShuttingDown,
+        ] {
+            let reason = refusal.reason();
+            assert!(Refusal::REASONS.contains(&reason), "{reason}");
+        }
     }
 }

@@ -86,6 +86,7 @@ impl BalanceLoad {
         limits: StreamLimits,
         metrics: BalanceLoadMetrics,
     ) -> Self {
+        metrics.follow(&fleet.services());
         Self(Arc::new(Shared {
             fleet,
             admission: Admission::new(limits),
@@ -105,6 +106,12 @@ impl BalanceLoad {
     pub fn set_report_interval(&self, report_interval: Duration) {
         let initial_response = initial_response(report_interval);
         self.0.initial_response.store(Arc::new(initial_response));
+    }
+
+    /// The fleet was configured: counters are there for every service that it has, and
+    /// for no other.
+    pub fn follow_services(&self) {
+        self.0.metrics.follow(&self.0.fleet.services());
     }
 }
 

@@ -71,6 +71,20 @@ impl Refusal {
         )
     }
 
+    /// Every label that [`Self::reason`] returns.
+    pub(super) const REASONS: [&str; 10] = [
+        "not_grpc",
+        "encoding",
+        "total",
+        "peer",
+        "no_initial_request",
+        "malformed",
+        "bad_name",
+        "unknown_service",
+        "not_ready",
+        "shutting_down",
+    ];
+
     /// Its label in the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {

@@ -1,15 +1,15 @@
 //! All services, by name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use futures_util::future::join_all;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::memory::{Memory, Remembered};
@@ -33,7 +33,8 @@ pub struct Fleet {
     /// How often it was configured.
     configured: watch::Sender<u64>,
     suspicions: Suspicions,
-    publishers: TaskTracker,
+    /// They end with the fleet.
+    publishers: Mutex<JoinSet<()>>,
     memory: Arc<Memory>,
     metrics: FleetMetrics,
 }
@@ -78,7 +79,7 @@ impl Fleet {
             aliases: ArcSwap::default(),
             configured: watch::Sender::new(0),
             suspicions: Suspicions::default(),
-            publishers: TaskTracker::new(),
+            publishers: Mutex::default(),
             memory: Arc::default(),
             metrics,
         })
@@ -101,6 +102,9 @@ impl Fleet {
         });
         self.aliases.store(Arc::new(aliases.collect()));
 
+        let mut publishers = self.publishers();
+        // Those of services that were removed.
+        while publishers.try_join_next().is_some() {}
         for entry in config.services {
             if let Some(service) = self.services.get(&entry.name) {
                 service.configure(entry.settings);
@@ -110,10 +114,11 @@ impl Fleet {
             let service = Service::new(entry.name.clone(), entry.settings, entry.sources);
             let service = Arc::new(service);
             self.services.insert(entry.name, Arc::clone(&service));
+            let metrics = self.metrics.service(service.name());
             let memory = Arc::clone(&self.memory);
-            let publisher = publisher::supervise(service, memory, self.metrics.clone());
-            self.publishers.spawn(publisher);
+            publishers.spawn(publisher::supervise(service, memory, metrics));
         }
+        drop(publishers);
         self.configured.send_modify(|times| *times += 1);
     }
 
@@ -278,6 +283,12 @@ impl Fleet {
             Ok(service)
         });
         resolved.await.unwrap_or(Err(ResolveError::NotReady))
+    }
+
+    fn publishers(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.publishers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn until_configured(&self) {

@@ -1,35 +1,55 @@
 //! What the fleet counts.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::snapshot::Snapshot;
 use super::weight_metrics::{Exported, WeightMetrics};
-use crate::model::ServiceName;
+use crate::model::{BackendAddr, ServiceName};
 use crate::plan::{BackendState, Clients};
+use crate::telemetry::{Held, Series};
 
-/// Handles to the fleet's metrics. Labels come from the configuration alone,
-/// so that nothing from the wire can add one.
+/// Handles to the fleet's metrics. Labels come from the configuration and from
+/// backends that a source lists, so that nothing else from the wire can add one.
 #[derive(Debug, Clone, Default)]
 pub struct FleetMetrics {
-    backends: Family<BackendLabels, Gauge>,
-    publishes: Family<ServiceLabels, Counter>,
-    failures: Family<ServiceLabels, Counter>,
+    backends: Series<StateLabels, Gauge>,
+    states: Series<BackendLabels, Gauge>,
+    publishes: Series<ServiceLabels, Counter>,
+    failures: Series<ServiceLabels, Counter>,
     stalled: Counter,
-    groups: Family<ServiceLabels, Gauge>,
-    skipped: Family<ServiceLabels, Counter>,
-    zone_streams: Family<ZoneLabels, Gauge>,
-    zone_spill: Family<ZoneLabels, Gauge<f64, AtomicU64>>,
-    /// Services and zones that have labels.
-    zones: Arc<Mutex<BTreeSet<ZoneLabels>>>,
+    groups: Series<ServiceLabels, Gauge>,
+    skipped: Series<ServiceLabels, Counter>,
+    zone_streams: Series<ZoneLabels, Gauge>,
+    zone_spill: Series<ZoneLabels, Gauge<f64, AtomicU64>>,
     weights: WeightMetrics,
+}
+
+/// The series of one service, from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct ServiceMetrics {
+    all: FleetMetrics,
+    service: String,
+    backends: Vec<(BackendState, Held<StateLabels, Gauge>)>,
+    states: BTreeMap<BackendAddr, (BackendState, Held<BackendLabels, Gauge>)>,
+    publishes: Held<ServiceLabels, Counter>,
+    failures: Held<ServiceLabels, Counter>,
+    groups: Held<ServiceLabels, Gauge>,
+    skipped: Held<ServiceLabels, Counter>,
+    zones: BTreeMap<String, ZoneMetrics>,
+    /// What is told of weights.
+    pub(super) weights: Exported,
+}
+
+#[derive(Debug)]
+struct ZoneMetrics {
+    streams: Held<ZoneLabels, Gauge>,
+    spill: Held<ZoneLabels, Gauge<f64, AtomicU64>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,12 +58,19 @@ struct ServiceLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BackendLabels {
+struct StateLabels {
     service: String,
     state: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    service: String,
+    backend: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ZoneLabels {
     service: String,
     zone: String,
@@ -60,17 +87,22 @@ impl FleetMetrics {
         registry.register(
             "backends",
             "Backends of a service by state",
-            metrics.backends.clone(),
+            metrics.backends.family(),
+        );
+        registry.register(
+            "backend_state",
+            "1 for the state that a backend of a service is in",
+            metrics.states.family(),
         );
         registry.register(
             "publishes",
             "Times a service's lists changed",
-            metrics.publishes.clone(),
+            metrics.publishes.family(),
         );
         registry.register(
             "publisher_failures",
             "Times a service's publisher failed and was started again",
-            metrics.failures.clone(),
+            metrics.failures.family(),
         );
         registry.register(
             "stalled_connections",
@@ -80,121 +112,129 @@ impl FleetMetrics {
         registry.register(
             "groups",
             "Groups of clients that a service has, each with a list of its own",
-            metrics.groups.clone(),
+            metrics.groups.family(),
         );
         registry.register(
             "pushes_skipped",
             "Lists not sent to a stream, for they would have been the same though weights moved",
-            metrics.skipped.clone(),
+            metrics.skipped.family(),
         );
         registry.register(
             "zone_streams",
             "BalanceLoad streams of a service by the zone of the client",
-            metrics.zone_streams.clone(),
+            metrics.zone_streams.family(),
         );
         registry.register(
             "zone_spill",
             "Share of the calls of a zone's clients that go to backends of other zones",
-            metrics.zone_spill.clone(),
+            metrics.zone_spill.family(),
         );
         metrics.weights.register(registry);
         metrics
     }
 
-    /// Where a service's weights are told.
-    pub(super) fn weights(&self, service: &ServiceName) -> Exported {
-        Exported::new(self.weights.clone(), service.clone())
-    }
-
-    pub(super) fn published(&self, service: &ServiceName, snapshot: &Snapshot) {
-        for state in BackendState::ALL {
-            let members = snapshot.plan.members.iter();
-            let count = members.filter(|member| member.state == state).count();
-            let labels = BackendLabels {
-                service: service.to_string(),
+    /// The series of a service, all that are known before anything happens at zero.
+    pub(super) fn service(&self, name: &ServiceName) -> ServiceMetrics {
+        let service = name.to_string();
+        let labels = || ServiceLabels {
+            service: service.clone(),
+        };
+        let backends = BackendState::ALL.iter().map(|state| {
+            let labels = StateLabels {
+                service: service.clone(),
                 state: state.as_str(),
             };
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.backends.get_or_create(&labels).set(count);
-        }
-        self.publishes.get_or_create(&labels(service)).inc();
-        let groups = i64::try_from(snapshot.groups.len()).unwrap_or(i64::MAX);
-        self.groups.get_or_create(&labels(service)).set(groups);
-    }
-
-    /// Tells where a service's clients are, if it prefers zones.
-    pub(super) fn clients(&self, service: &ServiceName, snapshot: &Snapshot, clients: &Clients) {
-        let layout = &clients.layout;
-        let mut known = BTreeSet::new();
-        if !layout.zones().is_empty() && *layout == snapshot.plan.layout {
-            let zones = layout.zones().iter().map(|zone| &**zone);
-            let audiences = std::iter::once(NO_ZONE).chain(zones);
-            for (audience, zone) in audiences.enumerate() {
-                let labels = ZoneLabels {
-                    service: service.to_string(),
-                    zone: zone.to_owned(),
-                };
-                let first = layout.list(audience, 0);
-                let streams = clients.streams[first..first + layout.groups()].iter();
-                let streams: u32 = streams.sum();
-                self.zone_streams.get_or_create(&labels).set(streams.into());
-                let spilled = snapshot.plan.spilled[audience];
-                self.zone_spill.get_or_create(&labels).set(spilled);
-                known.insert(labels);
-            }
-        }
-        let mut all = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|labels| {
-            let gone = labels.service == service.as_str() && !known.contains(labels);
-            if gone {
-                self.zone_streams.remove(labels);
-                self.zone_spill.remove(labels);
-            }
-            !gone
+            (*state, self.backends.hold(labels))
         });
-        all.extend(known);
-    }
-
-    pub(super) fn pushes_skipped(&self, service: &ServiceName, count: usize) {
-        if count > 0 {
-            let skipped = self.skipped.get_or_create(&labels(service));
-            skipped.inc_by(count as u64);
+        ServiceMetrics {
+            backends: backends.collect(),
+            states: BTreeMap::new(),
+            publishes: self.publishes.hold(labels()),
+            failures: self.failures.hold(labels()),
+            groups: self.groups.hold(labels()),
+            skipped: self.skipped.hold(labels()),
+            zones: BTreeMap::new(),
+            weights: Exported::new(self.weights.clone(), &service),
+            service,
+            all: self.clone(),
         }
-    }
-
-    pub(super) fn publisher_failed(&self, service: &ServiceName) {
-        self.failures.get_or_create(&labels(service)).inc();
-    }
-
-    pub(super) fn stalled(&self, count: usize) {
-        self.stalled.inc_by(count as u64);
-    }
-
-    pub(super) fn forget(&self, service: &ServiceName) {
-        for state in BackendState::ALL {
-            self.backends.remove(&BackendLabels {
-                service: service.to_string(),
-                state: state.as_str(),
-            });
-        }
-        self.publishes.remove(&labels(service));
-        self.failures.remove(&labels(service));
-        self.groups.remove(&labels(service));
-        self.skipped.remove(&labels(service));
-        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        zones.retain(|labels| {
-            let gone = labels.service == service.as_str();
-            if gone {
-                self.zone_streams.remove(labels);
-                self.zone_spill.remove(labels);
-            }
-            !gone
-        });
     }
 }
 
-fn labels(service: &ServiceName) -> ServiceLabels {
-    ServiceLabels {
-        service: service.to_string(),
+impl ServiceMetrics {
+    /// What is published now; whether it is `listed`, as clients see no difference else.
+    pub(super) fn published(&mut self, snapshot: &Snapshot, listed: bool) {
+        let members = &snapshot.plan.members;
+        for (state, gauge) in &self.backends {
+            let count = members.iter().filter(|member| member.state == *state);
+            gauge.set(i64::try_from(count.count()).unwrap_or(i64::MAX));
+        }
+        let mut before = std::mem::take(&mut self.states);
+        for member in members {
+            let known = before.remove(&member.addr);
+            let held = match known {
+                Some(known) if known.0 == member.state => known,
+                _ => {
+                    let held = self.all.states.hold(BackendLabels {
+                        service: self.service.clone(),
+                        backend: member.addr.to_string(),
+                        state: member.state.as_str(),
+                    });
+                    held.set(1);
+                    (member.state, held)
+                }
+            };
+            self.states.insert(member.addr, held);
+        }
+        if listed {
+            self.publishes.inc();
+        }
+        let groups = i64::try_from(snapshot.groups.len()).unwrap_or(i64::MAX);
+        self.groups.set(groups);
+    }
+
+    /// Tells where the service's clients are, if it prefers zones.
+    pub(super) fn clients(&mut self, snapshot: &Snapshot, clients: &Clients) {
+        let layout = &clients.layout;
+        let mut before = std::mem::take(&mut self.zones);
+        if layout.zones().is_empty() || *layout != snapshot.plan.layout {
+            return;
+        }
+        let zones = layout.zones().iter().map(|zone| &**zone);
+        let audiences = std::iter::once(NO_ZONE).chain(zones);
+        for (audience, zone) in audiences.enumerate() {
+            let held = before.remove(zone);
+            let held = held.unwrap_or_else(|| self.all.zone(&self.service, zone));
+            let first = layout.list(audience, 0);
+            let streams = clients.streams[first..first + layout.groups()].iter();
+            held.streams.set(streams.sum::<u32>().into());
+            held.spill.set(snapshot.plan.spilled[audience]);
+            self.zones.insert(zone.to_owned(), held);
+        }
+    }
+
+    pub(super) fn pushes_skipped(&self, count: usize) {
+        self.skipped.inc_by(count as u64);
+    }
+
+    pub(super) fn publisher_failed(&self) {
+        self.failures.inc();
+    }
+
+    pub(super) fn stalled(&self, count: usize) {
+        self.all.stalled.inc_by(count as u64);
+    }
+}
+
+impl FleetMetrics {
+    fn zone(&self, service: &str, zone: &str) -> ZoneMetrics {
+        let labels = || ZoneLabels {
+            service: service.to_owned(),
+            zone: zone.to_owned(),
+        };
+        ZoneMetrics {
+            streams: self.zone_streams.hold(labels()),
+            spill: self.zone_spill.hold(labels()),
+        }
     }
 }

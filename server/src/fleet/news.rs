@@ -221,9 +221,7 @@ mod tests {
     /// The plan of backends with these probes.
     fn planned(probes: &[Probe]) -> Plan {
         let members = (0..probes.len()).map(|index| (addr(index), MemberFields::default()));
-        let contribution = Contribution {
-            members: members.collect(),
-        };
+        let contribution = members.collect::<Contribution>();
         let health = probes.iter().enumerate().map(|(index, probe)| {
             let fields = HealthFields {
                 probe: *probe,

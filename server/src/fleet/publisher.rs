@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::memory::{Memory, Remembered};
-use super::metrics::FleetMetrics;
+use super::metrics::ServiceMetrics;
 use super::news::{self, Waiting};
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::subscribers::EndReason;
 use crate::model::BackendAddr;
 use crate::plan::{
-    OverloadObservation, Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan,
+    Lane, OverloadObservation, Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan,
 };
 use crate::wait::until;
 
@@ -43,9 +43,12 @@ const RESTART_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// Runs the publisher of a service until the service is retired, and starts it
 /// again if it fails; meanwhile the service keeps its snapshot. What the service
 /// learned it takes from `memory`, and leaves there when it is retired.
-pub(super) async fn supervise(service: Arc<Service>, memory: Arc<Memory>, metrics: FleetMetrics) {
-    supervise_by(&plan, &service, &memory, &metrics).await;
-    metrics.forget(service.name());
+pub(super) async fn supervise(
+    service: Arc<Service>,
+    memory: Arc<Memory>,
+    mut metrics: ServiceMetrics,
+) {
+    supervise_by(&plan, &service, &memory, &mut metrics).await;
 }
 
 /// How plans are made: by [`plan`], but where a test has it fail.
@@ -58,7 +61,7 @@ async fn supervise_by(
     planner: &impl Planner,
     service: &Service,
     memory: &Memory,
-    metrics: &FleetMetrics,
+    metrics: &mut ServiceMetrics,
 ) {
     let (mut pause, longest) = RESTART_BACKOFF;
     let mut known = Known::default();
@@ -68,7 +71,7 @@ async fn supervise_by(
             return;
         }
         known.survive();
-        metrics.publisher_failed(service.name());
+        metrics.publisher_failed();
         error!(
             service = %service.name(),
             restart_in = ?pause,
@@ -109,7 +112,7 @@ async fn run(
     planner: &impl Planner,
     service: &Service,
     memory: &Memory,
-    metrics: &FleetMetrics,
+    metrics: &mut ServiceMetrics,
     known: &mut Known,
 ) {
     let Known {
@@ -120,7 +123,6 @@ async fn run(
     let mut waiting = Waiting::default();
     let state = state.get_or_insert_with(|| begin(service, memory));
     let mut pace = Pace::default();
-    let mut weights = metrics.weights(service.name());
     let mut candidate: Option<Plan> = None;
     let ready_by = service.started() + READY_DEADLINE;
     let mut stall_check = tokio::time::interval(STALL_CHECK);
@@ -143,7 +145,7 @@ async fn run(
         let planned = dirty && ready && began >= rested;
         if planned {
             dirty = false;
-            candidate = consider(planner, service, state, &mut pace);
+            consider(planner, service, state, &mut pace, &mut candidate);
         }
         let mut published = false;
         let wake_at = match pace.decide(service.age()) {
@@ -166,8 +168,8 @@ async fn run(
         };
         // After the publish: what is told of weights is what clients have.
         if planned || published {
-            let disbelieved = weights.update(state, &settings, service.age());
-            let known = |backend| weights.knows(backend);
+            let disbelieved = metrics.weights.update(state, &settings, service.age());
+            let known = |backend| metrics.weights.knows(backend);
             news::tell_trust(service.name(), distrusted, disbelieved, known);
             rested = Instant::now() + began.elapsed() * REST;
         }
@@ -194,7 +196,7 @@ async fn run(
             _ = clients_check.tick() => {
                 if let Some(snapshot) = service.snapshot() {
                     let clients = service.clients();
-                    metrics.clients(service.name(), &snapshot, &clients);
+                    metrics.clients(&snapshot, &clients);
                     dirty |= state.clients_moved(&clients);
                 }
             }
@@ -236,33 +238,38 @@ fn consider(
     service: &Service,
     state: &mut PlanState,
     pace: &mut Pace,
-) -> Option<Plan> {
+    candidate: &mut Option<Plan>,
+) {
     let now = service.age();
-    let candidate = service.with_inputs(|input| planner(input, state, now));
+    let view = service.view();
+    let plan = planner(view.input(), state, now);
     let published = service.snapshot();
     let lane = match &published {
-        Some(snapshot) => snapshot.plan.lane_to(&candidate),
-        None => Some(crate::plan::Lane::Change),
+        Some(snapshot) => snapshot.plan.lane_to(&plan),
+        None => Some(Lane::Change),
     };
     match lane {
+        // What waits does not wait longer because it was planned again.
+        Some(_) if candidate.as_ref() == Some(&plan) => {}
         Some(lane) => {
             pace.changed(lane, now);
-            Some(candidate)
+            *candidate = Some(plan);
         }
         None => {
             pace.settled();
-            None
+            *candidate = None;
         }
     }
 }
 
-fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics, seen: OverloadObservation) {
+fn publish(service: &Service, plan: Plan, metrics: &mut ServiceMetrics, seen: OverloadObservation) {
     let before = service.snapshot();
     let snapshot = Snapshot::next(before.as_deref(), plan);
     let overload = (seen, service.settings().overload);
+    let listed = snapshot.lists_differ_from(before.as_deref());
     let before = before.as_ref().map(|before| &before.plan);
     news::tell(service.name(), before, &snapshot.plan, overload);
-    metrics.published(service.name(), &snapshot);
+    metrics.published(&snapshot, listed);
     debug!(
         service = %service.name(),
         version = snapshot.version,
@@ -270,7 +277,7 @@ fn publish(service: &Service, plan: Plan, metrics: &FleetMetrics, seen: Overload
         "published"
     );
     let same = service.publish(snapshot);
-    metrics.pushes_skipped(service.name(), same);
+    metrics.pushes_skipped(same);
 }
 
 #[cfg(test)]
@@ -278,6 +285,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::fleet::FleetMetrics;
     use crate::model::{BackendAddr, ServiceName};
     use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
     use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
@@ -296,9 +304,7 @@ mod tests {
         let members = hosts
             .iter()
             .map(|host| (addr(*host), MemberFields::default()));
-        Contribution {
-            members: members.collect(),
-        }
+        members.collect()
     }
 
     fn addr(host: u8) -> BackendAddr {
@@ -337,9 +343,10 @@ mod tests {
             assert!(failing.is_err(), "fails on purpose");
             plan(input, state, now)
         };
-        let (memory, metrics) = (Memory::default(), FleetMetrics::default());
+        let memory = Memory::default();
+        let mut metrics = FleetMetrics::default().service(service.name());
         tokio::select! {
-            () = supervise_by(&planner, service, &memory, &metrics) => panic!("it ended"),
+            () = supervise_by(&planner, service, &memory, &mut metrics) => panic!("it ended"),
             () = test => {}
         }
     }
@@ -353,6 +360,35 @@ mod tests {
             assert_eq!(service.age().as_secs(), pauses);
         })
         .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_has_something_to_say_waits_for_a_plan() {
+        let service = service(&[1, 2]);
+        let planner = |input: PlanInput<'_>, state: &mut PlanState, now: Duration| {
+            // Would wait for ever, if the plan kept the service locked.
+            service.set_suspect(addr(1), true);
+            service.contribute(Source::File, members(&[1, 2, 3]));
+            assert_eq!(input.contributions[&Source::File].members.len(), 2);
+            assert_eq!(input.health.get(&addr(1)), None);
+            plan(input, state, now)
+        };
+        let view = service.view();
+        let plan = planner(view.input(), &mut PlanState::default(), Duration::ZERO);
+        assert_eq!(plan.members.len(), 2);
+        let next = service.view();
+        assert_eq!(next.input().contributions[&Source::File].members.len(), 3);
+        assert!(next.input().health[&addr(1)].suspect);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_found_of_a_backend_is_forgotten_with_it() {
+        let service = service(&[1, 2]);
+        service.set_suspect(addr(2), true);
+        service.contribute(Source::File, members(&[1]));
+        drop(service.view());
+        service.contribute(Source::File, members(&[1, 2]));
+        assert_eq!(service.view().input().health.get(&addr(2)), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,12 +63,24 @@ pub struct Service {
     retired: CancellationToken,
 }
 
+/// What is known of a service at one moment, to plan by. It shares what is large with
+/// the service, so that nobody waits for a plan who has something to say.
+#[derive(Debug)]
+pub(super) struct View {
+    settings: Arc<ServiceSettings>,
+    contributions: BTreeMap<Source, Contribution>,
+    health: Arc<BTreeMap<BackendAddr, HealthFields>>,
+    reports: Vec<TimedReport>,
+    clients: Clients,
+}
+
 #[derive(Debug)]
 struct Inputs {
-    settings: ServiceSettings,
+    settings: Arc<ServiceSettings>,
     sources: BTreeMap<Source, SourceState>,
     contributions: BTreeMap<Source, Contribution>,
-    health: BTreeMap<BackendAddr, HealthFields>,
+    /// Shared with the plan that is made, and copied if it changes meanwhile.
+    health: Arc<BTreeMap<BackendAddr, HealthFields>>,
     /// Of known backends only, and of each a few between two plans.
     reports: BTreeMap<BackendAddr, Vec<TimedReport>>,
 }
@@ -84,10 +96,10 @@ impl Service {
             name,
             started: Instant::now(),
             inputs: Mutex::new(Inputs {
-                settings,
+                settings: Arc::new(settings),
                 sources: sources.map(|s| (s, SourceState::Syncing)).collect(),
                 contributions: BTreeMap::new(),
-                health: BTreeMap::new(),
+                health: Arc::default(),
                 reports: BTreeMap::new(),
             }),
             changed: Notify::new(),
@@ -113,8 +125,8 @@ impl Service {
 
     /// What its operator says of it as a whole.
     #[must_use]
-    pub fn settings(&self) -> ServiceSettings {
-        self.lock().settings.clone()
+    pub fn settings(&self) -> Arc<ServiceSettings> {
+        Arc::clone(&self.lock().settings)
     }
 
     /// Its sources and how they are.
@@ -177,8 +189,8 @@ impl Service {
 
     pub(super) fn configure(&self, settings: ServiceSettings) {
         let mut inputs = self.lock();
-        if inputs.settings != settings {
-            inputs.settings = settings;
+        if *inputs.settings != settings {
+            inputs.settings = Arc::new(settings);
             drop(inputs);
             self.changed.notify_one();
         }
@@ -186,10 +198,14 @@ impl Service {
 
     pub(super) fn contribute(&self, source: Source, contribution: Contribution) {
         let mut inputs = self.lock();
-        inputs.sources.insert(source, SourceState::Synced);
-        inputs.contributions.insert(source, contribution);
+        let state = inputs.sources.insert(source, SourceState::Synced);
+        let before = inputs.contributions.insert(source, contribution);
+        // To say the same again changes nothing.
+        let same = before.as_ref() == inputs.contributions.get(&source);
         drop(inputs);
-        self.changed.notify_one();
+        if !same || state == Some(SourceState::Syncing) {
+            self.changed.notify_one();
+        }
     }
 
     pub(super) fn report(&self, backend: BackendAddr, report: Report) -> Reported {
@@ -220,7 +236,8 @@ impl Service {
         if !inputs.knows(backend) {
             return;
         }
-        if inputs.health.insert(backend, health) != Some(health) {
+        if inputs.health.get(&backend) != Some(&health) {
+            Arc::make_mut(&mut inputs.health).insert(backend, health);
             drop(inputs);
             self.changed.notify_one();
         }
@@ -233,8 +250,10 @@ impl Service {
         if !inputs.knows(backend) {
             return false;
         }
-        let health = inputs.health.entry(backend).or_default();
-        if std::mem::replace(&mut health.suspect, suspect) != suspect {
+        let known = inputs.health.get(&backend);
+        if known.is_some_and(|health| health.suspect) != suspect {
+            let health = Arc::make_mut(&mut inputs.health);
+            health.entry(backend).or_default().suspect = suspect;
             drop(inputs);
             self.changed.notify_one();
         }
@@ -285,24 +304,41 @@ impl Service {
         (all, any)
     }
 
-    /// Runs `plan` on what is known now, and on the reports that came since the
-    /// last time.
-    pub(super) fn with_inputs<T>(&self, plan: impl FnOnce(PlanInput<'_>) -> T) -> T {
+    /// What is known now, and the reports that came since the last time: what a plan
+    /// should fail on must not come again.
+    pub(super) fn view(&self) -> View {
         let clients = self.clients();
         let mut inputs = self.lock();
-        let inputs = &mut *inputs;
-        // Taken first: what a plan should fail on must not come again.
         let reports = std::mem::take(&mut inputs.reports);
-        let reports: Vec<TimedReport> = reports.into_values().flatten().collect();
-        let contributions = &inputs.contributions;
-        inputs.health.retain(|addr, _| knows(contributions, *addr));
-        plan(PlanInput {
+        let (settings, health) = (Arc::clone(&inputs.settings), Arc::clone(&inputs.health));
+        let contributions = inputs.contributions.clone();
+        drop(inputs);
+        let unknown = health.keys().filter(|addr| !knows(&contributions, **addr));
+        let unknown: Vec<BackendAddr> = unknown.copied().collect();
+        let view = View {
+            settings,
             contributions,
-            settings: &inputs.settings,
-            health: &inputs.health,
-            reports: &reports,
-            clients: &clients,
-        })
+            health,
+            reports: reports.into_values().flatten().collect(),
+            clients,
+        };
+        if !unknown.is_empty() {
+            self.forget_health(&unknown);
+        }
+        view
+    }
+
+    /// Of those among `backends` whom no source knows.
+    fn forget_health(&self, backends: &[BackendAddr]) {
+        let mut inputs = self.lock();
+        let inputs = &mut *inputs;
+        let gone = backends
+            .iter()
+            .filter(|addr| !knows(&inputs.contributions, **addr));
+        let health = Arc::make_mut(&mut inputs.health);
+        for addr in gone {
+            health.remove(addr);
+        }
     }
 
     /// Shows the snapshot to the streams; returns how many of those whose groups
@@ -318,6 +354,18 @@ impl Service {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    pub(super) fn input(&self) -> PlanInput<'_> {
+        PlanInput {
+            contributions: &self.contributions,
+            settings: &self.settings,
+            health: &self.health,
+            reports: &self.reports,
+            clients: &self.clients,
+        }
     }
 }
 

@@ -71,6 +71,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether clients are sent something else than by `previous`.
+    pub(super) fn lists_differ_from(&self, previous: Option<&Self>) -> bool {
+        previous.is_none_or(|previous| {
+            let mut pairs = self.groups.iter().zip(&previous.groups);
+            self.epoch != previous.epoch || pairs.any(|(new, old)| !Arc::ptr_eq(new, old))
+        })
+    }
+
     /// The group of a stream that sits here; `None` if the stream is about to get
     /// another seat.
     pub(super) fn group(&self, seat: Seat) -> Option<&Arc<Group>> {

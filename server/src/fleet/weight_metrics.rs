@@ -1,36 +1,35 @@
 //! What is told of weights: each backend's by stage, the age of its reports, the
 //! publish gate, ejections, distrust and overload.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::model::{BackendAddr, ServiceName};
+use crate::model::BackendAddr;
 use crate::plan::{PlanState, ServiceSettings};
+use crate::telemetry::{Held, Series};
 use crate::weights::{Ejections, GateCounts, Observation};
 
 type Value = Gauge<f64, AtomicU64>;
 
-/// Handles to the metrics. A backend has labels only while a source lists it,
-/// and its service weighs by reports.
+/// Handles to the metrics. A backend has labels only while a source lists it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WeightMetrics {
-    weights: Family<StageLabels, Value>,
-    utilization: Family<BackendLabels, Value>,
-    report_age: Family<BackendLabels, Value>,
-    ticks: Family<ServiceLabels, Counter>,
-    opened: Family<ServiceLabels, Counter>,
-    ejections: Family<EjectionLabels, Counter>,
-    distrusted: Family<ServiceLabels, Gauge>,
-    overload_share: Family<ServiceLabels, Value>,
-    overload_seconds: Family<ServiceLabels, Value>,
-    overload_utilization: Family<ServiceLabels, Value>,
+    weights: Series<StageLabels, Value>,
+    utilization: Series<BackendLabels, Value>,
+    report_age: Series<BackendLabels, Value>,
+    ticks: Series<ServiceLabels, Counter>,
+    opened: Series<ServiceLabels, Counter>,
+    ejections: Series<EjectionLabels, Counter>,
+    distrusted: Series<ServiceLabels, Gauge>,
+    overload_share: Series<ServiceLabels, Value>,
+    overload_seconds: Series<ServiceLabels, Value>,
+    overload_utilization: Series<ServiceLabels, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,107 +67,54 @@ impl WeightMetrics {
             "backend_weight",
             "Weight of a backend by stage: factors of the policy, of the shadow policy, of slow \
              start and what passed the gate; published is what clients have",
-            self.weights.clone(),
+            self.weights.family(),
         );
         registry.register(
             "backend_utilization",
             "Smoothed utilization that a backend reports, failures included",
-            self.utilization.clone(),
+            self.utilization.family(),
         );
         registry.register(
             "backend_report_age_seconds",
             "Time since a backend's last load report",
-            self.report_age.clone(),
+            self.report_age.family(),
         );
         registry.register(
             "weight_ticks",
             "Steps of a service's weight policy",
-            self.ticks.clone(),
+            self.ticks.family(),
         );
         registry.register(
             "weight_publishes",
             "Steps of a service's weight policy that clients are told of",
-            self.opened.clone(),
+            self.opened.family(),
         );
         registry.register(
             "ejections",
             "Ejections of failing backends: enforced, not enforced for too many are out, ended",
-            self.ejections.clone(),
+            self.ejections.family(),
         );
         registry.register(
             "backends_distrusted",
             "Backends of a service whose reports its policy does not believe",
-            self.distrusted.clone(),
+            self.distrusted.family(),
         );
         registry.register(
             "overload_drop_share",
             "Share of a service's calls that is dropped for overload, of those that no operator drops",
-            self.overload_share.clone(),
+            self.overload_share.family(),
         );
         registry.register(
             "overload_drop_seconds",
             "Time since a service began to drop calls for overload; 0 while it does not",
-            self.overload_seconds.clone(),
+            self.overload_seconds.family(),
         );
         registry.register(
             "overload_utilization",
             "Utilization of a service that is compared with its bound for overload; absent while \
              too few of its backends report",
-            self.overload_utilization.clone(),
+            self.overload_utilization.family(),
         );
-    }
-
-    fn observe(&self, service: &str, seen: &Observation) {
-        let backend = seen.addr.to_string();
-        let stages = [
-            seen.policy,
-            seen.shadow,
-            Some(seen.slow_start),
-            seen.factor,
-            seen.published,
-        ];
-        for (stage, weight) in STAGES.into_iter().zip(stages) {
-            let labels = StageLabels {
-                service: service.to_owned(),
-                backend: backend.clone(),
-                stage,
-            };
-            match weight {
-                Some(weight) => {
-                    self.weights.get_or_create(&labels).set(weight);
-                }
-                None => {
-                    self.weights.remove(&labels);
-                }
-            }
-        }
-        let labels = BackendLabels {
-            service: service.to_owned(),
-            backend,
-        };
-        if let Some(age) = seen.report_age {
-            let age = age.as_secs_f64();
-            self.report_age.get_or_create(&labels).set(age);
-            let utilization = self.utilization.get_or_create(&labels);
-            utilization.set(seen.utilization);
-        }
-    }
-
-    fn forget_backend(&self, service: &str, backend: BackendAddr) {
-        let backend = backend.to_string();
-        for stage in STAGES {
-            self.weights.remove(&StageLabels {
-                service: service.to_owned(),
-                backend: backend.clone(),
-                stage,
-            });
-        }
-        let labels = BackendLabels {
-            service: service.to_owned(),
-            backend,
-        };
-        self.report_age.remove(&labels);
-        self.utilization.remove(&labels);
     }
 }
 
@@ -176,134 +122,189 @@ impl WeightMetrics {
 #[derive(Debug)]
 pub(super) struct Exported {
     metrics: WeightMetrics,
-    service: ServiceName,
-    backends: BTreeSet<BackendAddr>,
+    service: String,
+    backends: BTreeMap<BackendAddr, BackendSeries>,
+    ticks: Held<ServiceLabels, Counter>,
+    opened: Held<ServiceLabels, Counter>,
+    /// By outcome.
+    ejected: [Held<EjectionLabels, Counter>; 3],
+    distrusted: Option<Held<ServiceLabels, Gauge>>,
+    overload: Option<OverloadSeries>,
     gate: GateCounts,
     ejections: Ejections,
 }
 
+/// What is exported of a backend.
+#[derive(Debug, Default)]
+struct BackendSeries {
+    /// By stage.
+    weights: [Option<Held<StageLabels, Value>>; 5],
+    utilization: Option<Held<BackendLabels, Value>>,
+    report_age: Option<Held<BackendLabels, Value>>,
+}
+
+/// What is exported of a service that may drop calls for overload.
+#[derive(Debug)]
+struct OverloadSeries {
+    share: Held<ServiceLabels, Value>,
+    seconds: Held<ServiceLabels, Value>,
+    utilization: Option<Held<ServiceLabels, Value>>,
+}
+
 impl Exported {
-    pub(super) fn new(metrics: WeightMetrics, service: ServiceName) -> Self {
+    /// Of this service; what is counted is at zero.
+    pub(super) fn new(metrics: WeightMetrics, service: &str) -> Self {
+        let labels = || ServiceLabels {
+            service: service.to_owned(),
+        };
+        let ejected = OUTCOMES.map(|outcome| {
+            metrics.ejections.hold(EjectionLabels {
+                service: service.to_owned(),
+                outcome,
+            })
+        });
         Self {
-            metrics,
-            service,
-            backends: BTreeSet::new(),
+            backends: BTreeMap::new(),
+            ticks: metrics.ticks.hold(labels()),
+            opened: metrics.opened.hold(labels()),
+            ejected,
+            distrusted: None,
+            overload: None,
             gate: GateCounts::default(),
             ejections: Ejections::default(),
+            service: service.to_owned(),
+            metrics,
         }
     }
 
     /// Whether anything is told of the backend.
     pub(super) fn knows(&self, backend: BackendAddr) -> bool {
-        self.backends.contains(&backend)
+        self.backends.contains_key(&backend)
     }
 
-    /// Tells what `state` knows, if the service weighs by reports. Returns whose
-    /// reports its policy does not believe.
+    /// Tells what `state` knows; of a service that does not learn from reports, what
+    /// its clients have. Returns whose reports its policy does not believe.
     pub(super) fn update(
         &mut self,
         state: &PlanState,
         settings: &ServiceSettings,
         now: Duration,
     ) -> BTreeSet<BackendAddr> {
-        let service = self.service.to_string();
-        let mut known = BTreeSet::new();
+        let learns = state.next(settings).is_some();
         let mut distrusted = BTreeSet::new();
-        let labels = ServiceLabels {
-            service: service.clone(),
-        };
-        if state.next(settings).is_some() {
-            for seen in state.observations(settings, now) {
-                self.metrics.observe(&service, &seen);
-                known.insert(seen.addr);
-                if !seen.trusted {
-                    distrusted.insert(seen.addr);
-                }
+        let mut before = std::mem::take(&mut self.backends);
+        for seen in state.observations(settings, now) {
+            let mut backend = before.remove(&seen.addr).unwrap_or_default();
+            backend.observe(&self.metrics, &self.service, &seen, learns);
+            self.backends.insert(seen.addr, backend);
+            if learns && !seen.trusted {
+                distrusted.insert(seen.addr);
             }
-            let all = self.metrics.distrusted.get_or_create(&labels);
-            all.set(i64::try_from(distrusted.len()).unwrap_or(i64::MAX));
-        } else {
-            self.metrics.distrusted.remove(&labels);
         }
-        for gone in self.backends.difference(&known) {
-            self.metrics.forget_backend(&service, *gone);
-        }
-        self.backends = known;
+        drop(before);
+        self.distrusted = learns.then(|| {
+            let held = self.distrusted.take();
+            let held = held.unwrap_or_else(|| self.metrics.distrusted.hold(self.labels()));
+            held.set(i64::try_from(distrusted.len()).unwrap_or(i64::MAX));
+            held
+        });
         self.overload(state, settings, now);
+        self.count(state);
+        distrusted
+    }
 
+    fn count(&mut self, state: &PlanState) {
         let (gate, ejections) = (state.gate(), state.ejections());
         let more = |new: u64, old: u64| new.saturating_sub(old);
-        let ticks = more(gate.ticks, self.gate.ticks);
-        if ticks > 0 {
-            self.metrics.ticks.get_or_create(&labels).inc_by(ticks);
-            let opened = more(gate.opened, self.gate.opened);
-            self.metrics.opened.get_or_create(&labels).inc_by(opened);
-        }
+        self.ticks.inc_by(more(gate.ticks, self.gate.ticks));
+        self.opened.inc_by(more(gate.opened, self.gate.opened));
         let counts = [
             more(ejections.enforced, self.ejections.enforced),
             more(ejections.not_enforced, self.ejections.not_enforced),
             more(ejections.ended, self.ejections.ended),
         ];
-        for (outcome, count) in OUTCOMES.into_iter().zip(counts).filter(|(_, n)| *n > 0) {
-            let labels = EjectionLabels {
-                service: labels.service.clone(),
-                outcome,
-            };
-            self.metrics.ejections.get_or_create(&labels).inc_by(count);
+        for (counter, count) in self.ejected.iter().zip(counts) {
+            counter.inc_by(count);
         }
         self.gate = gate;
         self.ejections = ejections;
-        distrusted
     }
 
     /// Tells what is dropped for overload, if the service ever does.
-    fn overload(&self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
-        let labels = ServiceLabels {
-            service: self.service.to_string(),
-        };
+    fn overload(&mut self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
         if settings.overload.is_none() {
-            self.metrics.overload_share.remove(&labels);
-            self.metrics.overload_seconds.remove(&labels);
-            self.metrics.overload_utilization.remove(&labels);
+            self.overload = None;
             return;
         }
+        let labels = self.labels();
+        let series = self.overload.get_or_insert_with(|| OverloadSeries {
+            share: self.metrics.overload_share.hold(labels.clone()),
+            seconds: self.metrics.overload_seconds.hold(labels.clone()),
+            utilization: None,
+        });
         let seen = state.overload(now);
+        series.share.set(seen.share);
         let seconds = seen.dropping.unwrap_or_default().as_secs_f64();
-        let share = self.metrics.overload_share.get_or_create(&labels);
-        share.set(seen.share);
-        let active = self.metrics.overload_seconds.get_or_create(&labels);
-        active.set(seconds);
-        match seen.utilization {
-            Some(utilization) => {
-                let gauge = self.metrics.overload_utilization.get_or_create(&labels);
-                gauge.set(utilization);
-            }
-            None => {
-                self.metrics.overload_utilization.remove(&labels);
-            }
+        series.seconds.set(seconds);
+        tell(&mut series.utilization, seen.utilization, || {
+            self.metrics.overload_utilization.hold(labels)
+        });
+    }
+
+    fn labels(&self) -> ServiceLabels {
+        ServiceLabels {
+            service: self.service.clone(),
         }
     }
 }
 
-impl Drop for Exported {
-    /// The service is gone, or its publisher starts anew.
-    fn drop(&mut self) {
-        let service = self.service.to_string();
-        for backend in &self.backends {
-            self.metrics.forget_backend(&service, *backend);
-        }
-        for outcome in OUTCOMES {
-            self.metrics.ejections.remove(&EjectionLabels {
-                service: service.clone(),
-                outcome,
+impl BackendSeries {
+    fn observe(
+        &mut self,
+        metrics: &WeightMetrics,
+        service: &str,
+        seen: &Observation,
+        learns: bool,
+    ) {
+        let slow_start = learns.then_some(seen.slow_start);
+        let factor = seen.factor.filter(|_| learns);
+        let weights = [seen.policy, seen.shadow, slow_start, factor, seen.published];
+        for ((held, weight), stage) in self.weights.iter_mut().zip(weights).zip(STAGES) {
+            tell(held, weight, || {
+                metrics.weights.hold(StageLabels {
+                    service: service.to_owned(),
+                    backend: seen.addr.to_string(),
+                    stage,
+                })
             });
         }
-        let labels = ServiceLabels { service };
-        self.metrics.ticks.remove(&labels);
-        self.metrics.opened.remove(&labels);
-        self.metrics.distrusted.remove(&labels);
-        self.metrics.overload_share.remove(&labels);
-        self.metrics.overload_seconds.remove(&labels);
-        self.metrics.overload_utilization.remove(&labels);
+        let labels = || BackendLabels {
+            service: service.to_owned(),
+            backend: seen.addr.to_string(),
+        };
+        let age = seen.report_age.filter(|_| learns);
+        let utilization = age.map(|_| seen.utilization);
+        tell(
+            &mut self.report_age,
+            age.map(|age| age.as_secs_f64()),
+            || metrics.report_age.hold(labels()),
+        );
+        tell(&mut self.utilization, utilization, || {
+            metrics.utilization.hold(labels())
+        });
+    }
+}
+
+/// Sets a gauge that is there only while it has a value.
+fn tell<S: Clone + std::hash::Hash + Eq>(
+    held: &mut Option<Held<S, Value>>,
+    value: Option<f64>,
+    hold: impl FnOnce() -> Held<S, Value>,
+) {
+    match value {
+        Some(value) => {
+            held.get_or_insert_with(hold).set(value);
+        }
+        None => *held = None,
     }
 }

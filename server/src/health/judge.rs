@@ -25,6 +25,18 @@ pub(super) enum Found {
 }
 
 impl Found {
+    /// Every finding.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Good,
+        Self::NotServing,
+        Self::Timeout,
+        Self::Late,
+        Self::OwnFault,
+        Self::Failed,
+        Self::Refused,
+        Self::Doubt,
+    ];
+
     /// Its name in metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {

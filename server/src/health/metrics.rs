@@ -55,7 +55,22 @@ impl HealthMetrics {
              because there are more than the balancer can check; 1 as long as it can",
             metrics.stretch.clone(),
         );
+        metrics.begin();
         metrics
+    }
+
+    /// What never happened is told as zero.
+    fn begin(&self) {
+        for kind in KINDS {
+            for found in Found::ALL {
+                let result = found.as_str();
+                drop(self.probes.get_or_create(&ResultLabels { kind, result }));
+            }
+        }
+        for probe in [Probe::Unknown, Probe::Good, Probe::Bad, Probe::Refused] {
+            self.thought(probe);
+        }
+        self.stretch.set(1.0);
     }
 
     pub(super) fn found(&self, kind: &'static str, found: Found) {
@@ -71,20 +86,25 @@ impl HealthMetrics {
 
     /// A backend was thought of as `was`, and is as `is`.
     pub(super) fn judged(&self, was: Option<Probe>, is: Option<Probe>) {
-        let gauge = |probe| {
-            let probe = match probe {
-                Probe::Unknown => "unknown",
-                Probe::Good => "good",
-                Probe::Bad => "bad",
-                Probe::Refused => "refused",
-            };
-            self.backends.get_or_create(&ProbeLabels { probe }).clone()
-        };
         if let Some(was) = was {
-            gauge(was).dec();
+            self.thought(was).dec();
         }
         if let Some(is) = is {
-            gauge(is).inc();
+            self.thought(is).inc();
         }
     }
+
+    /// The backends that are thought of so.
+    fn thought(&self, probe: Probe) -> Gauge {
+        let probe = match probe {
+            Probe::Unknown => "unknown",
+            Probe::Good => "good",
+            Probe::Bad => "bad",
+            Probe::Refused => "refused",
+        };
+        self.backends.get_or_create(&ProbeLabels { probe }).clone()
+    }
 }
+
+/// How backends are looked at.
+const KINDS: [&str; 3] = ["grpc", "tcp", "suspect"];

@@ -6,6 +6,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::report::REPORT_RESULTS;
+use crate::config::LoadKind;
+
 /// Handles to the metrics of asking for load.
 #[derive(Debug, Clone, Default)]
 pub struct LoadMetrics {
@@ -37,6 +40,35 @@ struct ResultLabels {
 struct ReasonLabels {
     reason: &'static str,
 }
+
+/// Why ORCA streams do not begin, or end.
+const ENDINGS: [&str; 4] = ["broken", "no_connection", "silent", "unimplemented"];
+
+/// What may become of a poll, by kind.
+const POLLS: [(&str, &[&str]); 2] = [
+    (
+        "load_report",
+        &["answered", "failed", "timeout", "unimplemented"],
+    ),
+    (
+        "prometheus",
+        &[
+            "answered",
+            "first",
+            "reset",
+            "no_utilization",
+            "refused",
+            "failed",
+            "tls",
+            "timeout",
+            "late",
+            "own_fault",
+            "bad_status",
+            "too_long",
+            "garbage",
+        ],
+    ),
+];
 
 impl LoadMetrics {
     /// Registers the metrics.
@@ -70,7 +102,26 @@ impl LoadMetrics {
              their services are not",
             metrics.asked.clone(),
         );
+        metrics.begin();
         metrics
+    }
+
+    /// What never happened is told as zero.
+    fn begin(&self) {
+        for result in REPORT_RESULTS {
+            drop(self.reports.get_or_create(&ResultLabels { result }));
+        }
+        for reason in ENDINGS {
+            drop(self.ended.get_or_create(&ReasonLabels { reason }));
+        }
+        for (kind, results) in POLLS {
+            for result in results.iter().copied() {
+                drop(self.polls.get_or_create(&PollLabels { kind, result }));
+            }
+        }
+        for kind in LoadKind::ALL {
+            drop(self.asked.get_or_create(&KindLabels { kind }));
+        }
     }
 
     /// A backend is asked in this way until this is dropped.

@@ -1,6 +1,7 @@
 //! Whatever is reported, no list sends everything to one backend.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -93,7 +94,7 @@ proptest! {
         settings.weights.slow_start = Some(Duration::ZERO);
         settings.overload = overload.then(|| OverloadDrops::new(0.5, 0.4).unwrap());
         let members = (1..=BACKENDS).map(|host| (addr(host), MemberFields::default()));
-        let file = Contribution { members: members.collect() };
+        let file = members.collect::<Contribution>();
         let mut contributions = BTreeMap::from([(Source::File, file)]);
         let mut state = PlanState::default();
         for step in steps {
@@ -110,7 +111,7 @@ proptest! {
             let report = Report::new(&raw, &[]).ok();
             let report = report.map(|report| TimedReport { backend: addr(step.host), at: now, report });
             if let (Some(drain), Some(file)) = (step.drain, contributions.get_mut(&Source::File)) {
-                file.members.entry(addr(step.host)).or_default().drain = Some(drain);
+                Arc::make_mut(&mut file.members).entry(addr(step.host)).or_default().drain = Some(drain);
             }
             let input = PlanInput {
                 contributions: &contributions,

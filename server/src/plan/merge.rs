@@ -39,11 +39,19 @@ impl Source {
 }
 
 /// Everything one source says of the backends of one service. It replaces what
-/// the source said before.
+/// the source said before. Clones share it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Contribution {
     /// The backends, and what is stated of each.
-    pub members: BTreeMap<BackendAddr, MemberFields>,
+    pub members: Arc<BTreeMap<BackendAddr, MemberFields>>,
+}
+
+impl FromIterator<(BackendAddr, MemberFields)> for Contribution {
+    fn from_iter<T: IntoIterator<Item = (BackendAddr, MemberFields)>>(members: T) -> Self {
+        Self {
+            members: Arc::new(members.into_iter().collect()),
+        }
+    }
 }
 
 /// What a source states of a backend; `None` leaves it to the next source.
@@ -93,7 +101,7 @@ pub(super) fn merge(
         .partition(|(source, _)| **source <= Source::File);
     if !matches.is_empty() {
         // A backend's labels may be of any source, so they are needed first.
-        let all = contributions.values().flat_map(|c| &c.members);
+        let all = contributions.values().flat_map(|c| &*c.members);
         for (addr, stated) in all {
             let field = fields.entry(*addr).or_default();
             field.labels = field.labels.or(&stated.labels);
@@ -101,7 +109,7 @@ pub(super) fn merge(
     }
     // In the map's order, which is precedence: a field once stated stays.
     for (_, contribution) in first {
-        for (addr, stated) in &contribution.members {
+        for (addr, stated) in &*contribution.members {
             fields.entry(*addr).or_default().fill(stated);
         }
     }
@@ -117,7 +125,7 @@ pub(super) fn merge(
         }
     }
     for (_, contribution) in others {
-        for (addr, stated) in &contribution.members {
+        for (addr, stated) in &*contribution.members {
             fields.entry(*addr).or_default().fill(stated);
         }
     }
@@ -151,9 +159,7 @@ mod tests {
 
     fn contribution(fields: MemberFields) -> Contribution {
         let addr = "10.0.0.1:80".parse().unwrap();
-        Contribution {
-            members: BTreeMap::from([(addr, fields)]),
-        }
+        Contribution::from_iter([(addr, fields)])
     }
 
     fn merge_all(contributions: BTreeMap<Source, Contribution>) -> Vec<Merged> {

@@ -268,8 +268,7 @@ impl Plan {
         eligible::few_are_healthy(&self.members)
     }
 
-    /// How urgent it is to replace `self` by `new`; `None` if clients would not
-    /// notice.
+    /// How urgent it is to replace `self` by `new`; `None` if they are the same.
     #[must_use]
     pub fn lane_to(&self, new: &Self) -> Option<Lane> {
         if self == new {
@@ -285,6 +284,9 @@ impl Plan {
         let mut members = self.members.iter().filter(|member| member.listed);
         if members.any(|old| !listed(old.addr)) {
             return Some(Lane::Removal);
+        }
+        if self.layout == new.layout && self.groups == new.groups {
+            return Some(Lane::Unlisted);
         }
         let same = self.members.len() == new.members.len()
             && self.drops == new.drops

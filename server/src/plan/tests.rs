@@ -1,6 +1,7 @@
 //! What a plan promises.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -25,18 +26,17 @@ impl Service {
         let mut service = Self::default();
         service.settings.weights.policy = policy;
         let members = (1..=hosts).map(|host| (addr(host), MemberFields::default()));
-        service.contributions.insert(
-            Source::File,
-            Contribution {
-                members: members.collect(),
-            },
-        );
+        service
+            .contributions
+            .insert(Source::File, members.collect::<Contribution>());
         service
     }
 
     fn member(&mut self, host: u8) -> &mut MemberFields {
         let file = self.contributions.entry(Source::File).or_default();
-        file.members.entry(addr(host)).or_default()
+        Arc::make_mut(&mut file.members)
+            .entry(addr(host))
+            .or_default()
     }
 
     fn probe(&mut self, host: u8, probe: Probe) {

@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::load::REPORT_RESULTS;
+
 /// Handles to the metrics of registration.
 #[derive(Debug, Clone, Default)]
 pub struct RegistrationMetrics {
@@ -56,7 +58,22 @@ impl RegistrationMetrics {
             "Load reports on registration streams, by what became of them",
             metrics.reports.clone(),
         );
+        metrics.begin();
         metrics
+    }
+
+    /// What never happened is told as zero.
+    fn begin(&self) {
+        for outcome in OUTCOMES {
+            let outcome = outcome_name(outcome);
+            drop(self.registrations.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for reason in REASONS {
+            drop(self.ended.get_or_create(&ReasonLabels { reason }));
+        }
+        for result in REPORT_RESULTS {
+            drop(self.reports.get_or_create(&ResultLabels { result }));
+        }
     }
 
     pub(super) fn registered(&self, outcome: Outcome) {
@@ -76,6 +93,17 @@ impl RegistrationMetrics {
         self.reports.get_or_create(&ResultLabels { result }).inc();
     }
 }
+
+const OUTCOMES: [Outcome; 5] = [
+    Outcome::Accepted,
+    Outcome::UnknownService,
+    Outcome::Forbidden,
+    Outcome::AddressRefused,
+    Outcome::Full,
+];
+
+/// Why registrations end.
+const REASONS: [&str; 4] = ["expired", "left", "probe_refused", "superseded"];
 
 fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {

@@ -128,9 +128,7 @@ impl Balancer {
             };
             (host.addr, fields)
         });
-        let contribution = Contribution {
-            members: members.collect(),
-        };
+        let contribution = members.collect::<Contribution>();
         self.contributions
             .insert(Source::Registration, contribution);
         self.dirty = true;

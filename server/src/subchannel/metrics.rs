@@ -52,6 +52,10 @@ impl SubchannelMetrics {
             "Times changed TLS files for backends were read, by whether they could be used",
             metrics.tls_reloads.clone(),
         );
+        // What never happened is told as zero.
+        for result in ["connected", "refused", "failed", "late", "own_fault"] {
+            drop(metrics.attempts.get_or_create(&ResultLabels { result }));
+        }
         metrics
     }
 

@@ -7,8 +7,10 @@
 mod lines;
 mod logging;
 mod metrics;
+mod series;
 
 #[cfg(test)]
 pub(crate) use lines::Lines;
 pub use logging::{BadLogFilter, LogFormat, init};
 pub use metrics::MetricsRegistry;
+pub use series::{Held, Series};

@@ -155,7 +155,9 @@ impl Balancer {
     }
 
     pub(super) fn contribute(&self, service: &str, members: BTreeMap<BackendAddr, MemberFields>) {
-        let contribution = Contribution { members };
+        let contribution = Contribution {
+            members: Arc::new(members),
+        };
         self.fleet
             .contribute(&name(service), Source::File, contribution);
     }

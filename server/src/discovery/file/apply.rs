@@ -70,7 +70,5 @@ fn contribution(backends: &[BackendConfig]) -> Contribution {
         };
         (backend.address, fields)
     });
-    Contribution {
-        members: members.collect(),
-    }
+    members.collect()
 }

@@ -101,9 +101,7 @@ impl Running {
             };
             (text.trim_start_matches('!').parse().unwrap(), fields)
         });
-        let contribution = Contribution {
-            members: members.collect(),
-        };
+        let contribution = members.collect::<Contribution>();
         let service = ServiceName::parse(service).unwrap();
         self.fleet.contribute(&service, Source::File, contribution);
     }

@@ -16,9 +16,7 @@ fn many(count: u32, zone: impl Fn(u32) -> Option<&'static str>) -> Contribution 
         };
         (format!("{ip}:80").parse().unwrap(), fields)
     };
-    Contribution {
-        members: (0..count).map(member).collect(),
-    }
+    (0..count).map(member).collect()
 }
 
 fn client(index: u32) -> IpAddr {
@@ -67,13 +65,6 @@ async fn news(subscription: &mut Subscription) -> Option<Arc<Group>> {
         Poll::Ready(Update::End(reason)) => panic!("ended: {reason:?}"),
         Poll::Pending => None,
     }
-}
-
-fn metric(registry: &Registry, line: &str) -> Option<f64> {
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-    let mut lines = text.lines().filter_map(|found| found.strip_prefix(line));
-    lines.next()?.trim().parse().ok()
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +155,10 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
     let metrics = FleetMetrics::register(&mut registry);
     let weighed = |last: f64| {
         let mut backends = many(40, |_| None);
-        for (index, fields) in backends.members.values_mut().enumerate() {
+        for (index, fields) in Arc::make_mut(&mut backends.members)
+            .values_mut()
+            .enumerate()
+        {
             let weight = if index == 39 {
                 last
             } else {

@@ -1,6 +1,7 @@
 //! The fleet's promises, on a paused clock: no socket is involved.
 
 mod groups;
+mod series;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::model::{BackendAddr, RequestedName, ServiceName, Weight};
+use crate::model::{BackendAddr, Labels, RequestedName, ServiceName, Weight};
 use crate::plan::{Contribution, HealthFields, MemberFields, Probe, ServiceSettings, Source};
 use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
@@ -46,9 +47,7 @@ fn backends(weights: &[(u8, f64)]) -> Contribution {
         };
         (addr, fields)
     };
-    Contribution {
-        members: weights.iter().map(member).collect(),
-    }
+    weights.iter().map(member).collect()
 }
 
 fn configured(services: &[&str]) -> Arc<Fleet> {
@@ -197,6 +196,110 @@ async fn a_removed_backend_leaves_at_once_and_a_new_one_joins_after_quiet() {
     // The paused clock ticks in milliseconds.
     let waited = start.elapsed().as_millis();
     assert!((100..=102).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_join_after_quiet_is_listed_at_once_and_the_others_together() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    for count in 2..=10 {
+        let known: Vec<(u8, f64)> = (1..=count).map(|host| (host, 1.0)).collect();
+        fleet.contribute(service.name(), Source::File, backends(&known));
+        if count == 2 {
+            assert_eq!(listed(&next_group(&mut stream).await), 2);
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(listed(&next_group(&mut stream).await), 10);
+    // The last came 80 ms after the first, and was followed by 100 ms of quiet.
+    let waited = start.elapsed().as_millis();
+    assert!((180..=182).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_to_be_published_does_not_wait_longer_for_being_planned_again() {
+    let (fleet, service) = serving(&[(1, 1.0), (2, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    let start = Instant::now();
+    let known = [(1, 1.0), (2, 1.0), (3, 1.0)];
+    fleet.contribute(service.name(), Source::File, backends(&known));
+    let raw = RawReport {
+        source: ReportSource::Registration,
+        cpu_utilization: 0.3,
+        application_utilization: 0.0,
+        named: &[],
+        qps: 10.0,
+        eps: 10.0,
+    };
+    let failing = Report::new(&raw, &[]).unwrap();
+    for _ in 0..20 {
+        // Has the service planned again, and changes nothing of the lists.
+        fleet.report(service.name(), "10.0.0.1:80".parse().unwrap(), failing);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if listed(&service.snapshot().unwrap().groups[0]) == 3 {
+            break;
+        }
+    }
+    assert_eq!(listed(&next_group(&mut stream).await), 3);
+    let waited = start.elapsed().as_millis();
+    assert!((100..=122).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_is_told_to_no_client_and_keeps_no_change_waiting() {
+    let labeled = |version: &'static str, known: &[(u8, f64)]| {
+        let mut contribution = backends(known);
+        for fields in Arc::make_mut(&mut contribution.members).values_mut() {
+            fields.labels = Labels::new([("version", version)]).unwrap();
+        }
+        contribution
+    };
+    let mut registry = Registry::default();
+    let fleet = Fleet::new(FleetMetrics::register(&mut registry));
+    fleet.configure(FleetConfig {
+        services: vec![entry(GREETER)],
+    });
+    let greeter = name(GREETER);
+    fleet.contribute(&greeter, Source::File, labeled("v1", &[(1, 1.0)]));
+    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+
+    let (start, before) = (Instant::now(), service.snapshot().unwrap());
+    fleet.contribute(&greeter, Source::File, labeled("v2", &[(1, 1.0)]));
+    service.newer_than(before.version).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let after = service.snapshot().unwrap();
+    assert_eq!(
+        after.plan.members[0].labels,
+        Labels::new([("version", "v2")]).unwrap()
+    );
+    assert!(Arc::ptr_eq(&before.groups[0], &after.groups[0]));
+    let nothing = poll_fn(|cx| Poll::Ready(stream.poll_next(cx))).await;
+    assert!(nothing.is_pending());
+    let publishes = "publishes_total{service=\"greeter.test\"}";
+    assert_eq!(metric(&registry, publishes), Some(1.0));
+
+    fleet.contribute(&greeter, Source::File, labeled("v2", &[(1, 1.0), (2, 1.0)]));
+    assert_eq!(listed(&next_group(&mut stream).await), 2);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(metric(&registry, publishes), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_end_with_their_fleet() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let holders = Arc::strong_count(&service);
+    drop(fleet);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // The fleet's own, and its publisher's.
+    assert_eq!((holders, Arc::strong_count(&service)), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -397,6 +500,13 @@ async fn a_backend_whose_probe_is_refused_leaves_at_once() {
     assert!(before.elapsed() <= Duration::from_millis(100));
     let snapshot = service.snapshot().unwrap();
     assert_eq!(listed(&snapshot.groups[0]), 1);
+}
+
+fn metric(registry: &Registry, line: &str) -> Option<f64> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let mut lines = text.lines().filter_map(|found| found.strip_prefix(line));
+    lines.next()?.trim().parse().ok()
 }
 
 /// A fleet with a service that learns from reports, and has learned that its

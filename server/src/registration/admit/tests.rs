@@ -67,6 +67,7 @@ impl Backend {
                     addr: (ip, 1024).into(),
                     connection: CancellationToken::new(),
                     certificates: None,
+                    untrusted: CancellationToken::new(),
                 }),
                 token: None,
             },

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Change, Seat};
 use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{Contribution, MemberFields};
+use crate::plan::MemberFields;
 
 /// A service that loses more than half of its backends within this time to
 /// silence alone keeps the rest of them for [`HOLD`]: it is likelier that we
@@ -109,9 +109,7 @@ impl Registrations {
         });
         Change {
             service: service.clone(),
-            contribution: Contribution {
-                members: members.collect(),
-            },
+            contribution: members.collect(),
             suspects,
             held: self.seats.values().any(|seat| seat.held),
         }

@@ -58,7 +58,7 @@ fn told(table: &mut Table, now: Instant) -> Option<Vec<BackendAddr>> {
     let mut changes = table.changes(now);
     assert!(changes.len() <= 1);
     let members = changes.pop()?.contribution.members;
-    Some(members.into_keys().collect())
+    Some(members.keys().copied().collect())
 }
 
 #[tokio::test(start_paused = true)]
