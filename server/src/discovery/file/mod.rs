@@ -6,13 +6,15 @@
 //!
 //! ```text
 //! folder events ─┐
-//! 1 s poll ──────┼─► looks different? ─► read until still ─► config::reload ─► fleet
-//! SIGHUP ────────┘                                                        └──► watch
+//! 1 s poll ──────┼─► looks different? ─► is it whole? ─► config::reload ─► fleet
+//! SIGHUP ────────┘   (edits, read)       (settle)                    └──► watch
 //! ```
 
 mod apply;
+mod edits;
 mod metrics;
 mod read;
+mod settle;
 mod watch;
 
 pub use apply::apply;
@@ -26,19 +28,17 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::watch as channel;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::read::Look;
-use self::watch::FolderWatch;
+use self::edits::Edits;
+use self::read::Content;
+use self::settle::Trust;
+use self::watch::Gone;
 use crate::config::{self, Config, ConfigErrors, Outcome};
-use crate::file;
 use crate::fleet::Fleet;
-
-/// A file is read when it has not changed for this long: editors and `cp`
-/// write in pieces.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// How often the file is looked at without being told to: network file systems
 /// tell nothing, and a folder that is made anew is not the one being watched.
@@ -47,22 +47,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// The configuration file and what it last said.
 #[derive(Debug)]
 pub struct ConfigFile {
-    path: PathBuf,
+    edits: Edits,
     allow_empty: bool,
-    seen: Seen,
     in_force: channel::Sender<Arc<Config>>,
     restart: Vec<&'static str>,
 }
-
-/// The file as it was when it was last decided about.
-#[derive(Debug)]
-struct Seen {
-    /// `None` makes the next look differ.
-    look: Option<Look>,
-    content: Content,
-}
-
-type Content = Result<String, ConfigErrors>;
 
 /// Why the file is not watched any more.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +79,8 @@ impl ConfigFile {
         let text = read_config(&path)?;
         let config = config::parse(&text, &path.display().to_string())?;
         Ok(Self {
-            path,
+            edits: Edits::new(path, text),
             allow_empty: false,
-            seen: Seen {
-                look: None,
-                content: Ok(text),
-            },
             in_force: channel::Sender::new(Arc::new(config)),
             restart: Vec::new(),
         })
@@ -112,7 +97,7 @@ impl ConfigFile {
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.edits.path()
     }
 
     /// The configuration in force.
@@ -143,7 +128,6 @@ impl ConfigFile {
         metrics: ConfigMetrics,
     ) -> Result<(), WatchError> {
         metrics.succeeded();
-        let mut folders = FolderWatch::new();
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = pin!(hangup.fuse());
@@ -151,8 +135,8 @@ impl ConfigFile {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 Some(()) = hangup.next() => true,
-                told = folders.changed() => {
-                    told.map_err(|_| WatchError::Ended(self.path.clone()))?;
+                told = self.edits.told() => {
+                    told.map_err(|Gone| self.unwatched())?;
                     false
                 }
                 // At once for the first time: the file may have changed since
@@ -161,89 +145,73 @@ impl ConfigFile {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                checked = self.check(&mut folders, asked, &fleet, &metrics) => checked?,
+                checked = self.check(asked, &fleet, &metrics) => checked?,
             }
         }
     }
 
+    /// Looks at the file, waits until an edit of it is done, and decides about it.
     async fn check(
         &mut self,
-        folders: &mut FolderWatch,
         asked: bool,
         fleet: &Fleet,
         metrics: &ConfigMetrics,
     ) -> Result<(), WatchError> {
-        match self.still(folders, asked).await? {
-            Some(content) => self.decide(content, fleet, metrics).await,
-            None => Ok(()),
-        }
-    }
-
-    /// What the file says once it holds still; `None` if that is what it said
-    /// before and nobody asked.
-    async fn still(
-        &mut self,
-        folders: &mut FolderWatch,
-        asked: bool,
-    ) -> Result<Option<Content>, WatchError> {
-        let look = self.look().await?;
-        if self.seen.look.as_ref() == Some(&look) && !asked {
-            return Ok(None);
-        }
-        // Whatever changes from here on is told; what changed before is read.
-        folders.watch(&look.folders);
-        let mut last = (look, self.read().await?);
+        let Some(mut edit) = self.edits.look(asked).await else {
+            return Ok(());
+        };
         loop {
-            sleep(SETTLE).await;
-            let look = self.look().await?;
-            if look != last.0 {
-                folders.watch(&look.folders);
-            }
-            let now = (look, self.read().await?);
-            if now == last {
+            let trust = self.edits.settle(&mut edit).await;
+            let trust = trust.map_err(|Gone| self.unwatched())?;
+            if !asked && !self.edits.is_news(&edit) {
                 break;
             }
-            last = now;
+            let (outcome, warnings) = self.judge(edit.content().clone()).await?;
+            if trust == Trust::Valid && matches!(outcome, Outcome::Refused(_)) {
+                edit.doubt();
+                continue;
+            }
+            self.decide(outcome, warnings, fleet, metrics);
+            break;
         }
-        // This look held for the whole pause before the text was read, so a
-        // later change of the text has a later time and looks different.
-        let (look, content) = last;
-        self.seen.look = Some(look);
-        if content == self.seen.content && !asked {
-            return Ok(None);
-        }
-        self.seen.content = content.clone();
-        Ok(Some(content))
+        self.edits.done(edit);
+        Ok(())
     }
 
-    async fn decide(
+    /// What the content means for what is in force, and what is to be said of it.
+    async fn judge(&self, content: Content) -> Result<(Outcome, Vec<String>), WatchError> {
+        let text = match content {
+            Ok(text) => text,
+            Err(errors) => return Ok((Outcome::Refused(errors.into()), Vec::new())),
+        };
+        let (running, file) = (self.config(), self.path().display().to_string());
+        let allow_empty = self.allow_empty;
+        // A hundred thousand backends are no work for a thread that streams wait for.
+        let judged = spawn_blocking(move || {
+            let outcome = config::reload(&running, &text, &file, allow_empty);
+            let warnings = new_warnings(&running, &outcome);
+            (outcome, warnings)
+        });
+        judged.await.map_err(|source| WatchError::Failed {
+            path: self.path().to_owned(),
+            source,
+        })
+    }
+
+    fn decide(
         &mut self,
-        content: Content,
+        outcome: Outcome,
+        warnings: Vec<String>,
         fleet: &Fleet,
         metrics: &ConfigMetrics,
-    ) -> Result<(), WatchError> {
-        let file = self.path.display().to_string();
+    ) {
+        let file = self.path().display().to_string();
         let running = self.config();
-        let (outcome, warnings) = match content {
-            Ok(text) => {
-                let (running, file) = (Arc::clone(&running), file.clone());
-                let allow_empty = self.allow_empty;
-                // A hundred thousand backends are no work for a thread that
-                // streams wait for.
-                self.blocking(move |_| {
-                    let outcome = config::reload(&running, &text, &file, allow_empty);
-                    let warnings = new_warnings(&running, &outcome);
-                    (outcome, warnings)
-                })
-                .await?
-            }
-            Err(errors) => (Outcome::Refused(errors.into()), Vec::new()),
-        };
         let restart = match outcome {
             Outcome::Refused(refusal) => {
                 metrics.failed();
                 error!("configuration not applied, the one in force stays: {refusal}");
-                return Ok(());
+                return;
             }
             Outcome::Unchanged { restart } => {
                 info!(file, "configuration unchanged");
@@ -269,30 +237,10 @@ impl ConfigFile {
         metrics.succeeded();
         metrics.restart_required(!restart.is_empty());
         self.restart = restart;
-        Ok(())
     }
 
-    async fn look(&self) -> Result<Look, WatchError> {
-        // A file that cannot be looked at is read, which says why.
-        let look = file::run(&self.path, file::PATIENCE, Look::at).await;
-        Ok(look.unwrap_or_default())
-    }
-
-    async fn read(&self) -> Result<Content, WatchError> {
-        Ok(read::read(&self.path).await)
-    }
-
-    /// Runs what may take long: the disk, a network behind it, or plain work.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Path) -> T + Send + 'static,
-    ) -> Result<T, WatchError> {
-        let path = self.path.clone();
-        let done = tokio::task::spawn_blocking(move || work(&path)).await;
-        done.map_err(|source| WatchError::Failed {
-            path: self.path.clone(),
-            source,
-        })
+    fn unwatched(&self) -> WatchError {
+        WatchError::Ended(self.path().to_owned())
     }
 }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use super::watch::Folders;
 use crate::config::ConfigErrors;
-use crate::file::{self, ReadError};
+use crate::file::{self, PATIENCE, ReadError};
 
 /// A configuration of 64 MiB lists about a million backends; what is larger
 /// is another file by mistake.
@@ -24,9 +25,37 @@ pub fn read_config(path: &Path) -> Result<String, ConfigErrors> {
     text(path, file::read_blocking(path, MAX_SIZE))
 }
 
-/// The same while the balancer runs.
-pub(super) async fn read(path: &Path) -> Result<String, ConfigErrors> {
-    text(path, file::read(path, MAX_SIZE).await)
+/// What the file says, or why it does not.
+pub(super) type Content = Result<String, ConfigErrors>;
+
+/// A file at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// From just before it was read; `None` if it could not be looked at.
+    pub(super) look: Option<Look>,
+    pub(super) content: Content,
+}
+
+/// Looks at the file, and reads it if it does not look like `unless`. Whatever
+/// changes from the look on is told by `folders`.
+pub(super) async fn observe(path: &Path, unless: Option<Look>, folders: Folders) -> Option<Found> {
+    let observed = file::run(path, PATIENCE, move |path| {
+        let look = Look::at(path);
+        if unless.is_some_and(|unless| unless == look) {
+            return None;
+        }
+        folders.listen(&look.steps);
+        Some(Found {
+            look: Some(look),
+            content: text(path, file::read_here(path, MAX_SIZE)),
+        })
+    });
+    observed.await.unwrap_or_else(|error| {
+        Some(Found {
+            look: None,
+            content: text(path, Err(error.into())),
+        })
+    })
 }
 
 fn text(path: &Path, bytes: Result<Vec<u8>, ReadError>) -> Result<String, ConfigErrors> {
@@ -45,13 +74,13 @@ fn text(path: &Path, bytes: Result<Vec<u8>, ReadError>) -> Result<String, Config
 }
 
 /// What tells whether a file is the one it was, without reading it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {
     /// `None` if there is no such file.
     file: Option<Stamp>,
-    /// Folders in which something must change for the path to lead elsewhere
-    /// or the file to be another: its own, and those of every link on the way.
-    pub(super) folders: BTreeSet<PathBuf>,
+    /// What must be replaced for the path to lead elsewhere or the file to be
+    /// another: the file, and every link on the way.
+    pub(super) steps: BTreeSet<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +96,7 @@ impl Look {
     pub(super) fn at(path: &Path) -> Self {
         Self {
             file: fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata)),
-            folders: folders(path),
+            steps: steps(path),
         }
     }
 }
@@ -92,12 +121,11 @@ impl Stamp {
 
 /// Follows the path link by link. A ConfigMap is a link to a file in a folder
 /// behind another link, and that one is swapped.
-fn folders(path: &Path) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
+fn steps(path: &Path) -> BTreeSet<PathBuf> {
+    let mut steps = BTreeSet::new();
+    // As the watcher of folders has them. The working folder is always there.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut at = PathBuf::new();
-    if path.is_relative() {
-        at.push(".");
-    }
     let mut rest: VecDeque<PathBuf> = path.components().map(own).collect();
     let mut links = 0;
     while let Some(component) = rest.pop_front() {
@@ -106,17 +134,17 @@ fn folders(path: &Path) -> BTreeSet<PathBuf> {
             at = next;
             continue;
         };
-        folders.insert(at.clone());
+        steps.insert(next);
         links += 1;
         if links > MAX_LINKS {
-            return folders;
+            return steps;
         }
         for component in target.components().rev().map(own) {
             rest.push_front(component);
         }
     }
-    folders.extend(at.parent().map(Path::to_owned));
-    folders
+    steps.insert(at);
+    steps
 }
 
 fn own(component: Component<'_>) -> PathBuf {
@@ -130,10 +158,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_folder_that_can_move_the_file_is_known() {
+    fn everything_that_can_move_the_file_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let set = |folders: &[&str]| folders.iter().map(|f| root.join(f)).collect();
+        let set = |steps: &[&str]| steps.iter().map(|s| root.join(s)).collect();
         fs::create_dir_all(root.join("etc/..2026")).unwrap();
         fs::create_dir(root.join("srv")).unwrap();
         fs::write(root.join("etc/..2026/lookaside.toml"), "").unwrap();
@@ -141,12 +169,17 @@ mod tests {
         symlink("..data/lookaside.toml", root.join("etc/lookaside.toml")).unwrap();
         symlink(root.join("etc"), root.join("srv/etc")).unwrap();
 
-        let plain = folders(&root.join("etc/..2026/lookaside.toml"));
-        assert_eq!(plain, set(&["etc/..2026"]));
-        let mounted = folders(&root.join("etc/lookaside.toml"));
-        assert_eq!(mounted, set(&["etc", "etc/..2026"]));
-        let linked = folders(&root.join("srv/etc/lookaside.toml"));
-        assert_eq!(linked, set(&["srv", "etc", "etc/..2026"]));
+        let plain = steps(&root.join("etc/..2026/lookaside.toml"));
+        assert_eq!(plain, set(&["etc/..2026/lookaside.toml"]));
+        let mounted = steps(&root.join("etc/lookaside.toml"));
+        let behind = [
+            "etc/lookaside.toml",
+            "etc/..data",
+            "etc/..2026/lookaside.toml",
+        ];
+        assert_eq!(mounted, set(&behind));
+        let linked = steps(&root.join("srv/etc/lookaside.toml"));
+        assert_eq!(linked, &set(&behind) | &set(&["srv/etc"]));
     }
 
     #[test]
@@ -154,7 +187,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
-        assert!(!folders(&dir.path().join("a")).is_empty());
+        assert!(!steps(&dir.path().join("a")).is_empty());
         assert!(read_config(&dir.path().join("a")).is_err());
     }
 

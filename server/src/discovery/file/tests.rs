@@ -360,3 +360,78 @@ fn a_file_that_is_missing_or_wrong_does_not_start() {
         "{error}"
     );
 }
+
+/// Edits the file again and again, without a pause that would be quiet, until it
+/// was followed `times` times.
+async fn followed_while_edited(mut running: Running, times: u32, edit: fn(&Path, &str)) {
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let path = running.path.clone();
+    let editor = std::thread::spawn(move || {
+        let pause = Duration::from_millis(20);
+        for weight in (1..1000).cycle() {
+            edit(&path, &file(weight));
+            if stopped.recv_timeout(pause).is_ok() {
+                return;
+            }
+        }
+    });
+    for _ in 0..times {
+        let changed = timeout(DEADLINE, running.config.changed()).await;
+        changed.unwrap().unwrap();
+    }
+    stop.send(()).unwrap();
+    editor.join().unwrap();
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_without_a_pause_is_followed_meanwhile() {
+    let running = Running::usual();
+    followed_while_edited(running, 5, |path, text| {
+        let other = path.with_extension("new");
+        fs::write(&other, text).unwrap();
+        fs::rename(other, path).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_without_a_pause_is_followed_meanwhile() {
+    let running = Running::usual();
+    followed_while_edited(running, 2, |path, text| fs::write(path, text).unwrap()).await;
+}
+
+#[tokio::test]
+async fn half_of_a_file_that_is_renamed_into_place_is_refused_when_it_stays() {
+    let mut running = Running::usual();
+    running.weight(3).await;
+    running.replace("[[service]]\nname = ");
+    running.refused().await;
+    running.unmoved();
+    running.replace(&file(5));
+    running.weight(5).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_in_its_place_changes_nothing_and_the_next_file_is_followed() {
+    let mut running = Running::usual();
+    running.weight(3).await;
+    let places: [fn(&Path); 3] = [
+        |path| rustix::fs::mkfifoat(rustix::fs::CWD, path, 0o600.into()).unwrap(),
+        |path| symlink("/dev/zero", path).unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+    ];
+    for (weight, place) in (5..).zip(places) {
+        fs::remove_file(&running.path).unwrap();
+        place(&running.path);
+        running.refused().await;
+        if running.path.is_dir() {
+            fs::remove_dir(&running.path).unwrap();
+        }
+        running.replace(&file(weight));
+        running.weight(weight).await;
+        running.accepted().await;
+    }
+    running.end().await;
+}
