@@ -48,9 +48,20 @@ enum Command {
     /// Change a backend's weight in the configuration file
     Weight(edit::WeightArgs),
     /// Take backends out of the lists, in the configuration file
+    ///
+    /// A backend that the file does not list can be drained where the service has
+    /// `register`: an entry with `drain = true` is added, which holds whatever the
+    /// backend registers. A comment marks that entry, and `lookaside undrain` removes it.
+    ///
+    /// The last listed backend that gets calls is drained with --force only, unless the
+    /// service has `register`: those that register are not in the file.
     Drain(edit::DrainArgs),
     /// Put drained backends back into the lists, in the configuration file
-    Undrain(edit::DrainArgs),
+    ///
+    /// An entry that `lookaside drain` added for a backend that registers is removed,
+    /// unless it was given more than the drain since. A weight of 0, which drains as well,
+    /// becomes 1.
+    Undrain(edit::UndrainArgs),
     /// Compare policies in virtual time, before they serve
     Simulate(simulate::SimulateArgs),
     /// Print a completion script for a shell

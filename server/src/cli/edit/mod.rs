@@ -1,24 +1,18 @@
 //! `lookaside weight`, `drain` and `undrain`: edits of the configuration file.
 //!
 //! Nothing is sent to a balancer: it follows the file. A file that is not right
-//! is never written, and a file is replaced as a whole.
+//! is never written, and a file is replaced as a whole where that can be.
 
+mod change;
 mod replace;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use self::replace::replace;
-use super::check::BAD_INPUT;
-use crate::config::{
-    BackendConfig, Config, ConfigErrors, EditError, ServiceConfig, parse, set_drain, set_weight,
-};
-use crate::discovery::file::read_config;
-use crate::model::{BackendAddr, Labels, ServiceName, Weight};
-
-/// Exit code for what failed though the input was right.
-const FAILED: u8 = 1;
+use self::change::{Error, change};
+use crate::config::{BackendConfig, set_drain, set_weight};
+use crate::model::{BackendAddr, ServiceName, Weight};
 
 /// Change the weight of a backend in the configuration file
 #[derive(Debug, Clone, clap::Args)]
@@ -31,14 +25,34 @@ pub(super) struct WeightArgs {
     /// Its share of calls relative to the other backends; 0 drains it
     #[arg(value_parser = weight, allow_negative_numbers = true)]
     pub(super) weight: Weight,
+    /// Set weight 0 even if it takes the last backend of the service that gets calls
+    #[arg(long)]
+    pub(super) force: bool,
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "lookaside.toml")]
     pub(super) config: PathBuf,
 }
 
-/// Which backends to drain, or to undrain, in the configuration file
+/// Which backends to drain in the configuration file
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) which: Which,
+    /// Drain even the last backend of the service that gets calls
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// Which backends to undrain in the configuration file
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct UndrainArgs {
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+/// Backends of one service
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Which {
     /// Name of the service, or an alias
     #[arg(value_parser = ServiceName::parse)]
     pub(super) service: ServiceName,
@@ -60,49 +74,23 @@ pub(super) fn run_weight(args: &WeightArgs) -> ExitCode {
 /// stdout. Either all of the backends are drained or none is.
 #[must_use]
 pub(super) fn run_drain(args: &DrainArgs) -> ExitCode {
-    finish(edit_drain(args, true), &mut io::stdout(), &mut io::stderr())
+    finish(edit_drain(args), &mut io::stdout(), &mut io::stderr())
 }
 
 /// `lookaside undrain`, the other way round.
 #[must_use]
-pub(super) fn run_undrain(args: &DrainArgs) -> ExitCode {
-    finish(
-        edit_drain(args, false),
-        &mut io::stdout(),
-        &mut io::stderr(),
-    )
-}
-
-/// Why a file was not edited.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Invalid(#[from] ConfigErrors),
-    #[error("{}: {error}", file.display())]
-    Edit { file: PathBuf, error: EditError },
-    /// The file was right, and the edited one is not.
-    #[error("not written, for then it would be wrong:\n{0}")]
-    WouldBreak(ConfigErrors),
-    #[error("{}: not written: {error}", file.display())]
-    Write { file: PathBuf, error: io::Error },
-}
-
-impl Error {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Write { .. } => FAILED,
-            _ => BAD_INPUT,
-        }
-    }
+pub(super) fn run_undrain(args: &UndrainArgs) -> ExitCode {
+    finish(edit_undrain(args), &mut io::stdout(), &mut io::stderr())
 }
 
 /// `lookaside weight` and its like are an edit and what to say of it.
 fn edit_weight(args: &WeightArgs) -> Result<String, Error> {
     let (service, backend, weight) = (&args.service, args.backend, args.weight);
-    let edited = edit(&args.config, |text| {
+    let edited = change(&args.config, service, args.force, |text| {
         set_weight(text, service, backend, weight)
     })?;
-    let old = edited.before(service, backend).weight.unwrap_or_default();
+    let old = edited.before(service, backend).and_then(|b| b.weight);
+    let old = old.unwrap_or_default();
     let mut said = if edited.changed {
         format!("{service} {backend}: weight {old} -> {weight}\n")
     } else {
@@ -110,121 +98,77 @@ fn edit_weight(args: &WeightArgs) -> Result<String, Error> {
     };
     if weight.is_drained() {
         said += &edited.nothing_left(service);
-    } else if edited.after(service, backend).drain == Some(true) {
+    } else if edited
+        .after(service, backend)
+        .as_ref()
+        .is_some_and(is_drained)
+    {
         said += &format!("{service} {backend} is drained and stays so\n");
     }
     Ok(said + &edited.note)
 }
 
-fn edit_drain(args: &DrainArgs, drain: bool) -> Result<String, Error> {
-    let service = &args.service;
-    let edited = edit(&args.config, |text| {
-        let mut text = text.to_owned();
-        for backend in &args.backends {
-            text = set_drain(&text, service, *backend, drain)?;
-        }
-        Ok(text)
+fn edit_drain(args: &DrainArgs) -> Result<String, Error> {
+    let Which {
+        service,
+        backends,
+        config,
+    } = &args.which;
+    let edited = change(config, service, args.force, |text| {
+        let mut backends = backends.iter();
+        backends.try_fold(text.to_owned(), |text, backend| {
+            set_drain(&text, service, *backend, true)
+        })
     })?;
     let mut said = String::new();
-    for backend in &args.backends {
-        let drained = edited.before(service, *backend).drain == Some(true);
-        let done = match (drained, drain) {
-            (false, true) => "drained",
-            (true, true) => "drained already",
-            (true, false) => "undrained",
-            (false, false) => "was not drained",
+    for backend in backends {
+        let done = match edited.before(service, *backend) {
+            Some(before) if is_drained(&before) => "drained already",
+            Some(_) => "drained",
+            None => {
+                "drained by an entry added to the file, which does not list this backend; the \
+                 entry holds whatever the backend registers, and undrain removes it"
+            }
         };
         said += &format!("{service} {backend}: {done}\n");
     }
-    if drain {
-        said += &edited.nothing_left(service);
+    Ok(said + &edited.nothing_left(service) + &edited.note)
+}
+
+fn edit_undrain(args: &UndrainArgs) -> Result<String, Error> {
+    let Which {
+        service,
+        backends,
+        config,
+    } = &args.which;
+    // It takes calls from nobody.
+    let edited = change(config, service, true, |text| {
+        let mut backends = backends.iter();
+        backends.try_fold(text.to_owned(), |text, backend| {
+            set_drain(&text, service, *backend, false)
+        })
+    })?;
+    let mut said = String::new();
+    for backend in backends {
+        let before = edited.before(service, *backend);
+        let after = edited.after(service, *backend);
+        let done = match (before, after) {
+            (None, _) => "was not drained by the file, which does not list it",
+            (Some(_), None) => "undrained; the entry that drained it is removed",
+            (Some(before), _) if before.weight.is_some_and(Weight::is_drained) => {
+                "undrained; its weight was 0 and is 1 now, as the file does not have the one \
+                 before; `lookaside weight` sets another"
+            }
+            (Some(before), _) if is_drained(&before) => "undrained",
+            _ => "was not drained",
+        };
+        said += &format!("{service} {backend}: {done}\n");
     }
     Ok(said + &edited.note)
 }
 
-/// A file before and after its edit, both right.
-struct Edited {
-    before: Config,
-    after: Config,
-    changed: bool,
-    /// What else the operator should know.
-    note: String,
-}
-
-impl Edited {
-    fn before(&self, service: &ServiceName, backend: BackendAddr) -> BackendConfig {
-        find(&self.before, service, backend)
-    }
-
-    fn after(&self, service: &ServiceName, backend: BackendAddr) -> BackendConfig {
-        find(&self.after, service, backend)
-    }
-
-    /// A remark, if the service has no backend left that gets calls.
-    fn nothing_left(&self, service: &ServiceName) -> String {
-        let mut backends = backends(&self.after, service).iter();
-        let drained =
-            |b: &BackendConfig| b.drain == Some(true) || b.weight.is_some_and(Weight::is_drained);
-        if backends.all(drained) {
-            format!(
-                "{service} has no backend left that gets calls: those of clients without fallback addresses fail\n"
-            )
-        } else {
-            String::new()
-        }
-    }
-}
-
-fn backends<'a>(config: &'a Config, service: &ServiceName) -> &'a [BackendConfig] {
-    let named = |s: &&ServiceConfig| s.name == *service || s.aliases.contains(service);
-    let found = config.services.iter().find(named);
-    found.map_or(&[], |service| &service.backends)
-}
-
-/// What the file says of a backend; nothing, if it has none such.
-fn find(config: &Config, service: &ServiceName, backend: BackendAddr) -> BackendConfig {
-    let mut backends = backends(config, service).iter();
-    let found = backends.find(|b| b.address == backend).cloned();
-    found.unwrap_or_else(|| BackendConfig {
-        address: backend,
-        weight: None,
-        zone: None,
-        drain: None,
-        labels: Labels::default(),
-    })
-}
-
-fn edit(
-    file: &Path,
-    edit: impl FnOnce(&str) -> Result<String, EditError>,
-) -> Result<Edited, Error> {
-    let name = file.display().to_string();
-    let text = read_config(file)?;
-    let before = parse(&text, &name)?;
-    let new = edit(&text).map_err(|error| Error::Edit {
-        file: file.to_owned(),
-        error,
-    })?;
-    let after = parse(&new, &name).map_err(Error::WouldBreak)?;
-    let changed = new != text;
-    let mut note = String::new();
-    if changed {
-        let written = replace(file, &text, &new).map_err(|error| Error::Write {
-            file: file.to_owned(),
-            error,
-        })?;
-        if !written.owner_kept {
-            note = format!(
-                "{name} belongs to whoever ran this now, for nobody else may give it away\n"
-            );
-        }
-    }
-    Ok(Edited {
-        before,
-        after,
-        changed,
-        note,
-    })
+fn is_drained(backend: &BackendConfig) -> bool {
+    backend.drain == Some(true)
 }
 
 /// Nobody is left to tell if the streams cannot be written to; the exit code
@@ -244,7 +188,7 @@ fn finish(edited: Result<String, Error>, out: &mut impl Write, err: &mut impl Wr
 
 fn weight(text: &str) -> Result<Weight, String> {
     let number = text.parse::<f64>();
-    let number = number.map_err(|_| "this is no number; write one, as 3 or 0.5".to_owned())?;
+    let number = number.map_err(|_| "not a number; write one, e.g. 3 or 0.5".to_owned())?;
     Weight::new(number).map_err(|error| error.to_string())
 }
 

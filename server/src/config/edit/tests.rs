@@ -89,14 +89,94 @@ fn an_undrain_takes_no_comment_with_it() {
 }
 
 #[test]
-fn a_backend_drained_by_its_weight_is_not_undrained_by_guessing() {
-    let text = set_weight(LAYOUTS[0], &greeter(), backend(3), Weight::DRAINED).unwrap();
-    let error = set_drain(&text, &greeter(), backend(3), false).unwrap_err();
+fn undraining_gives_a_weight_of_0_back() {
+    let text = set_weight(LAYOUTS[0], &greeter(), backend(1), Weight::DRAINED).unwrap();
+    let edited = set_drain(&text, &greeter(), backend(1), false).unwrap();
+    assert_eq!(edited, LAYOUTS[0].replace("weight = 3", "weight = 1"));
+    let both = set_drain(&text, &greeter(), backend(1), true).unwrap();
+    let edited = set_drain(&both, &greeter(), backend(1), false).unwrap();
+    assert_eq!(edited, LAYOUTS[0].replace("weight = 3", "weight = 1"));
+}
+
+/// Services that others may register for.
+const REGISTERING: [&str; 9] = [
+    "[[service]]\nname = \"greeter\" # the one\nregister = { cidrs = [\"10.0.0.0/8\"] }\n",
+    "[[service]]\nname = \"greeter\"\nbackends = [{ address = \"10.0.1.1:50051\" }]\n\n\
+     [service.register]\ncidrs = [\"10.0.0.0/8\"]",
+    "[[service]]\nname = \"greeter\"\nbackends = [ # ours\n    { address = \"10.0.1.1:50051\" }\n]\n\
+     register = { cidrs = [\"10.0.0.0/8\"] }\n[[service]]\nname = \"other\"\n",
+    "[[service]]\r\nname = \"greeter\"\r\nregister = { cidrs = [\"10.0.0.0/8\"] }\r\n\
+     backends = [\r\n  { address = \"10.0.1.1:50051\" }, # old\r\n]\r\n",
+    "[[service]]\n  name = \"greeter\"\n  [service.register]\n  cidrs = [\"10.0.0.0/8\"]\n  \
+     # one\n  [[service.backends]]\n  address = \"10.0.1.1:50051\" # here\n  \
+     [service.backends.labels]\n  a = \"b\"\n\n# next\n[[service]]\nname = \"other\"\n",
+    "service = [{ name = \"greeter\", register = { cidrs = [\"10.0.0.0/8\"] } }, { name = \"b\" }]\n",
+    "service = [{ name = \"greeter\", register = { cidrs = [\"10.0.0.0/8\"] }, \
+     backends = [{ address = \"10.0.1.1:50051\" }] }]",
+    "  [[service]]\n  register = { cidrs = [\"10.0.0.0/8\"] }\n  name = \"greeter\"",
+    "[[service]]\r\nname = \"greeter\"\r\nregister = { cidrs = [\"10.0.0.0/8\"] }\r\n\r\n\
+     [[service.backends]]\r\naddress = \"10.0.1.1:50051\"\r\n\r\n\r\n[[zone]]\r\nname = \"a\"\r\n\
+     cidrs = [\"10.0.0.0/8\"]\r\n",
+];
+
+#[test]
+fn a_backend_that_registers_is_drained_by_an_entry_and_undrained_by_its_removal() {
+    for text in REGISTERING {
+        let before = backends(text);
+        let one = set_drain(text, &greeter(), backend(8), true).unwrap();
+        let two = set_drain(&one, &greeter(), backend(9), true).unwrap();
+        let drained = backends(&two);
+        assert_eq!(drained.len(), before.len() + 2, "{two}");
+        let added = &drained[before.len()..];
+        assert!(added.iter().all(|b| b.drain == Some(true)), "{two}");
+        assert!(two.contains("`lookaside undrain` removes"), "{two}");
+        assert_eq!(two.contains("\r\n"), text.contains("\r\n"));
+        assert_eq!(set_drain(&two, &greeter(), backend(9), true).unwrap(), two);
+
+        let back = set_drain(&two, &greeter(), backend(9), false).unwrap();
+        assert_eq!(back, one);
+        assert_eq!(
+            set_drain(&back, &greeter(), backend(8), false).unwrap(),
+            text
+        );
+        let other = set_drain(&two, &greeter(), backend(8), false).unwrap();
+        assert_eq!(
+            set_drain(&other, &greeter(), backend(9), false).unwrap(),
+            text
+        );
+        assert_eq!(
+            set_drain(text, &greeter(), backend(9), false).unwrap(),
+            text
+        );
+    }
+}
+
+#[test]
+fn the_entry_of_a_backend_that_registers_says_so() {
+    let edited = set_drain(REGISTERING[0], &greeter(), backend(9), true).unwrap();
     assert_eq!(
-        error.to_string(),
-        "10.0.1.3:50051 of service `greeter.example.com` has weight 0, which drains it; give it a \
-         weight above 0 instead, as `lookaside weight greeter.example.com 10.0.1.3:50051 1`"
+        edited,
+        "[[service]]\nname = \"greeter\" # the one\nbackends = [\n  \
+         { address = \"10.0.1.9:50051\", drain = true }, \
+         # registers itself; `lookaside undrain` removes this entry\n]\n\
+         register = { cidrs = [\"10.0.0.0/8\"] }\n"
     );
+}
+
+#[test]
+fn an_entry_that_was_given_more_than_a_drain_or_is_the_files_own_stays() {
+    let drained = set_drain(REGISTERING[1], &greeter(), backend(9), true).unwrap();
+    let weighted = set_weight(&drained, &greeter(), backend(9), Weight::new(5.0).unwrap());
+    let back = set_drain(&weighted.unwrap(), &greeter(), backend(9), false).unwrap();
+    let left = &backends(&back)[1];
+    assert_eq!(
+        (left.drain, left.weight.map(Weight::value)),
+        (None, Some(5.0))
+    );
+
+    let own = set_drain(REGISTERING[1], &greeter(), backend(1), true).unwrap();
+    let back = set_drain(&own, &greeter(), backend(1), false).unwrap();
+    assert_eq!(back, REGISTERING[1]);
 }
 
 #[test]
@@ -171,6 +251,18 @@ proptest! {
     #[test]
     fn no_text_panics(text in ".{0,200}", drain: bool) {
         let _ = set_drain(&text, &greeter(), backend(1), drain);
+    }
+
+    #[test]
+    fn no_cut_of_a_registering_service_panics(
+        layout in 0..REGISTERING.len(), from: prop::sample::Index, to: prop::sample::Index
+    ) {
+        let text = set_drain(REGISTERING[layout], &greeter(), backend(9), true).unwrap();
+        let chars: Vec<char> = text.chars().collect();
+        let (a, b) = (from.index(chars.len()), to.index(chars.len()));
+        let text: String = chars[a.min(b)..a.max(b)].iter().collect();
+        let _ = set_drain(&text, &greeter(), backend(9), false);
+        let _ = set_drain(&text, &greeter(), backend(8), true);
     }
 
     #[test]
