@@ -292,7 +292,7 @@ impl App {
         end.cancel();
         let mut failed = failed.err();
         while let Some(ended) = parts.join_next().await {
-            failed = failed.or(part_ended(ended).err());
+            failed = failed.or_else(|| part_ended(ended).err());
         }
         info!("ended");
         failed.map_or(Ok(()), Err)
@@ -381,7 +381,7 @@ async fn port_ended(parts: &mut Parts) -> Result<(), AppError> {
     while let Some(ended) = parts.join_next().await {
         // Of a part that panicked nobody knows which it was.
         let over = ended.as_ref().map_or(true, |(part, _)| *part == PORT);
-        result = result.and(part_ended(ended));
+        result = result.and_then(|()| part_ended(ended));
         if over {
             break;
         }

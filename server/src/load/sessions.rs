@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(collector.started, 3);
         collector.follow(&config(&[c.clone(), b.clone(), a]));
         assert!(collector.ended.borrow().is_empty());
-        collector.follow(&config(&[b.clone(), c.clone()]));
+        collector.follow(&config(&[b, c.clone()]));
         assert_eq!(collector.served(), both);
         assert_eq!(
             (collector.started, &*collector.ended.borrow()),
@@ -174,7 +174,7 @@ mod tests {
     fn who_asks_the_same_shares_a_session_and_the_most_curious_sets_its_pace() {
         let (a, b) = (service("a.test", 81, "5s"), service("b.test", 81, "5s"));
         let mut collector = Collector::default();
-        collector.follow(&config(&[a.clone()]));
+        collector.follow(&config(std::slice::from_ref(&a)));
         collector.follow(&config(&[a.clone(), b]));
         assert_eq!(collector.served(), [(1, "a.test b.test".to_owned())]);
         assert_eq!(collector.started, 1);
