@@ -5,8 +5,12 @@
 //! A NUL in the input separates the file that runs from the one that comes.
 #![no_main]
 
+use std::collections::BTreeSet;
+
 use libfuzzer_sys::fuzz_target;
-use lookaside_server::config::{Config, Outcome, parse, reload, set_drain, set_weight};
+use lookaside_server::config::{
+    Allowed, Config, Outcome, Running, parse, reload, set_drain, set_weight,
+};
 use lookaside_server::model::Weight;
 
 fuzz_target!(|data: &str| {
@@ -55,25 +59,37 @@ fn edits(text: &str, config: &Config) {
     }
 }
 
+/// What becomes of a text if only the file lists backends.
+fn reloaded(config: &Config, text: &str) -> Outcome {
+    let elsewhere = &BTreeSet::new();
+    reload(Running { config, elsewhere }, text, "fuzz", Allowed::Some)
+}
+
 fn reloads(text: &str, next: &str, running: &Config) {
     assert!(matches!(
-        reload(running, text, "fuzz", false),
+        reloaded(running, text),
         Outcome::Unchanged { restart } if restart.is_empty()
     ));
     let cut = (0..text.len()).filter(|end| text.is_char_boundary(*end));
     // The cuts behind the other file's length: one per input is enough.
     let cut = cut.skip(next.len()).take(1).map(|end| &text[..end]);
     for next in cut.chain([next]) {
-        let Outcome::Applied { config, .. } = reload(running, next, "fuzz", false) else {
+        let Outcome::Applied { config, .. } = reloaded(running, next) else {
             continue;
         };
         assert!(!config.services.is_empty() || running.services.is_empty());
+        let names = config.services.iter();
+        let names = names.flat_map(|s| std::iter::once(&s.name).chain(&s.aliases));
+        let names: BTreeSet<_> = names.collect();
+        let old = running.services.iter();
+        let gone = old.filter(|old| !names.contains(&old.name)).count();
+        assert!(gone < 2 || 2 * gone <= running.services.len());
         for service in &config.services {
             let before = running.services.iter().find(|old| old.name == service.name);
             let had_some = before.is_some_and(|old| !old.backends.is_empty());
             assert!(!had_some || !service.backends.is_empty());
         }
-        let again = reload(&config, next, "fuzz", false);
+        let again = reloaded(&config, next);
         assert!(matches!(again, Outcome::Unchanged { .. }));
     }
 }

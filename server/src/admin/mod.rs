@@ -3,7 +3,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200 once every service has a list to send, 503 before that and from the start of a shutdown |
+//! | `/readyz` | 200 once every service has had a list to send, 503 before that and from the start of a shutdown; services that are added later and have none yet are named, and change nothing |
 //! | `/metrics` | every metric, in OpenMetrics text |
 
 use std::io;
@@ -19,11 +19,19 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Readiness};
+use crate::model::ServiceName;
 use crate::telemetry::MetricsRegistry;
 
 /// Requests in progress at the end get this long to finish.
 const CLOSE_AFTER: Duration = Duration::from_secs(1);
+
+/// So many services are named in an answer; of the others it says how many.
+const NAMED: usize = 20;
+
+/// What a balancer without services answers that was started without `--allow-empty`.
+const NO_SERVICES: &str = "no services: the configuration file has none; add a [[service]], or \
+                           run `lookaside serve --allow-empty` to be ready without\n";
 
 /// The admin port, bound and not served yet.
 #[derive(Debug)]
@@ -86,19 +94,30 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, String) {
     if state.draining.is_cancelled() {
         return unready("shutting down\n".to_owned());
     }
-    if !state.fleet.is_configured() {
-        return unready("no configuration yet\n".to_owned());
+    match state.fleet.readiness() {
+        Readiness::Unconfigured => unready(NO_SERVICES.to_owned()),
+        Readiness::Starting(waiting) => {
+            unready(format!("waiting for the sources of {}\n", named(&waiting)))
+        }
+        Readiness::Ready { warming } if warming.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
+        Readiness::Ready { warming } => (
+            StatusCode::OK,
+            format!("ok\nwarming: {}\n", named(&warming)),
+        ),
     }
-    let services = state.fleet.services();
-    let waiting = services.iter().filter(|s| s.snapshot().is_none());
-    let waiting: Vec<String> = waiting.map(|s| s.name().to_string()).collect();
-    if waiting.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
-    } else {
-        unready(format!(
-            "waiting for the sources of {}\n",
-            waiting.join(", ")
-        ))
+}
+
+/// Services by name, as far as somebody would read them.
+fn named(services: &[ServiceName]) -> String {
+    let names: Vec<&str> = services
+        .iter()
+        .take(NAMED)
+        .map(ServiceName::as_str)
+        .collect();
+    let names = names.join(", ");
+    match services.len().saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }
 

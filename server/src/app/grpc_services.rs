@@ -39,8 +39,9 @@ pub(super) fn routes(
     Ok((routes, reporter))
 }
 
-/// Keeps the health of the balancer true: serving once every service has a
-/// list to send, and no longer once `draining`.
+/// Keeps the health of the balancer true: serving once every service has had a
+/// list to send, and no longer once `draining`. Backends may register from the start:
+/// services wait for them.
 pub(super) async fn report_health(
     fleet: Arc<Fleet>,
     reporter: HealthReporter,
@@ -53,6 +54,9 @@ pub(super) async fn report_health(
         }
     };
     set(ServingStatus::NotServing).await;
+    reporter
+        .set_service_status(REGISTRATION, ServingStatus::Serving)
+        .await;
     let ready = async {
         fleet.ready().await;
         set(ServingStatus::Serving).await;
@@ -61,7 +65,12 @@ pub(super) async fn report_health(
     };
     tokio::select! {
         () = ready => {}
-        () = draining.cancelled() => set(ServingStatus::NotServing).await,
+        () = draining.cancelled() => {
+            set(ServingStatus::NotServing).await;
+            reporter
+                .set_service_status(REGISTRATION, ServingStatus::NotServing)
+                .await;
+        }
     }
     // Streams of health watchers hang on the reporter.
     end.cancelled().await;

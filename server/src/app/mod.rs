@@ -45,7 +45,8 @@ const CLOSE_AFTER: Duration = Duration::from_secs(2);
 /// What is not in the configuration file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AppOptions {
-    /// Let a changed file remove all services, or all backends of a service.
+    /// Let a changed file remove all services or most of them, or all backends of a
+    /// service; and be ready without services.
     pub allow_empty: bool,
     /// Read the file again on SIGHUP.
     pub follow_sighup: bool,
@@ -114,7 +115,16 @@ impl App {
         let state = config.balancer.state.clone();
         let state = state.map(|path| StateFile::load(path, &fleet));
         state::recommend(&config);
-        apply(&config, &fleet);
+        if config.services.is_empty() && !options.allow_empty {
+            // As good as no configuration: nobody is told that a name is unknown.
+            warn!(
+                file = %config_file.path().display(),
+                "the configuration has no service: not ready, and streams are held, until it \
+                 has one; to be ready without services, run `lookaside serve --allow-empty`"
+            );
+        } else {
+            apply(&config, &fleet);
+        }
         for warning in warnings(&config) {
             warn!("{warning}");
         }

@@ -20,7 +20,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", default_value = "lookaside.toml")]
     config: PathBuf,
 
-    /// Let a changed file remove all services, or all backends of a service
+    /// Let a changed file remove all or most services, or all backends of a service, at once; and be ready without services
     #[arg(long)]
     allow_empty: bool,
 

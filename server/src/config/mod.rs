@@ -18,7 +18,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub(crate) use nearest::list;
 pub use parse::parse;
 pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};
-pub use reload::{Outcome, Refusal, reload};
+pub use reload::{Allowed, Change, Changes, Outcome, Refusal, Running, reload};
 pub use selector::{BadSelector, Selector, series};
 pub use warnings::warnings;
 

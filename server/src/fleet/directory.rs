@@ -15,6 +15,7 @@ use tracing::info;
 use super::memory::{Memory, Remembered};
 use super::metrics::FleetMetrics;
 use super::publisher::{self, READY_DEADLINE};
+use super::readiness::{Latch, Readiness};
 use super::service::{Reported, Service};
 use super::subscribers::EndReason;
 use super::suspicions::Suspicions;
@@ -36,6 +37,7 @@ pub struct Fleet {
     /// They end with the fleet.
     publishers: Mutex<JoinSet<()>>,
     memory: Arc<Memory>,
+    ready: Latch,
     metrics: FleetMetrics,
 }
 
@@ -81,6 +83,7 @@ impl Fleet {
             suspicions: Suspicions::default(),
             publishers: Mutex::default(),
             memory: Arc::default(),
+            ready: Latch::default(),
             metrics,
         })
     }
@@ -107,7 +110,7 @@ impl Fleet {
         while publishers.try_join_next().is_some() {}
         for entry in config.services {
             if let Some(service) = self.services.get(&entry.name) {
-                service.configure(entry.settings);
+                service.configure(entry.settings, &entry.sources);
                 continue;
             }
             info!(service = %entry.name, "service added");
@@ -123,7 +126,7 @@ impl Fleet {
     }
 
     /// What `source` says of a service's backends; replaces what it said
-    /// before. Ignored if there is no such service.
+    /// before. Ignored if there is no such service, or it does not have this source.
     pub fn contribute(&self, service: &ServiceName, source: Source, contribution: Contribution) {
         if let Some(service) = self.services.get(service) {
             service.contribute(source, contribution);
@@ -217,7 +220,20 @@ impl Fleet {
         *self.configured.borrow()
     }
 
-    /// Waits until every service that is there has something to send.
+    /// Whether the balancer as a whole is ready. It stays so once it is.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        if !self.is_configured() {
+            return Readiness::Unconfigured;
+        }
+        let services = self.services();
+        let waiting = services.iter().filter(|s| s.snapshot().is_none());
+        self.ready
+            .judge(waiting.map(|s| s.name().clone()).collect())
+    }
+
+    /// Waits until every service that is there has something to send: from then on
+    /// [`Self::readiness`] says so, whoever is added later.
     pub async fn ready(&self) {
         self.until_configured().await;
         for service in self.services() {
@@ -227,6 +243,7 @@ impl Fleet {
                 () = service.retired().cancelled() => {}
             }
         }
+        self.ready.set();
     }
 
     /// Every service, by name.

@@ -20,6 +20,7 @@ use crate::telemetry::{Held, Series};
 pub struct FleetMetrics {
     backends: Series<StateLabels, Gauge>,
     states: Series<BackendLabels, Gauge>,
+    ready: Series<ServiceLabels, Gauge>,
     publishes: Series<ServiceLabels, Counter>,
     failures: Series<ServiceLabels, Counter>,
     stalled: Counter,
@@ -37,6 +38,7 @@ pub(super) struct ServiceMetrics {
     service: String,
     backends: Vec<(BackendState, Held<StateLabels, Gauge>)>,
     states: BTreeMap<BackendAddr, (BackendState, Held<BackendLabels, Gauge>)>,
+    ready: Held<ServiceLabels, Gauge>,
     publishes: Held<ServiceLabels, Counter>,
     failures: Held<ServiceLabels, Counter>,
     groups: Held<ServiceLabels, Gauge>,
@@ -95,6 +97,11 @@ impl FleetMetrics {
             metrics.states.family(),
         );
         registry.register(
+            "service_ready",
+            "Whether a service has a list to send; until then its streams are held",
+            metrics.ready.family(),
+        );
+        registry.register(
             "publishes",
             "Times a service's lists changed",
             metrics.publishes.family(),
@@ -149,6 +156,7 @@ impl FleetMetrics {
         ServiceMetrics {
             backends: backends.collect(),
             states: BTreeMap::new(),
+            ready: self.ready.hold(labels()),
             publishes: self.publishes.hold(labels()),
             failures: self.failures.hold(labels()),
             groups: self.groups.hold(labels()),
@@ -186,6 +194,7 @@ impl ServiceMetrics {
             };
             self.states.insert(member.addr, held);
         }
+        self.ready.set(1);
         if listed {
             self.publishes.inc();
         }

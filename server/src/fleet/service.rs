@@ -1,6 +1,6 @@
 //! One service: what is known of it, and what its streams are sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,6 +135,15 @@ impl Service {
         self.lock().sources.clone()
     }
 
+    /// Sources that list at least one backend.
+    #[must_use]
+    pub fn contributors(&self) -> BTreeSet<Source> {
+        let inputs = self.lock();
+        let contributions = inputs.contributions.iter();
+        let listing = contributions.filter(|(_, said)| !said.members.is_empty());
+        listing.map(|(source, _)| *source).collect()
+    }
+
     /// How many streams follow it.
     #[must_use]
     pub fn stream_count(&self) -> usize {
@@ -187,23 +196,40 @@ impl Service {
         snapshot.as_ref()?.group(seat).map(Arc::clone)
     }
 
-    pub(super) fn configure(&self, settings: ServiceSettings) {
+    /// What a source that is not among `sources` any more said is gone at once; one
+    /// that is new syncs, and whoever has a list keeps it meanwhile.
+    pub(super) fn configure(&self, settings: ServiceSettings, sources: &BTreeSet<Source>) {
         let mut inputs = self.lock();
-        if *inputs.settings != settings {
-            inputs.settings = Arc::new(settings);
-            drop(inputs);
-            self.changed.notify_one();
+        if *inputs.settings == settings && inputs.sources.keys().eq(sources) {
+            return;
         }
+        inputs.settings = Arc::new(settings);
+        inputs.sources.retain(|source, _| sources.contains(source));
+        inputs
+            .contributions
+            .retain(|source, _| sources.contains(source));
+        for source in sources {
+            inputs
+                .sources
+                .entry(*source)
+                .or_insert(SourceState::Syncing);
+        }
+        drop(inputs);
+        self.changed.notify_one();
     }
 
+    /// Ignored from a source that the service does not have.
     pub(super) fn contribute(&self, source: Source, contribution: Contribution) {
         let mut inputs = self.lock();
-        let state = inputs.sources.insert(source, SourceState::Synced);
+        let Some(state) = inputs.sources.get_mut(&source) else {
+            return;
+        };
+        let state = std::mem::replace(state, SourceState::Synced);
         let before = inputs.contributions.insert(source, contribution);
         // To say the same again changes nothing.
         let same = before.as_ref() == inputs.contributions.get(&source);
         drop(inputs);
-        if !same || state == Some(SourceState::Syncing) {
+        if !same || state == SourceState::Syncing {
             self.changed.notify_one();
         }
     }
@@ -262,8 +288,8 @@ impl Service {
 
     pub(super) fn mark_stale(&self, source: Source) {
         let mut inputs = self.lock();
-        let state = inputs.sources.entry(source).or_insert(SourceState::Syncing);
-        if *state == SourceState::Synced {
+        let state = inputs.sources.get_mut(&source);
+        if let Some(state @ SourceState::Synced) = state {
             *state = SourceState::Stale;
         }
     }

@@ -8,6 +8,12 @@ use super::*;
 use crate::config::DnsConfig;
 use crate::model::Weight;
 
+/// What becomes of a text if only the file lists backends.
+fn reloaded(config: &Config, text: &str, file: &str, allowed: Allowed) -> Outcome {
+    let elsewhere = &BTreeSet::new();
+    reload(Running { config, elsewhere }, text, file, allowed)
+}
+
 const FILE: &str = r#"
 [balancer]
 listen = "0.0.0.0:9000"
@@ -52,12 +58,14 @@ fn running() -> Config {
 }
 
 fn outcome(text: &str) -> Outcome {
-    reload(&running(), text, "lookaside.toml", false)
+    reloaded(&running(), text, "lookaside.toml", Allowed::Some)
 }
 
 fn applied(text: &str) -> (Config, Vec<&'static str>) {
     match outcome(text) {
-        Outcome::Applied { config, restart } => (*config, restart),
+        Outcome::Applied {
+            config, restart, ..
+        } => (*config, restart),
         other => panic!("{other:?}"),
     }
 }
@@ -128,7 +136,7 @@ fn sockets_tls_paths_and_dns_wait_for_a_restart_while_the_rest_is_applied() {
 
     // Once the file is back to what runs, nothing waits any more.
     let text = FILE.replace("weight = 3", "weight = 5");
-    let back = reload(&config, &text, "lookaside.toml", false);
+    let back = reloaded(&config, &text, "lookaside.toml", Allowed::Some);
     assert!(matches!(back, Outcome::Applied { restart, .. } if restart.is_empty()));
 }
 
@@ -143,8 +151,11 @@ fn dns_is_switched_by_a_restart_and_answers_until_then() {
     assert_eq!(outcome(&without), Outcome::Unchanged { restart });
 
     let running = parse(&without, "test").unwrap();
-    let switched_on = reload(&running, FILE, "test", false);
-    let Outcome::Applied { config, restart } = switched_on else {
+    let switched_on = reloaded(&running, FILE, "test", Allowed::Some);
+    let Outcome::Applied {
+        config, restart, ..
+    } = switched_on
+    else {
         panic!("what is advertised is applied")
     };
     assert_eq!((restart, config.dns), (vec!["dns"], None));
@@ -165,7 +176,7 @@ fn an_unstated_advertise_follows_the_socket_that_is_bound() {
     let running = parse(&file(1), "test").unwrap();
     let restart = vec!["balancer.listen"];
     assert_eq!(
-        reload(&running, &file(2), "test", false),
+        reloaded(&running, &file(2), "test", Allowed::Some),
         Outcome::Unchanged { restart }
     );
 
@@ -173,7 +184,9 @@ fn an_unstated_advertise_follows_the_socket_that_is_bound() {
         "balancer.listen = \"10.0.0.1:1\"\nbalancer.advertise = [\"10.0.0.9:1\"]\n[dns]\n",
         "test",
     );
-    let Outcome::Applied { config, restart } = reload(&stated.unwrap(), &file(2), "test", false)
+    let Outcome::Applied {
+        config, restart, ..
+    } = reloaded(&stated.unwrap(), &file(2), "test", Allowed::Some)
     else {
         panic!("the file says something else")
     };
@@ -188,8 +201,96 @@ fn a_file_without_services_is_refused() {
     assert!(refusal.contains("2 are running"), "{refusal}");
     assert!(refusal.contains("lookaside drain"), "{refusal}");
     assert!(refusal.contains("--allow-empty"), "{refusal}");
-    let allowed = reload(&running(), text, "test", true);
+    let allowed = reloaded(&running(), text, "test", Allowed::Everything);
     assert!(matches!(allowed, Outcome::Applied { config, .. } if config.services.is_empty()));
+}
+
+/// A file of services of one backend each.
+fn services(names: &[&str]) -> String {
+    let service = |name: &&str| {
+        format!("[[service]]\nname = \"{name}\"\nbackends = [{{ address = \"10.0.0.1:80\" }}]\n")
+    };
+    names.iter().map(service).collect()
+}
+
+/// What becomes of these services when the file has those.
+fn from_to(old: &[&str], new: &[&str], allowed: Allowed) -> Outcome {
+    let running = parse(&services(old), "test").unwrap();
+    reloaded(&running, &services(new), "lookaside.toml", allowed)
+}
+
+#[test]
+fn most_services_do_not_vanish_at_once() {
+    let cut = from_to(&["a", "b", "c"], &["a"], Allowed::Some);
+    let Outcome::Refused(refusal) = cut else {
+        panic!("{cut:?}")
+    };
+    assert_eq!(
+        refusal.to_string(),
+        "lookaside.toml: 2 of 3 services are gone (`b`, `c`); a file that is cut short looks \
+         like this"
+    );
+    for allowed in [Allowed::MostServices, Allowed::Everything] {
+        let outcome = from_to(&["a", "b", "c"], &["a"], allowed);
+        assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    }
+    let renamed = from_to(&["a", "b", "c", "d"], &["a", "x", "y", "z"], Allowed::Some);
+    assert!(matches!(renamed, Outcome::Refused(_)), "{renamed:?}");
+    let none = from_to(&["a", "b", "c"], &[], Allowed::MostServices);
+    assert!(matches!(none, Outcome::Refused(_)), "{none:?}");
+}
+
+#[test]
+fn one_service_or_half_of_them_may_vanish_at_once() {
+    for (old, new) in [
+        (&["a", "b"][..], &["a"][..]),
+        (&["a"], &["b"]),
+        (&["a", "b", "c", "d"], &["a", "b"]),
+        (&["a", "b", "c", "d", "e"], &["a", "b", "c"]),
+    ] {
+        let outcome = from_to(old, new, Allowed::Some);
+        assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_service_that_becomes_an_alias_has_not_vanished() {
+    let running = parse(&services(&["a", "b", "c"]), "test").unwrap();
+    let text = services(&["a"]).replace("backends", "aliases = [\"b\", \"c\"]\nbackends");
+    let outcome = reloaded(&running, &text, "test", Allowed::Some);
+    assert!(matches!(outcome, Outcome::Applied { .. }), "{outcome:?}");
+}
+
+#[test]
+fn backends_that_register_keep_a_service_from_being_empty() {
+    let register = "register = { cidrs = [\"10.0.0.0/8\"] }\n";
+    let open = format!("[[service]]\nname = \"a\"\n{register}");
+    let both = format!("{open}backends = [{{ address = \"10.0.0.1:80\" }}]\n");
+    let closed = "[[service]]\nname = \"a\"\n";
+    let outcome = |old: &str, registered: bool, new: &str| {
+        let config = &parse(old, "test").unwrap();
+        let elsewhere = registered.then(|| config.services[0].name.clone());
+        let elsewhere = &elsewhere.into_iter().collect();
+        reload(Running { config, elsewhere }, new, "test", Allowed::Some)
+    };
+    let taken_out = outcome(&both, true, &open);
+    assert!(
+        matches!(taken_out, Outcome::Applied { .. }),
+        "{taken_out:?}"
+    );
+    // Nobody has registered, or nobody may any more: it would be empty.
+    for (old, registered, new) in [
+        (&both, false, open.as_str()),
+        (&both, true, closed),
+        (&open, true, closed),
+    ] {
+        let emptied = outcome(old, registered, new);
+        let Outcome::Refused(Refusal::NoBackends { .. }) = emptied else {
+            panic!("{old} to {new}: {emptied:?}")
+        };
+    }
+    let empty = outcome(&open, false, closed);
+    assert!(matches!(empty, Outcome::Applied { .. }), "{empty:?}");
 }
 
 #[test]
@@ -200,7 +301,7 @@ fn a_service_that_would_lose_all_backends_is_named() {
         refusal.starts_with("lookaside.toml: `teller.example.com` has no backends any more"),
         "{refusal}"
     );
-    let allowed = reload(&running(), &FILE[..start], "test", true);
+    let allowed = reloaded(&running(), &FILE[..start], "test", Allowed::Everything);
     assert!(matches!(allowed, Outcome::Applied { .. }));
 }
 
@@ -230,12 +331,28 @@ fn an_invalid_file_is_refused_with_its_places() {
     );
 }
 
-/// No service that is still there has lost its last backend.
+/// No service that is still there has lost its last backend, and most are there.
 fn no_service_is_emptied(old: &Config, outcome: &Outcome) -> Result<(), TestCaseError> {
     let Outcome::Applied { config, .. } = outcome else {
         return Ok(());
     };
     prop_assert!(!config.services.is_empty() || old.services.is_empty());
+    let there = |old: &&crate::config::ServiceConfig| {
+        config
+            .services
+            .iter()
+            .any(|service| service.name == old.name)
+    };
+    let (count, there) = (
+        old.services.len(),
+        old.services.iter().filter(there).count(),
+    );
+    prop_assert!(
+        count - there < 2 || 2 * there >= count,
+        "{} of {}",
+        there,
+        count
+    );
     for service in &config.services {
         let before = old.services.iter().find(|old| old.name == service.name);
         let had_some = before.is_some_and(|old| !old.backends.is_empty());
@@ -299,7 +416,7 @@ proptest! {
         // Two of a name are no configuration, and no case for this.
         let Ok(running) = parse(&text, "test") else { return Ok(()) };
         for end in 0..=text.len() {
-            let outcome = reload(&running, &text[..end], "test", false);
+            let outcome = reloaded(&running, &text[..end], "test", Allowed::Some);
             no_service_is_emptied(&running, &outcome)?;
         }
     }
@@ -311,8 +428,8 @@ proptest! {
     ) {
         let (from, to) = (from.concat(), to.concat());
         let Ok(running) = parse(&from, "test") else { return Ok(()) };
-        if let Outcome::Applied { config, restart } = reload(&running, &to, "test", false) {
-            prop_assert_eq!(&reload(&config, &to, "test", false), &Outcome::Unchanged { restart });
+        if let Outcome::Applied { config, restart, .. } = reloaded(&running, &to, "test", Allowed::Some) {
+            prop_assert_eq!(&reloaded(&config, &to, "test", Allowed::Some), &Outcome::Unchanged { restart });
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -12,6 +15,35 @@ pub struct ConfigMetrics {
     successful: Gauge,
     timestamp: Gauge<f64, AtomicU64>,
     restart_required: Gauge,
+    reloads: Family<Outcomes, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcomes {
+    outcome: &'static str,
+}
+
+/// What became of the file when it was read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Applied,
+    Unchanged,
+    Refused,
+    Held,
+}
+
+impl Ended {
+    const ALL: [Self; 4] = [Self::Applied, Self::Unchanged, Self::Refused, Self::Held];
+
+    fn labels(self) -> Outcomes {
+        let outcome = match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Held => "held",
+        };
+        Outcomes { outcome }
+    }
 }
 
 impl ConfigMetrics {
@@ -34,7 +66,24 @@ impl ConfigMetrics {
             "Whether the configuration file has changes that only a restart applies",
             metrics.restart_required.clone(),
         );
+        registry.register(
+            "config_reloads",
+            "Times the configuration file was read again, by what became of it",
+            metrics.reloads.clone(),
+        );
+        for ended in Ended::ALL {
+            metrics.reloads.get_or_create(&ended.labels()).inc_by(0);
+        }
         metrics
+    }
+
+    /// The file was read again, and this became of it.
+    pub(super) fn ended(&self, ended: Ended) {
+        match ended {
+            Ended::Applied | Ended::Unchanged => self.succeeded(),
+            Ended::Refused | Ended::Held => self.failed(),
+        }
+        self.reloads.get_or_create(&ended.labels()).inc();
     }
 
     pub(super) fn succeeded(&self) {
@@ -44,7 +93,7 @@ impl ConfigMetrics {
         self.timestamp.set(now.unwrap_or_default().as_secs_f64());
     }
 
-    pub(super) fn failed(&self) {
+    fn failed(&self) {
         self.successful.set(0);
     }
 

@@ -11,6 +11,7 @@
 //! ```
 
 mod apply;
+mod decision;
 mod edits;
 mod metrics;
 mod read;
@@ -28,17 +29,16 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::watch as channel;
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 
+use self::decision::Decider;
 use self::edits::Edits;
-use self::read::Content;
 use self::settle::Trust;
 use self::watch::Gone;
-use crate::config::{self, Config, ConfigErrors, Outcome};
+use crate::config::{self, Config, ConfigErrors};
 use crate::fleet::Fleet;
+use crate::wait::until;
 
 /// How often the file is looked at without being told to: network file systems
 /// tell nothing, and a folder that is made anew is not the one being watched.
@@ -48,9 +48,7 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct ConfigFile {
     edits: Edits,
-    allow_empty: bool,
-    in_force: channel::Sender<Arc<Config>>,
-    restart: Vec<&'static str>,
+    decider: Decider,
 }
 
 /// Why the file is not watched any more.
@@ -77,20 +75,27 @@ impl ConfigFile {
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, ConfigErrors> {
         let path = path.into();
         let text = read_config(&path)?;
-        let config = config::parse(&text, &path.display().to_string())?;
+        let file = path.display().to_string();
+        let config = config::parse(&text, &file)?;
         Ok(Self {
             edits: Edits::new(path, text),
-            allow_empty: false,
-            in_force: channel::Sender::new(Arc::new(config)),
-            restart: Vec::new(),
+            decider: Decider::new(file, config),
         })
     }
 
-    /// Whether a change of the file may leave the balancer without services,
-    /// or a service without the backends it has. Default: no.
+    /// Whether a change of the file may leave the balancer without services or
+    /// most of them, or a service without the backends it has. Default: no.
     #[must_use]
     pub fn allow_empty(mut self, allow: bool) -> Self {
-        self.allow_empty = allow;
+        self.decider.allow_empty = allow;
+        self
+    }
+
+    /// A file that lacks most services is applied if it says the same after this
+    /// time. Default: 30 s.
+    #[must_use]
+    pub fn hold(mut self, hold: Duration) -> Self {
+        self.decider.hold = hold;
         self
     }
 
@@ -103,7 +108,7 @@ impl ConfigFile {
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.in_force.borrow())
+        Arc::clone(&self.decider.in_force.borrow())
     }
 
     /// The configuration in force, and each that replaces it. Where a key is
@@ -111,7 +116,7 @@ impl ConfigFile {
     /// what the file says. The channel closes when [`Self::run`] ends.
     #[must_use]
     pub fn subscribe(&self) -> channel::Receiver<Arc<Config>> {
-        self.in_force.subscribe()
+        self.decider.in_force.subscribe()
     }
 
     /// Puts each valid configuration that the file says later into the fleet; the
@@ -142,7 +147,9 @@ impl ConfigFile {
                 // At once for the first time: the file may have changed since
                 // it was loaded, and the folders are not yet watched.
                 _ = poll.tick() => false,
+                () = until(self.decider.due()) => false,
             };
+            let asked = asked || self.decider.is_due(&fleet);
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 checked = self.check(asked, &fleet, &metrics) => checked?,
@@ -166,93 +173,25 @@ impl ConfigFile {
             if !asked && !self.edits.is_news(&edit) {
                 break;
             }
-            let (outcome, warnings) = self.judge(edit.content().clone()).await?;
-            if trust == Trust::Valid && matches!(outcome, Outcome::Refused(_)) {
+            let judged = self.decider.judge(edit.content().clone(), fleet).await;
+            let judged = judged.map_err(|source| WatchError::Failed {
+                path: self.path().to_owned(),
+                source,
+            })?;
+            if trust == Trust::Valid && judged.is_refused() {
                 edit.doubt();
                 continue;
             }
-            self.decide(outcome, warnings, fleet, metrics);
+            self.decider.decide(judged, fleet, metrics);
             break;
         }
         self.edits.done(edit);
         Ok(())
     }
 
-    /// What the content means for what is in force, and what is to be said of it.
-    async fn judge(&self, content: Content) -> Result<(Outcome, Vec<String>), WatchError> {
-        let text = match content {
-            Ok(text) => text,
-            Err(errors) => return Ok((Outcome::Refused(errors.into()), Vec::new())),
-        };
-        let (running, file) = (self.config(), self.path().display().to_string());
-        let allow_empty = self.allow_empty;
-        // A hundred thousand backends are no work for a thread that streams wait for.
-        let judged = spawn_blocking(move || {
-            let outcome = config::reload(&running, &text, &file, allow_empty);
-            let warnings = new_warnings(&running, &outcome);
-            (outcome, warnings)
-        });
-        judged.await.map_err(|source| WatchError::Failed {
-            path: self.path().to_owned(),
-            source,
-        })
-    }
-
-    fn decide(
-        &mut self,
-        outcome: Outcome,
-        warnings: Vec<String>,
-        fleet: &Fleet,
-        metrics: &ConfigMetrics,
-    ) {
-        let file = self.path().display().to_string();
-        let running = self.config();
-        let restart = match outcome {
-            Outcome::Refused(refusal) => {
-                metrics.failed();
-                error!("configuration not applied, the one in force stays: {refusal}");
-                return;
-            }
-            Outcome::Unchanged { restart } => {
-                info!(file, "configuration unchanged");
-                restart
-            }
-            Outcome::Applied { config, restart } => {
-                let config = Arc::new(*config);
-                apply::apply_change(&running, &config, fleet);
-                let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
-                let services = config.services.len();
-                self.in_force.send_replace(config);
-                info!(file, services, backends, "configuration applied");
-                for warning in warnings {
-                    warn!(file, "{warning}");
-                }
-                restart
-            }
-        };
-        if restart != self.restart && !restart.is_empty() {
-            let keys = restart.join(", ");
-            warn!(file, keys, "these keys are applied by a restart only");
-        }
-        metrics.succeeded();
-        metrics.restart_required(!restart.is_empty());
-        self.restart = restart;
-    }
-
     fn unwatched(&self) -> WatchError {
         WatchError::Ended(self.path().to_owned())
     }
-}
-
-/// What is to be said of a configuration, and was not said of the one before.
-fn new_warnings(running: &Config, outcome: &Outcome) -> Vec<String> {
-    let Outcome::Applied { config, .. } = outcome else {
-        return Vec::new();
-    };
-    let known = config::warnings(running);
-    let mut warnings = config::warnings(config);
-    warnings.retain(|warning| !known.contains(warning));
-    warnings
 }
 
 #[cfg(test)]

@@ -15,9 +15,14 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fleet::FleetMetrics;
-use crate::model::RequestedName;
+use crate::model::{RequestedName, ServiceName};
+use crate::plan::{Contribution, MemberFields, Source};
+use crate::telemetry::Lines;
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long a file that lacks most services is held back here.
+const HOLD: Duration = Duration::from_millis(1500);
 
 const GREETER: &str = "greeter.test";
 
@@ -44,10 +49,15 @@ fn file(weight: u32) -> String {
 impl Running {
     /// In an empty folder, with the file at `path` made by `make`.
     fn start(path: &str, make: impl FnOnce(&Path)) -> Self {
+        Self::start_with(path, decision::HOLD, make)
+    }
+
+    /// The same, where files are held back for so long.
+    fn start_with(path: &str, hold: Duration, make: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(path);
         make(&path);
-        let config_file = ConfigFile::load(&path).unwrap();
+        let config_file = ConfigFile::load(&path).unwrap().hold(hold);
         let fleet = Fleet::new(FleetMetrics::default());
         apply(&config_file.config(), &fleet);
         let config = config_file.subscribe();
@@ -116,6 +126,31 @@ impl Running {
                 let mut text = String::new();
                 encode(&mut text, &self.registry).unwrap();
                 if text.contains(&line) {
+                    return;
+                }
+            }
+        };
+        timeout(DEADLINE, seen).await.unwrap();
+    }
+
+    /// Waits until so many readings ended like this.
+    async fn reloads(&self, outcome: &str, count: u32) {
+        let name = format!("reloads_total{{outcome=\"{outcome}\"}}");
+        self.metric(&name, &count.to_string()).await;
+    }
+
+    /// Waits until there are these services, and no others.
+    async fn services(&self, names: &[&str]) {
+        let mut look = interval(Duration::from_millis(5));
+        let seen = async {
+            loop {
+                look.tick().await;
+                let services = self.fleet.services();
+                if services
+                    .iter()
+                    .map(|s| s.name().as_str())
+                    .eq(names.iter().copied())
+                {
                     return;
                 }
             }
@@ -278,6 +313,102 @@ async fn a_truncated_file_takes_no_backend_away() {
         running.replace(&file(3));
         running.accepted().await;
     }
+    running.end().await;
+}
+
+/// Services of one backend each.
+fn services(names: &[&str]) -> String {
+    let service = |name: &&str| {
+        format!("[[service]]\nname = \"{name}\"\nbackends = [{{ address = \"10.0.0.1:80\" }}]\n")
+    };
+    names.iter().map(service).collect()
+}
+
+#[tokio::test]
+async fn a_file_that_lacks_most_services_is_applied_if_it_still_does_later() {
+    let text = services(&["a", "b", "c"]);
+    let make = |path: &Path| fs::write(path, &text).unwrap();
+    let running = Running::start_with("lookaside.toml", HOLD, make);
+    let lines = Lines::default();
+    let log = lines.capture();
+    running.replace(&services(&["a"]));
+    running.reloads("held", 1).await;
+    running.services(&["a", "b", "c"]).await;
+    running.refused().await;
+    // It is applied by itself: nobody touches the file again.
+    running.services(&["a"]).await;
+    running.accepted().await;
+    running.reloads("held", 1).await;
+    drop(log);
+    let text = lines.text();
+    for part in [
+        "configuration held back",
+        "2 of 3 services are gone (`b`, `c`)",
+        "--allow-empty",
+        "has lacked most services for",
+        "configuration applied",
+        "removed b, c",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_gets_its_services_back_in_time_has_changed_nothing() {
+    let text = services(&["a", "b", "c"]);
+    let running = Running::start("lookaside.toml", |path| fs::write(path, &text).unwrap());
+    let lines = Lines::default();
+    let log = lines.capture();
+    running.replace(&services(&["a"]));
+    running.reloads("held", 1).await;
+    // Asked again it says the same, and the time is not over.
+    running.hangup.send(()).unwrap();
+    running.reloads("held", 2).await;
+    running.replace(&text);
+    running.reloads("unchanged", 1).await;
+    running.accepted().await;
+    drop(log);
+    assert!(
+        lines.text().contains("configuration valid again"),
+        "{}",
+        lines.text()
+    );
+    assert!(!running.config.has_changed().unwrap());
+    running.services(&["a", "b", "c"]).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_file_entry_of_a_registered_backend_may_go_again() {
+    let open =
+        format!("[[service]]\nname = \"{GREETER}\"\nregister = {{ cidrs = [\"10.0.0.0/8\"] }}\n");
+    let pinned = format!("{open}backends = [{{ address = \"10.0.0.1:80\", weight = 2 }}]\n");
+    let running = Running::start("lookaside.toml", |path| fs::write(path, &pinned).unwrap());
+    let name = ServiceName::parse(GREETER).unwrap();
+    let register = |hosts: &[u8]| {
+        let members = hosts.iter().map(|host| {
+            let addr = format!("10.0.0.{host}:80").parse().unwrap();
+            (addr, MemberFields::default())
+        });
+        let members = members.collect();
+        let contribution = Contribution { members };
+        running
+            .fleet
+            .contribute(&name, Source::Registration, contribution);
+    };
+    // Nobody has registered yet, so the service would be empty.
+    running.replace(&open);
+    running.reloads("refused", 1).await;
+    // Then somebody does, and the file is looked at again by itself.
+    register(&[1]);
+    running.reloads("applied", 1).await;
+    running.accepted().await;
+    // Nor may a file take the registered ones away.
+    running.replace(&format!("[[service]]\nname = \"{GREETER}\"\n"));
+    running.reloads("refused", 2).await;
+    running.replace(&pinned);
+    running.reloads("applied", 2).await;
     running.end().await;
 }
 

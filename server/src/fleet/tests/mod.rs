@@ -2,6 +2,7 @@
 
 mod groups;
 mod series;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
