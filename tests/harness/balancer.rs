@@ -3,8 +3,11 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lookaside_server::app::{Addresses, App, AppOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +89,42 @@ impl Balancer {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.addresses.admin
+    }
+
+    /// Status and body of a GET from the admin port.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        soon("an answer", stream.read_to_string(&mut response))
+            .await
+            .unwrap();
+        let status = response.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
+        (status, body.to_owned())
+    }
+
+    /// Waits until a metric, its labels included, has this value.
+    pub async fn metric(&self, name: &str, value: &str) {
+        let line = format!("lookaside_{name} {value}");
+        let seen = async {
+            loop {
+                let (_, metrics) = self.get("/metrics").await;
+                if metrics.lines().any(|metric| metric == line) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(&line, seen).await;
+    }
+
+    /// Waits until so many edits ended like this: `applied`, `unchanged`, `refused`
+    /// or `held`.
+    pub async fn reloads(&self, outcome: &str, count: usize) {
+        let name = format!("config_reloads_total{{outcome=\"{outcome}\"}}");
+        self.metric(&name, &count.to_string()).await;
     }
 
     /// Where DNS is.

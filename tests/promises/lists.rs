@@ -61,12 +61,23 @@ async fn a_bad_edit_changes_nothing_and_the_next_good_one_is_followed() {
         .await
         .unwrap();
     follower.next_list().await;
-    // Were any of these applied, its list would come before the good one's.
-    balancer.edit("[[service]\nname = ");
-    balancer.edit(&service("greeter.test", &three([-1.0, 2.0, 2.0])));
-    balancer.edit(&service("greeter.test", &[]));
-    balancer.edit("");
+    // Each is seen to be refused before the next: it was read, and the balancer lives.
+    let bad = [
+        "[[service]\nname = ".to_owned(),
+        service("greeter.test", &three([-1.0, 2.0, 2.0])),
+        service("greeter.test", &[]),
+        String::new(),
+        service("dns:///greeter.test", &three([2.0, 2.0, 2.0])),
+    ];
+    for (count, bad) in bad.iter().enumerate() {
+        balancer.edit(bad);
+        balancer.reloads("refused", count + 1).await;
+        balancer.metric("config_last_reload_successful", "0").await;
+    }
+    // Were any of them applied, its list would come before the good one's.
     balancer.edit(&service("greeter.test", &three([1.0, 0.0, 1.0])));
+    balancer.reloads("applied", 1).await;
+    balancer.metric("config_last_reload_successful", "1").await;
     let list = follower.next_list().await;
     let wanted = [("10.0.0.1:80", 1), ("10.0.0.3:80", 1)];
     assert_eq!(list.counts(), counts(&wanted));

@@ -6,15 +6,18 @@
 
 mod edit;
 mod error;
+mod locate;
 mod nearest;
 mod parse;
 mod reload;
 mod selector;
+mod unreachable;
 mod warnings;
 
 pub use edit::{EditError, set_drain, set_weight};
 pub(crate) use error::Faults;
 pub use error::{ConfigError, ConfigErrors};
+pub use locate::locate;
 pub(crate) use nearest::list;
 pub use parse::parse;
 pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, LoadKind, ServiceConfig};
+use super::{Config, LoadKind, ServiceConfig, unreachable};
 use crate::model::BackendAddr;
 use crate::weights::PolicyChoice;
 
@@ -15,6 +15,7 @@ use crate::weights::PolicyChoice;
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut learning = BTreeMap::new();
     let mut warnings = Vec::new();
+    warnings.extend(unreachable::of_balancer(config));
     for service in &config.services {
         let all = [
             told_nothing(service),
@@ -23,6 +24,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
             zone_of_nobody(service, config),
             shared(service, &mut learning),
             undialled(service),
+            unreachable::itself(service, config),
+            unreachable::fallback_of_nobody(service),
+            unreachable::match_of_nobody(service),
         ];
         let all = all.into_iter().flatten();
         warnings.extend(all.map(|warning| format!("service `{}`: {warning}", service.name)));
@@ -248,7 +252,8 @@ mod tests {
         assert_eq!(unknown.len(), 1, "{unknown:?}");
         has(&unknown[0], &["prefer_zone = true", "`eats`", "[[zone]]"]);
         let said = zoned(&format!(
-            "match = [{{ labels = {{ rack = \"1\" }}, zone = \"eats\" }}]\n{BACKENDS}"
+            "match = [{{ labels = {{ rack = \"1\" }}, zone = \"eats\" }}]\n{}",
+            BACKENDS.replace(" }]", ", labels = { rack = \"1\" } }]")
         ));
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(zoned(&at("east")).is_empty());

@@ -44,6 +44,14 @@ impl Cidr {
     }
 }
 
+impl Cidr {
+    /// Whether an address is in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+}
+
 impl FromStr for Cidr {
     type Err = BadCidr;
 

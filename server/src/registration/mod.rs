@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub use claim::{Claim, Unreadable};
 pub use metrics::RegistrationMetrics;
 pub use service::{Register, Responses};
+pub use tokens::check_token_file;
 
 use crate::config::Config;
 use crate::fleet::Fleet;

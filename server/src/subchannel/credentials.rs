@@ -5,7 +5,7 @@
 //! counts for the next connection.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -303,6 +303,23 @@ impl Inner {
 async fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = file::read(path, MAX_FILE).await;
     read.map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Whether the files of these settings could be used, on a thread that may wait.
+///
+/// # Errors
+/// What is wrong with which.
+pub fn check_tls(tls: &BackendTls) -> Result<(), String> {
+    let read = |path: &PathBuf| {
+        let read = file::read_blocking(path, MAX_FILE);
+        read.map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let ca = tls.ca.as_ref().map(read).transpose()?;
+    let identity = match &tls.identity {
+        Some(identity) => Some((read(&identity.cert)?, read(&identity.key)?)),
+        None => None,
+    };
+    prepare(tls, &Contents { ca, identity }).map(|_| ())
 }
 
 fn prepare(tls: &BackendTls, contents: &Contents) -> Result<(Tls, Tls), String> {

@@ -37,7 +37,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-pub use credentials::Credential;
+pub use credentials::{Credential, check_tls};
 pub use metrics::SubchannelMetrics;
 pub use open::{NotOpened, Seats, is_kept, open};
 pub use own_fault::{OwnFault, OwnFaults};

@@ -12,7 +12,7 @@ mod tls;
 mod weights;
 mod zones;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,6 +201,10 @@ fn read_advertise(node: &Node<'_>, faults: &mut Faults) -> Vec<SocketAddr> {
         let Some(addr) = socket_addr(&item, faults, "10.0.0.5:9000") else {
             continue;
         };
+        if is_of_nobody(addr.ip()) {
+            faults.wrong(&item.place, of_nobody(addr));
+            continue;
+        }
         match BackendAddr::new(addr).map(BackendAddr::socket_addr) {
             Ok(addr) if advertise.contains(&addr) => {
                 faults.wrong(&item.place, format!("{addr} is already in the list"));
@@ -279,7 +283,26 @@ fn read_dns(mut table: Table<'_>, listeners: &mut Listeners, faults: &mut Faults
 
 /// An address to listen on; port 0 lets the system choose one.
 fn listen_addr(node: &Node<'_>, faults: &mut Faults) -> Option<SocketAddr> {
-    socket_addr(node, faults, "0.0.0.0:9000")
+    let addr = socket_addr(node, faults, "0.0.0.0:9000")?;
+    if is_of_nobody(addr.ip()) {
+        faults.wrong(&node.place, of_nobody(addr));
+        return None;
+    }
+    Some(addr)
+}
+
+/// Whether an address is for many hosts, so that none is called there.
+fn is_of_nobody(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+fn of_nobody(addr: SocketAddr) -> String {
+    format!(
+        "{} is a multicast or broadcast address, and nothing can be called there; write the \
+         address of a host",
+        addr.ip()
+    )
 }
 
 fn socket_addr(node: &Node<'_>, faults: &mut Faults, example: &str) -> Option<SocketAddr> {

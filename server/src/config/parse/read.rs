@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::error::{Faults, Place};
 use crate::config::nearest::{list, nearest};
+use crate::model::{BadServiceName, ServiceName};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -101,11 +102,24 @@ impl<'a> Node<'a> {
     /// What a backend is called in `:authority`.
     pub(crate) fn authority(&self, faults: &mut Faults) -> Option<String> {
         let authority = self.text(faults, "\"greeter.example.com\"")?;
-        if authority.parse::<http::uri::Authority>().is_ok() {
-            return Some(authority.to_owned());
-        }
-        let message =
-            format!("`{authority}` is no authority; write a host name, with a port or without");
+        let message = match ServiceName::parse(authority) {
+            // Only names of services are that short.
+            Ok(_) | Err(BadServiceName::TooLong { .. })
+                if authority.parse::<http::uri::Authority>().is_ok() =>
+            {
+                return Some(authority.to_owned());
+            }
+            Err(
+                error @ (BadServiceName::Target { .. }
+                | BadServiceName::Path(_)
+                | BadServiceName::EmptyLabel(_)
+                | BadServiceName::LongLabel { .. }
+                | BadServiceName::Port { .. }),
+            ) => error.to_string(),
+            _ => format!(
+                "`{authority}` is not an authority; write a host name, with a port or without"
+            ),
+        };
         faults.wrong(&self.place, message);
         None
     }

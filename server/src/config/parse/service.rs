@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::read::{Node, Table};
 use super::weights;
 use super::{health, labels, load, overload, register, tls, zones};
+use super::{is_of_nobody, of_nobody};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig, TlsConfig};
 use crate::model::{
-    BackendAddr, BackendTls, DialRules, DropCategory, DropShare, ServiceName, Weight, ZoneTable,
+    BackendAddr, BackendTls, Cidr, DialRules, DropCategory, DropShare, ServiceName, Weight,
+    ZoneTable,
 };
 
 /// Shares that are written to sum to 1 may be over it by what binary fractions
@@ -70,10 +72,18 @@ fn read_service(
     let fallback_port = fallback_port.and_then(|node| node.port(faults, "50051"));
     let cidrs = table.take("cidrs");
     let cidrs = cidrs.map(|node| register::read_cidrs(&node, faults));
-    let dial = DialRules::new(cidrs.unwrap_or_default());
+    let cidrs = cidrs.unwrap_or_default();
+    let dial = DialRules::new(cidrs.clone());
     let register = table.take("register");
     let register = register.and_then(|node| {
         let register = register::read(&node, faults)?;
+        let overlaps = |a: &Cidr| cidrs.iter().any(|b| a.overlaps(b));
+        let both = !cidrs.is_empty() && !register.cidrs.is_empty();
+        if both && !register.cidrs.iter().any(overlaps) {
+            let message = "no address is in register.cidrs and in the service's cidrs too, so no \
+                           backend could register; widen one of them";
+            faults.clash(&node.place, message);
+        }
         let named = !register.client_names.is_empty();
         names.certificates.extend(named.then_some(node.place));
         Some(register)
@@ -171,6 +181,10 @@ fn read_backends(node: &Node<'_>, dial: &DialRules, faults: &mut Faults) -> Vec<
             if let Some(first) = seen.get(&address) {
                 let message = format!("{address} is already the address of {first}");
                 faults.clash(&node.place, message);
+            }
+            if is_of_nobody(address.ip()) {
+                faults.wrong(&node.place, of_nobody(address.socket_addr()));
+                return None;
             }
             if dial.is_stated() && !dial.allow(address.ip()) {
                 let message = format!(

@@ -71,6 +71,20 @@ struct Contents {
     client_crl: Option<Vec<u8>>,
 }
 
+impl Contents {
+    fn read_blocking(paths: &TlsPaths) -> Result<Self, TlsError> {
+        let read = |path: &Path| {
+            file::read_blocking(path, MAX_FILE).map_err(|error| TlsError::read(path, error))
+        };
+        Ok(Self {
+            cert: read(&paths.cert)?,
+            key: read(&paths.key)?,
+            client_ca: paths.client_ca.as_deref().map(read).transpose()?,
+            client_crl: paths.client_crl.as_deref().map(read).transpose()?,
+        })
+    }
+}
+
 /// What changed files brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
@@ -140,15 +154,7 @@ impl TlsFiles {
     /// # Errors
     /// If one cannot be read, or they do not belong together.
     pub fn load(paths: TlsPaths, certificates: Certificates) -> Result<Self, TlsError> {
-        let read = |path: &Path| {
-            file::read_blocking(path, MAX_FILE).map_err(|error| TlsError::read(path, error))
-        };
-        let contents = Contents {
-            cert: read(&paths.cert)?,
-            key: read(&paths.key)?,
-            client_ca: paths.client_ca.as_deref().map(read).transpose()?,
-            client_crl: paths.client_crl.as_deref().map(read).transpose()?,
-        };
+        let contents = Contents::read_blocking(&paths)?;
         let (config, clients) = build::server(&paths, &contents)?;
         let used = uses(&paths, &contents, &certificates);
         Ok(Self {
@@ -161,6 +167,15 @@ impl TlsFiles {
             }),
             loaded: Mutex::new(Loaded { contents, used }),
         })
+    }
+
+    /// Whether the files could be used, on a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn check(paths: &TlsPaths) -> Result<(), TlsError> {
+        let contents = Contents::read_blocking(paths)?;
+        build::server(paths, &contents).map(|_| ())
     }
 
     /// Reads the files again, and uses them for new connections if they changed.

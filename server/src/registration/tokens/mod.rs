@@ -134,9 +134,27 @@ impl Tokens {
 }
 
 async fn read(file: &Path) -> Result<Vec<String>, String> {
-    let text = file::read(file, MAX_FILE)
-        .await
-        .map_err(|e| e.to_string())?;
+    let text = file::read(file, MAX_FILE).await;
+    lines(text.map_err(|e| e.to_string())?)
+}
+
+/// Whether backends could show a token of this file, on a thread that may wait.
+///
+/// # Errors
+/// Why not.
+pub fn check_token_file(file: &Path) -> Result<(), String> {
+    let text = file::read_blocking(file, MAX_FILE);
+    let text = text.map_err(|error| format!("cannot be read: {error}"))?;
+    match lines(text) {
+        Ok(tokens) if tokens.is_empty() => {
+            Err("it has no token, so nobody can show one; write one a line".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(reason) => Err(reason),
+    }
+}
+
+fn lines(text: Vec<u8>) -> Result<Vec<String>, String> {
     let text = String::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));

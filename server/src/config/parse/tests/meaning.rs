@@ -324,3 +324,49 @@ fn zones_say_where_clients_stand_and_each_network_once() {
         .collect();
     assert!(self::fault(&many).contains("there are 65 zones"));
 }
+
+#[test]
+fn addresses_of_nobody_and_networks_without_each_other_are_refused() {
+    for (lines, wanted) in [
+        (
+            "backends = [{ address = \"224.0.0.1:80\" }]",
+            "multicast or broadcast",
+        ),
+        (
+            "backends = [{ address = \"[ff02::1]:80\" }]",
+            "multicast or broadcast",
+        ),
+        (
+            "backends = [{ address = \"255.255.255.255:80\" }]",
+            "multicast or broadcast",
+        ),
+        (
+            "cidrs = [\"10.0.0.0/8\"]\nregister = { cidrs = [\"192.168.0.0/16\"] }",
+            "no backend could register",
+        ),
+        (
+            "health = { kind = \"grpc\", authority = \"a:99999\" }",
+            "not a port",
+        ),
+        (
+            "health = { kind = \"grpc\", authority = \"a..b\" }",
+            "empty label",
+        ),
+        (
+            "load = { kind = \"orca\", authority = \"dns:///a\" }",
+            "its name is `a`",
+        ),
+        ("aliases = [\"dns:///a\"]", "its name is `a`"),
+    ] {
+        let fault = fault_in_service(lines);
+        assert!(fault.contains(wanted), "{lines}: {fault}");
+    }
+    let narrower =
+        "cidrs = [\"10.0.0.0/8\"]\nregister = { cidrs = [\"10.1.0.0/16\", \"192.168.0.0/16\"] }";
+    parse(&format!("[[service]]\nname = \"a\"\n{narrower}\n"), "f").unwrap();
+    for listen in ["balancer.listen", "admin.listen", "dns.listen"] {
+        let text = format!("{listen} = \"224.0.0.1:80\"\nbalancer.advertise = [\"10.0.0.1:1\"]\n");
+        let errors = parse(&text, "f").unwrap_err().to_string();
+        assert!(errors.contains("multicast or broadcast"), "{errors}");
+    }
+}

@@ -127,7 +127,7 @@ fn health_is_checked_by_grpc_or_tcp() {
         ),
         (
             "{ kind = \"grpc\", authority = \"a b\" }",
-            ".authority: `a b` is no authority;",
+            ".authority: `a b` is not an authority;",
         ),
         (
             "{ kind = \"grpc\", timeOut = \"1s\" }",
@@ -187,7 +187,7 @@ fn load_is_asked_for_in_one_of_three_ways() {
         ("{ kind = \"orca\", port = 0 }", ".port: 0 is no port;"),
         (
             "{ kind = \"orca\", authority = \"a b\" }",
-            ".authority: `a b` is no authority;",
+            ".authority: `a b` is not an authority;",
         ),
         ("1", ": this is a whole number, but a table belongs here,"),
         ("[]", ": nobody is asked for load by an empty array;"),

@@ -1,5 +1,7 @@
 //! `lookaside check FILE`: says whether a file is a configuration.
 
+mod files;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +19,10 @@ pub(super) struct CheckArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
+
+    /// Do not look at the files it names (certificates, keys, tokens, state), as where they are not
+    #[arg(long)]
+    pub(super) no_files: bool,
 }
 
 /// Checks the file: what is there to stdout and 0, or every fault to stderr
@@ -33,7 +39,7 @@ fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
         Ok(config) => {
             let file = args.file.display();
             let _ = writeln!(out, "{file}: ok: {}", summary(&config));
-            for warning in warnings(&config) {
+            for warning in warnings(&config, args.no_files) {
                 let _ = writeln!(err, "{file}: warning: {warning}");
             }
             0
@@ -47,27 +53,47 @@ fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
 
 fn read(args: &CheckArgs) -> Result<Config, ConfigErrors> {
     let text = read_config(&args.file)?;
-    parse(&text, &args.file.display().to_string())
+    let file = args.file.display().to_string();
+    let config = parse(&text, &file)?;
+    let errors = if args.no_files {
+        Vec::new()
+    } else {
+        files::faults(&config, &text)
+    };
+    if errors.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigErrors { file, errors })
+    }
 }
 
 /// What is valid, and still not what a running balancer would take over from a
 /// fuller file.
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(config: &Config, no_files: bool) -> Vec<String> {
     if config.services.is_empty() {
-        let none = "no service; a running balancer refuses to lose all it has";
+        let none = "no service; a balancer that starts with it is not ready, and one that runs \
+                    refuses to lose all it has";
         return vec![none.to_owned()];
     }
     // The balancer's machine and user may be others.
-    let state = config.balancer.state.as_ref().and_then(|path| {
+    let state = config.balancer.state.as_ref().filter(|_| !no_files);
+    let state = state.and_then(|path| {
         let trouble = trouble_with(path)?;
         let path = path.display();
         Some(format!(
             "balancer.state {path}: learned weights could not be kept here: {trouble}"
         ))
     });
-    let empty = config.services.iter().filter(|s| s.backends.is_empty());
-    let refuses = "a running balancer refuses to lose all that a service has";
-    let empty = empty.map(|s| format!("service `{}` has no backend; {refuses}", s.name));
+    // Where backends register, that is how it should be.
+    let services = config.services.iter();
+    let empty = services.filter(|s| s.backends.is_empty() && s.register.is_none());
+    let empty = empty.map(|service| {
+        format!(
+            "service `{}` has no backend, and none may register, so its clients fall back; write \
+             backends or register (a running balancer refuses to lose all that a service has)",
+            service.name
+        )
+    });
     empty.chain(state).chain(config::warnings(config)).collect()
 }
 
@@ -93,7 +119,11 @@ mod tests {
             std::fs::write(&file, text).unwrap();
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check(&CheckArgs { file }, &mut out, &mut err);
+        let args = CheckArgs {
+            file,
+            no_files: false,
+        };
+        let code = check(&args, &mut out, &mut err);
         let folder = format!("{}/", dir.path().display());
         let text = |bytes| String::from_utf8(bytes).unwrap().replace(&folder, "");
         (code, text(out), text(err))
@@ -154,6 +184,74 @@ mod tests {
         assert_eq!(code, 0);
         let wanted = "a.toml: warning: service `s1`: policy = \"feedback\" is told of no";
         assert!(err.starts_with(wanted), "{err}");
+    }
+
+    #[test]
+    fn a_service_that_backends_register_for_is_fine() {
+        let service = "[[service]]\nname = \"s1\"\nregister = { cidrs = [\"10.0.0.0/8\"] }\n";
+        let ok = "a.toml: ok: 1 service, 0 backends\n";
+        assert_eq!(checked(Some(service)), (0, ok.to_owned(), String::new()));
+    }
+
+    #[test]
+    fn files_that_are_not_there_or_of_no_use_are_faults_at_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(at("empty"), "# nobody\n").unwrap();
+        std::fs::write(at("text"), "not PEM").unwrap();
+        let register = |file: &str| format!("register = {{ token_file = \"{file}\" }}");
+        for (lines, place, wanted) in [
+            (
+                register(&at("none")),
+                "a.toml:3:27: service[0].register.token_file: ",
+                "cannot be read: ",
+            ),
+            (
+                register(&at("empty")),
+                "a.toml:3:27: service[0].register.token_file: ",
+                "it has no token",
+            ),
+            (
+                format!("tls = {{ ca = \"{}\" }}", at("none")),
+                "a.toml:3:7: service[0].tls: cannot read ",
+                "none",
+            ),
+            (
+                format!("tls = {{ ca = \"{}\" }}", at("text")),
+                "a.toml:3:7: service[0].tls: ",
+                "text has ",
+            ),
+            (
+                format!(
+                    "[balancer.tls]\ncert = \"{}\"\nkey = \"{}\"",
+                    at("text"),
+                    at("text")
+                ),
+                "a.toml:3:1: balancer.tls: ",
+                "text has ",
+            ),
+            (
+                format!("[backend_tls]\nca = \"{}\"", at("none")),
+                "a.toml:3:1: backend_tls: cannot read ",
+                "none",
+            ),
+        ] {
+            let text = format!("[[service]]\nname = \"s1\"\n{lines}\n");
+            let (code, out, err) = checked(Some(&text));
+            assert_eq!((code, out.as_str()), (BAD_INPUT, ""), "{lines}");
+            assert!(err.starts_with(place) && err.contains(wanted), "{err}");
+            assert!(
+                err.contains("--no-files") && err.lines().count() == 1,
+                "{err}"
+            );
+            let file = at("a.toml");
+            std::fs::write(&file, &text).unwrap();
+            let args = CheckArgs {
+                file: file.into(),
+                no_files: true,
+            };
+            assert_eq!(check(&args, &mut Vec::new(), &mut Vec::new()), 0, "{lines}");
+        }
     }
 
     #[test]
