@@ -17,6 +17,9 @@
 //!
 //! `ARCHITECTURE.md` has the map and the invariants.
 
+// Both panic where they cannot write; `cli` prints, `telemetry` logs.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 pub mod certificate;
 pub mod file;
 pub mod model;

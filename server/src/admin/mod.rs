@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, Readiness};
 use crate::model::ServiceName;
+use crate::net::cannot_listen;
 use crate::telemetry::MetricsRegistry;
 
 /// Requests in progress at the end get this long to finish.
@@ -55,9 +56,10 @@ impl Admin {
     /// Binds the port.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// If the address cannot be bound; the error names it.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
+        let listener = TcpListener::bind(addr).await;
+        let listener = listener.map_err(|error| cannot_listen(addr, &error))?;
         let addr = listener.local_addr()?;
         Ok(Self { listener, addr })
     }

@@ -195,6 +195,13 @@ impl App {
                 Ok::<_, Infallible>(())
             }
         });
+        spawn(&mut parts, "the log of backends", {
+            let (fleet, end) = (Arc::clone(&fleet), CancellationToken::clone(&end));
+            async move {
+                fleet.backend_log().run(end).await;
+                Ok::<_, Infallible>(())
+            }
+        });
         feeders::spawn_all(
             &mut parts,
             &fleet,
@@ -287,6 +294,7 @@ impl App {
             admin = %addresses.admin,
             dns = addresses.dns.map(tracing::field::display),
             tls = config.balancer.tls.is_some(),
+            services = config.services.len(),
             "listening"
         );
 

@@ -12,6 +12,7 @@ use futures_util::task::AtomicWaker;
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 
+use super::grpc_message;
 use super::stream::Stream;
 use crate::server_list::ListFrame;
 
@@ -134,9 +135,12 @@ impl http_body::Body for Body {
             Self::BalanceLoad(BalanceLoadBody(stream)) => {
                 stream.poll_frame(cx).map(|frame| frame.map(Ok))
             }
-            Self::Tonic(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map_ok(|frame| frame.map_data(Data::Bytes)),
+            Self::Tonic(body) => Pin::new(body).poll_frame(cx).map_ok(|mut frame| {
+                if let Some(trailers) = frame.trailers_mut() {
+                    grpc_message::tame(trailers);
+                }
+                frame.map_data(Data::Bytes)
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ use tower::util::ServiceExt as _;
 
 use super::BalanceLoad;
 use super::body::Body;
+use super::grpc_message;
 use crate::net::Peer;
 
 /// The service of the main port: `BalanceLoad`, and what tonic serves.
@@ -48,7 +49,7 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     fn call(&self, mut request: Request<Incoming>) -> ResponseFuture {
         if request.uri().path() == BALANCE_LOAD_PATH {
             let answer = self.balance_load.clone().answer(request);
-            return Box::pin(async { Ok(answer.await) });
+            return Box::pin(async { Ok(tamed(answer.await)) });
         }
         if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
             let remote_addr = Some(peer.addr);
@@ -58,8 +59,18 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
             });
         }
         let answer = self.routes.clone().oneshot(request);
-        Box::pin(async { answer.await.map(|response| response.map(Body::Tonic)) })
+        Box::pin(async {
+            answer
+                .await
+                .map(|response| tamed(response.map(Body::Tonic)))
+        })
     }
+}
+
+/// With a message that may go out, if it has one in its headers.
+fn tamed(mut response: Response<Body>) -> Response<Body> {
+    grpc_message::tame(response.headers_mut());
+    response
 }
 
 impl tower::Service<Request<Incoming>> for Dispatch {

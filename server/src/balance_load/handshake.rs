@@ -20,12 +20,18 @@ use super::{BalanceLoad, Shared};
 use crate::fleet::{EndReason, ResolveError};
 use crate::model::RequestedName;
 use crate::net::Peer;
+use crate::telemetry::printable;
 use crate::wait::within;
+
+/// Characters of a header that are quoted.
+const MAX_QUOTE: usize = 64;
 
 impl BalanceLoad {
     /// Answers a request to the method's path.
     pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
         let ip = peer_ip(&request);
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let peer = peer.map(|peer| tracing::field::display(peer.addr));
         match begin(&self.0, request).await {
             Ok(stream) => {
                 let mut response =
@@ -35,10 +41,16 @@ impl BalanceLoad {
                 response
             }
             Err(refusal) => {
-                if refusal.concerns_operator() && self.0.refusal_log.now() {
-                    warn!(%refusal, "refused a BalanceLoad stream; more may follow unlogged");
-                } else {
-                    debug!(%refusal, "refused a BalanceLoad stream");
+                let concern = refusal.concerns_operator();
+                let log = &self.0.refusal_log;
+                match concern.then(|| log.now(refusal.reason())).flatten() {
+                    Some(unlogged) => warn!(
+                        peer,
+                        %refusal,
+                        unlogged,
+                        "refused a BalanceLoad stream; more may follow unlogged"
+                    ),
+                    None => debug!(peer, %refusal, "refused a BalanceLoad stream"),
                 }
                 self.0.metrics.refused(&refusal);
                 let hold_back = self.0.throttle.hold_back(ip);
@@ -104,7 +116,7 @@ fn check(request: &Request<Incoming>) -> Result<Encoding, Refusal> {
     };
     Encoding::parse(encoding.as_bytes()).ok_or_else(|| {
         let name = String::from_utf8_lossy(encoding.as_bytes());
-        Refusal::Encoding(name.into_owned())
+        Refusal::Encoding(printable(&name, MAX_QUOTE))
     })
 }
 

@@ -19,6 +19,7 @@
 mod admission;
 mod body;
 mod dispatch;
+mod grpc_message;
 mod handshake;
 mod metrics;
 mod pace;
@@ -47,8 +48,8 @@ use lookaside_proto::lb_v1::{FallbackResponse, InitialLoadBalanceResponse, LoadB
 use lookaside_proto::{duration, frame};
 
 use crate::fleet::Fleet;
+use crate::telemetry::Seldom;
 use admission::Admission;
-use refusal::RefusalLog;
 use throttle::Throttle;
 
 /// The shortest interval of client statistics that is asked for: C-core does
@@ -65,7 +66,7 @@ struct Shared {
     fleet: Arc<Fleet>,
     admission: Admission,
     metrics: BalanceLoadMetrics,
-    refusal_log: RefusalLog,
+    refusal_log: Seldom,
     throttle: Throttle,
     /// `initial_response`, framed.
     initial_response: ArcSwap<Bytes>,
@@ -91,7 +92,7 @@ impl BalanceLoad {
             fleet,
             admission: Admission::new(limits),
             metrics,
-            refusal_log: RefusalLog::default(),
+            refusal_log: Seldom::default(),
             throttle: Throttle::default(),
             initial_response: ArcSwap::from_pointee(initial_response(report_interval)),
             fallback_response: response(LoadBalanceResponseType::FallbackResponse(

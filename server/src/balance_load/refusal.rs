@@ -1,12 +1,10 @@
 //! What is said to a client that gets no stream.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ALLOW, HeaderValue};
 use http::{Response, StatusCode};
 use lookaside_proto::frame::FrameError;
-use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::body::Body;
@@ -21,6 +19,7 @@ pub(super) enum Refusal {
     Method,
     #[error("BalanceLoad takes content-type application/grpc")]
     ContentType,
+    /// With what it says, as far as it can be quoted.
     #[error(
         "grpc-encoding `{0}` is not supported; this balancer takes {accepted}",
         accepted = Encoding::ACCEPTED
@@ -57,10 +56,6 @@ pub(super) enum Refusal {
     #[error("the balancer is shutting down; try another one")]
     ShuttingDown,
 }
-
-/// Keeps the log readable when a thousand clients ask for the wrong thing.
-#[derive(Debug, Default)]
-pub(super) struct RefusalLog(Mutex<Option<Instant>>);
 
 impl Refusal {
     /// Whether the operator may have to do something, and not only the client.
@@ -138,18 +133,6 @@ impl Refusal {
             Self::Overloaded | Self::NotReady(_) | Self::ShuttingDown => Code::Unavailable,
         };
         Status::new(code, self.to_string())
-    }
-}
-
-impl RefusalLog {
-    /// Whether one may be logged now: once in ten seconds.
-    pub(super) fn now(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = last.is_some_and(|last| last.elapsed() < Duration::from_secs(10));
-        if !quiet {
-            *last = Some(Instant::now());
-        }
-        !quiet
     }
 }
 

@@ -6,6 +6,7 @@
 mod check;
 mod demo;
 mod edit;
+mod print;
 mod serve;
 mod simulate;
 mod watch;
@@ -17,6 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing::Level;
 
+use self::print::{Unwritable, answer, say};
 use crate::telemetry::{LogFormat, init};
 
 /// A lookaside load balancer for gRPC: the server side of grpc.lb.v1.
@@ -89,7 +91,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return report_usage(&error),
+    };
     // The demo has a table on the terminal, and its summary says what went wrong.
     let level = match cli.command {
         Command::Demo(_) => Level::WARN,
@@ -108,8 +113,10 @@ pub fn main() -> ExitCode {
         Command::Undrain(args) => return edit::run_undrain(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lookaside", &mut io::stdout());
-            Ok(())
+            // Into a buffer: it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lookaside", &mut script);
+            print::print_as_is(&script).map_err(Failure::from)
         }
     };
     match ended {
@@ -123,8 +130,21 @@ fn report(failure: &Failure) -> ExitCode {
         Failure::Input(error) => (error, 2),
         Failure::Run(error) => (error, 1),
     };
-    eprintln!("lookaside: {error:#}");
+    if error.downcast_ref().is_some_and(Unwritable::is_closed) {
+        return ExitCode::SUCCESS;
+    }
+    say(&format_args!("lookaside: {error:#}"));
     ExitCode::from(code)
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn report_usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    let is_answer = !error.use_stderr();
+    match printed.map_err(Unwritable::from) {
+        Err(unwritable) if is_answer => report(&Failure::Run(unwritable.into())),
+        _ => ExitCode::from(if is_answer { 0 } else { 2 }),
+    }
 }
 
 /// Runs a command that does I/O. It ends when `command` does, whatever its threads
@@ -136,13 +156,6 @@ fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, F
     let ended = runtime.block_on(command);
     runtime.shutdown_background();
     ended
-}
-
-/// Prints an answer to stdout.
-fn answer(answer: &impl std::fmt::Display) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{answer}")?;
-    out.flush()
 }
 
 #[cfg(test)]

@@ -13,6 +13,13 @@ use super::Failure;
 use crate::app::{Addresses, App, AppError, AppOptions};
 use crate::net::raise_nofile;
 
+/// What `main` allocates with.
+const ALLOCATOR: &str = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    "jemalloc"
+} else {
+    "system"
+};
+
 /// Arguments of `lookaside serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -30,6 +37,14 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %args.config.display(),
+        allocator = ALLOCATOR,
+        tls = "rustls with ring",
+        pid = std::process::id(),
+        "starting"
+    );
     match raise_nofile() {
         Ok(limit) => {
             let show = |n: Option<u64>| n.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());

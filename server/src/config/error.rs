@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::telemetry;
+
 /// A message is cut at this many characters: a value quoted in it may be as
 /// long as the file.
 const MAX_MESSAGE: usize = 500;
@@ -230,19 +232,7 @@ fn newline(bytes: &[u8]) -> Option<usize> {
 
 /// The text on one line, without control characters, and not endless.
 pub(super) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len().min(MAX_MESSAGE));
-    for (count, c) in text.chars().enumerate() {
-        if count == MAX_MESSAGE {
-            printable.push('…');
-            break;
-        }
-        if c.is_control() {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    printable
+    telemetry::printable(text, MAX_MESSAGE)
 }
 
 #[cfg(test)]

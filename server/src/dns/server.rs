@@ -19,6 +19,7 @@ use super::settings::ZoneSettings;
 use super::streams::Streams;
 use crate::config::DnsConfig;
 use crate::fleet::Fleet;
+use crate::net::cannot_listen;
 
 /// How often to look for a port that is free for both UDP and TCP.
 const PORT_ATTEMPTS: usize = 32;
@@ -136,8 +137,7 @@ impl Front {
 }
 
 fn unbound(transport: &str, addr: SocketAddr, error: &io::Error) -> io::Error {
-    let message = format!("cannot listen on {addr} ({transport}): {error}");
-    io::Error::new(error.kind(), message)
+    cannot_listen(format_args!("{addr} ({transport})"), error)
 }
 
 /// Seconds since 1970, in as many bits as cookies have.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::info;
 
+use super::backend_log::BackendLog;
 use super::memory::{Memory, Remembered};
 use super::metrics::FleetMetrics;
 use super::publisher::{self, READY_DEADLINE};
@@ -38,6 +39,7 @@ pub struct Fleet {
     publishers: Mutex<JoinSet<()>>,
     memory: Arc<Memory>,
     ready: Latch,
+    backend_log: BackendLog,
     metrics: FleetMetrics,
 }
 
@@ -84,8 +86,15 @@ impl Fleet {
             publishers: Mutex::default(),
             memory: Arc::default(),
             ready: Latch::default(),
+            backend_log: BackendLog::default(),
             metrics,
         })
+    }
+
+    /// Where whoever learns what happens to backends notes it for the log.
+    #[must_use]
+    pub fn backend_log(&self) -> &BackendLog {
+        &self.backend_log
     }
 
     /// Makes these the services: adds, changes and removes what differs. The

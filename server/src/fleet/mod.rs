@@ -7,6 +7,7 @@
 //! service has one publisher task, which turns what is known into a
 //! [`Snapshot`] that moves as a whole. Readers hold one `Arc` of it.
 
+mod backend_log;
 mod directory;
 mod memory;
 mod metrics;
@@ -20,6 +21,7 @@ mod subscribers;
 mod suspicions;
 mod weight_metrics;
 
+pub use backend_log::{BackendEvent, BackendLog};
 pub use directory::{Fleet, FleetConfig, ResolveError, ServiceEntry};
 pub use memory::{LONGEST_MEMORY, Remembered};
 pub use metrics::FleetMetrics;

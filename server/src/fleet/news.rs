@@ -2,18 +2,15 @@
 //! over, in one line each, however many backends it is about.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::backend_log::Named;
 use super::service::{Service, SourceState};
 use crate::model::{BackendAddr, OverloadDrops, ServiceName};
 use crate::plan::{BackendState, OverloadObservation, Plan, Source};
-
-/// So many backends are named in a line; of the others it says how many.
-const NAMED: usize = 5;
 
 /// Says what is new about a service whose clients have `before` and get `now`.
 pub(super) fn tell(
@@ -39,10 +36,41 @@ pub(super) fn tell(
             "no longer overloaded: none of its calls are dropped for that any more"
         );
     }
+    tell_ejections(service, before, now);
     let stood = before.map_or(Standing::Well, Standing::of);
     let stands = Standing::of(now);
     if stood != stands {
         stands.tell(service, now);
+    }
+}
+
+/// Says who gets no calls because those fail, and who gets calls again.
+fn tell_ejections(service: &ServiceName, before: Option<&Plan>, now: &Plan) {
+    let ejected = |plan: &Plan| -> BTreeSet<BackendAddr> {
+        let members = plan.members.iter();
+        let ejected = members.filter(|member| member.state == BackendState::Ejected);
+        ejected.map(|member| member.addr).collect()
+    };
+    let (was, is) = (before.map(ejected).unwrap_or_default(), ejected(now));
+    let begins: Vec<BackendAddr> = is.difference(&was).copied().collect();
+    if !begins.is_empty() {
+        warn!(
+            %service,
+            backend = %Named::of(&begins),
+            count = begins.len(),
+            "ejected: of its calls more fail than of the others'"
+        );
+    }
+    let members: BTreeSet<BackendAddr> = now.members.iter().map(|member| member.addr).collect();
+    let ends = was.difference(&is).filter(|addr| members.contains(addr));
+    let ends: Vec<BackendAddr> = ends.copied().collect();
+    if !ends.is_empty() {
+        info!(
+            %service,
+            backend = %Named::of(&ends),
+            count = ends.len(),
+            "returned: no longer ejected"
+        );
     }
 }
 
@@ -83,7 +111,7 @@ impl Standing {
             members.filter(|m| !m.state.is_healthy() && m.state != BackendState::Draining);
         let failing: Vec<BackendAddr> = failing.map(|member| member.addr).collect();
         let healthy = plan.members.iter().filter(|m| m.state.is_healthy()).count();
-        let backends = Named(&failing);
+        let backends = Named::of(&failing);
         match self {
             Self::Well => info!(%service, healthy, "it has enough healthy backends again"),
             Self::Few => warn!(
@@ -126,7 +154,7 @@ pub(super) fn tell_trust(
     if !begins.is_empty() {
         warn!(
             %service,
-            backend = %Named(&begins),
+            backend = %Named::of(&begins),
             why = "by its reports it could take far more calls than the others, or than it used to",
             "its reports are not believed for a while"
         );
@@ -134,7 +162,7 @@ pub(super) fn tell_trust(
     let ends = before.difference(&now).copied();
     let ends: Vec<BackendAddr> = ends.filter(|addr| known(*addr)).collect();
     if !ends.is_empty() {
-        info!(%service, backend = %Named(&ends), "its reports are believed again");
+        info!(%service, backend = %Named::of(&ends), "its reports are believed again");
     }
     *before = now;
 }
@@ -166,22 +194,6 @@ impl Waiting {
                 waited = ?began.elapsed(),
                 "its clients are told of its backends now"
             );
-        }
-    }
-}
-
-/// Backends by name, as far as a line can hold them.
-struct Named<'a>(&'a [BackendAddr]);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, addr) in self.0.iter().take(NAMED).enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{addr}")?;
-        }
-        match self.0.len().saturating_sub(NAMED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
         }
     }
 }
@@ -292,6 +304,36 @@ mod tests {
         assert!(told(Some(&dropping), &dropping).is_empty());
         let ends = told(Some(&dropping), &quiet);
         assert!(ends.len() == 1 && ends[0].contains("INFO"), "{ends:?}");
+    }
+
+    #[test]
+    fn ejections_and_returns_are_a_line_each_with_the_backends_named() {
+        let well = planned(&[Probe::Good; 8]);
+        let mut ejecting = well.clone();
+        for member in &mut ejecting.members[..2] {
+            member.state = BackendState::Ejected;
+        }
+        let begins = told(Some(&well), &ejecting);
+        assert_eq!(begins.len(), 1, "{begins:?}");
+        for wanted in [
+            "WARN",
+            "ejected",
+            "service=greeter.test",
+            "10.0.0.1:80, 10.0.0.2:80",
+        ] {
+            assert!(begins[0].contains(wanted), "{begins:?}");
+        }
+        assert!(told(Some(&ejecting), &ejecting).is_empty());
+        let ends = told(Some(&ejecting), &well);
+        assert_eq!(ends.len(), 1, "{ends:?}");
+        assert!(
+            ends[0].contains("INFO") && ends[0].contains("returned"),
+            "{ends:?}"
+        );
+        // One that is removed does not return.
+        let mut gone = well.clone();
+        gone.members.drain(..2);
+        assert!(told(Some(&ejecting), &gone).is_empty());
     }
 
     #[test]

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::info;
-
 use super::metrics::HealthMetrics;
-use crate::fleet::Fleet;
+use crate::fleet::{BackendEvent, Fleet};
 use crate::model::{BackendAddr, ServiceName};
 use crate::plan::{HealthFields, Probe};
 
@@ -106,9 +104,11 @@ impl Findings {
         let backend = self.backend;
         for service in &told.services {
             if out(is) && was != is {
-                info!(%service, %backend, why, "the backend is not healthy");
+                let event = BackendEvent::Unhealthy;
+                self.fleet.backend_log().note(service, backend, event, why);
             } else if out(was) && !out(is) {
-                info!(%service, %backend, "the backend is healthy again");
+                let event = BackendEvent::Healthy;
+                self.fleet.backend_log().note(service, backend, event, "");
             }
             self.fleet.set_health(service, backend, verdict);
         }

@@ -22,7 +22,11 @@ use tracing::info;
 use super::judge::Found;
 use super::probing::Probing;
 use crate::subchannel::{NotOpened, State, Subchannel};
+use crate::telemetry::printable;
 use crate::wait::{NoAnswer, if_any, within};
+
+/// Characters of a backend's own message that go into the log.
+const MAX_QUOTE: usize = 200;
 
 /// An answer of one number is no longer.
 const MAX_ANSWER: usize = 4096;
@@ -281,7 +285,8 @@ impl Check {
             Code::Unimplemented => return Ended::Unimplemented,
             Code::NotFound => self.probing.found(Found::NotServing, "SERVICE_UNKNOWN"),
             code => {
-                let why = format!("{code:?}: {}", status.message());
+                let why = printable(status.message(), MAX_QUOTE);
+                let why = format!("{code:?}: {why}");
                 self.probing.found(Found::Failed, &why);
             }
         }

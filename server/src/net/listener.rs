@@ -1,5 +1,6 @@
 //! A listening socket, tuned for many long-lived streams.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -29,9 +30,7 @@ impl Listener {
     /// # Errors
     /// If the address cannot be bound; the error names it.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let explain = |error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
-        };
+        let explain = |error: io::Error| cannot_listen(addr, &error);
         let socket = listen(addr).map_err(explain)?;
         let local_addr = socket.local_addr().map_err(explain)?;
         Ok(Self { socket, local_addr })
@@ -42,6 +41,29 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
+}
+
+/// Why a port cannot be bound: names the address, and says what would be right.
+#[must_use]
+pub fn cannot_listen(addr: impl fmt::Display, error: &io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there: stop it (`ss -lnptu` shows it), or write another port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine does not have the address: write one that it has, or 0.0.0.0 or [::] \
+             for all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE: grant it, or write a \
+             higher port"
+        }
+        _ => "",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("cannot listen on {addr}: {error}{hint}"),
+    )
 }
 
 fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -79,7 +101,10 @@ mod tests {
         let first = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = Listener::bind(first.local_addr()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&first.local_addr().to_string()));
+        let error = error.to_string();
+        let addr = first.local_addr().to_string();
+        assert!(error.contains(&addr), "{error}");
+        assert!(error.contains("write another port"), "{error}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod transport;
 mod tests;
 
 pub use limits::{Limits, Nofile, raise_nofile};
-pub use listener::Listener;
+pub use listener::{Listener, cannot_listen};
 pub use metrics::NetMetrics;
 pub use peer::Peer;
 pub use serve::{Options, Shutdown, serve};

@@ -7,6 +7,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::filter::{self, BadLogFilter};
+use super::stderr::LogWriter;
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
@@ -17,34 +20,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// Why logging could not start.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "`{filter}` is no log filter ({reason}); write a level, as info, or targets, as lookaside_server=debug,h2=warn"
-)]
-pub struct BadLogFilter {
-    filter: String,
-    reason: String,
-}
-
 /// Starts logging. `filter` is `RUST_LOG` syntax; without one, `RUST_LOG`
 /// counts, and without that `default`.
 ///
 /// # Errors
-/// If the filter is malformed.
+/// If the filter is malformed, or has a word that would log nothing.
 pub fn init(filter: Option<&str>, default: Level, format: LogFormat) -> Result<(), BadLogFilter> {
-    let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok();
-    let default = default_filter(default);
-    let filter = filter.or(from_env.as_deref()).unwrap_or(&default);
-    let filter = EnvFilter::try_new(filter).map_err(|error| BadLogFilter {
-        filter: filter.to_owned(),
-        reason: error.to_string(),
-    })?;
+    // An empty variable is one that is not set.
+    let from_env = std::env::var_os(EnvFilter::DEFAULT_ENV).filter(|value| !value.is_empty());
+    let from_env = from_env.map(|value| value.to_string_lossy().into_owned());
+    let filter = match (filter, from_env) {
+        (Some(filter), _) => filter::parse("--log", filter)?,
+        (None, Some(filter)) => filter::parse("RUST_LOG", &filter)?,
+        (None, None) => EnvFilter::new(default_filter(default)),
+    };
     let ansi = std::io::stderr().is_terminal();
+    let writer = LogWriter::new(format, ansi);
     let lines = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi);
+        .with_writer(move || writer.clone())
+        .with_ansi(ansi)
+        // They would go to stderr, and panic where it takes nothing.
+        .log_internal_errors(false);
     // A second start, as in tests, keeps the first.
     let _ = match format {
         LogFormat::Text => lines.with_target(false).finish().try_init(),

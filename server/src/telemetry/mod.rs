@@ -3,14 +3,21 @@
 //! Metrics are structs that are handed down. Each module registers its own in
 //! the [`MetricsRegistry`]; there are no globals.
 
+mod filter;
 #[cfg(test)]
 mod lines;
 mod logging;
 mod metrics;
+mod printable;
+mod seldom;
 mod series;
+mod stderr;
 
+pub use filter::BadLogFilter;
 #[cfg(test)]
 pub(crate) use lines::Lines;
-pub use logging::{BadLogFilter, LogFormat, init};
+pub use logging::{LogFormat, init};
 pub use metrics::MetricsRegistry;
+pub use printable::{Escapes, escape, printable};
+pub use seldom::Seldom;
 pub use series::{Held, Series};

@@ -2,10 +2,11 @@
 
 mod files;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::print::printed;
 use crate::config::{self, Config, ConfigErrors, parse};
 use crate::discovery::file::read_config;
 use crate::state::trouble_with;
@@ -29,11 +30,10 @@ pub(super) struct CheckArgs {
 /// and 2.
 #[must_use]
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
-    ExitCode::from(check(args, &mut io::stdout(), &mut io::stderr()))
+    printed(|out, err| ExitCode::from(check(args, out, err)))
 }
 
-/// Nobody is left to tell if the streams cannot be written to; the exit code
-/// says it all.
+/// The answer goes to `out`, warnings and faults to `err`.
 fn check(args: &CheckArgs, out: &mut impl Write, err: &mut impl Write) -> u8 {
     match read(args) {
         Ok(config) => {

@@ -25,6 +25,7 @@ use self::backends::BoundBackend;
 use self::load::Load;
 use self::table::{Row, Table};
 use super::Failure;
+use super::print::say;
 use crate::app::{Addresses, App, AppOptions};
 use crate::config::set_weight;
 use crate::fleet::Service;
@@ -330,7 +331,7 @@ impl Demo {
             })
             .collect();
         if as_json {
-            eprint!("{summary}");
+            say(&summary.trim_end());
             super::answer(&json!({
                 "rpcs": rpcs,
                 "failed": failed,

@@ -4,6 +4,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 
+use crate::cli::print::{Unwritable, show};
+
 /// Width of a full bar, in characters.
 const BAR: f64 = 30.0;
 
@@ -29,13 +31,16 @@ pub(super) struct Table {
 
 impl Table {
     /// A table for this many rows; clears the terminal for it.
-    pub(super) fn new(rows: usize) -> io::Result<Self> {
+    pub(super) fn new(rows: usize) -> Result<Self, Unwritable> {
         let pinned = io::stderr().is_terminal();
         if pinned {
             // A header, the rows, the totals and an empty line; below them is the
             // part of the terminal that scrolls.
             let below = rows + 4;
-            write!(io::stderr().lock(), "\x1b[2J\x1b[{below}r\x1b[{below};1H")?;
+            show(write!(
+                io::stderr().lock(),
+                "\x1b[2J\x1b[{below}r\x1b[{below};1H"
+            ))?;
         }
         Ok(Self { pinned })
     }
@@ -45,8 +50,17 @@ impl Table {
         self.pinned
     }
 
-    /// Shows the rows.
-    pub(super) fn draw(&self, rows: &[Row], rps: f64, failed: u64) -> io::Result<()> {
+    /// Shows the rows; an error if nobody reads stderr any more.
+    pub(super) fn draw(&self, rows: &[Row], rps: f64, failed: u64) -> Result<(), Unwritable> {
+        show(self.try_draw(rows, rps, failed))
+    }
+
+    /// Prints a line that stays.
+    pub(super) fn note(&self, line: &str) -> Result<(), Unwritable> {
+        show(writeln!(io::stderr().lock(), "{line}"))
+    }
+
+    fn try_draw(&self, rows: &[Row], rps: f64, failed: u64) -> io::Result<()> {
         let mut out = io::stderr().lock();
         if !self.pinned {
             let shares: Vec<String> = rows
@@ -88,11 +102,6 @@ impl Table {
         }
         write!(out, "\x1b[2K  {rps:.0} rps, {failed} failed\x1b[?7h\x1b8")?;
         out.flush()
-    }
-
-    /// Prints a line that stays.
-    pub(super) fn note(&self, line: &str) -> io::Result<()> {
-        writeln!(io::stderr().lock(), "{line}")
     }
 }
 

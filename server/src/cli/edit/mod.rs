@@ -6,11 +6,12 @@
 mod change;
 mod replace;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use self::change::{Error, change};
+use super::print::printed;
 use crate::config::{BackendConfig, set_drain, set_weight};
 use crate::model::{BackendAddr, ServiceName, Weight};
 
@@ -67,20 +68,20 @@ pub(super) struct Which {
 /// `lookaside weight`. What changed goes to stdout.
 #[must_use]
 pub(super) fn run_weight(args: &WeightArgs) -> ExitCode {
-    finish(edit_weight(args), &mut io::stdout(), &mut io::stderr())
+    printed(|out, err| finish(edit_weight(args), out, err))
 }
 
 /// `lookaside drain`: no new calls; those begun go on. What changed goes to
 /// stdout. Either all of the backends are drained or none is.
 #[must_use]
 pub(super) fn run_drain(args: &DrainArgs) -> ExitCode {
-    finish(edit_drain(args), &mut io::stdout(), &mut io::stderr())
+    printed(|out, err| finish(edit_drain(args), out, err))
 }
 
 /// `lookaside undrain`, the other way round.
 #[must_use]
 pub(super) fn run_undrain(args: &UndrainArgs) -> ExitCode {
-    finish(edit_undrain(args), &mut io::stdout(), &mut io::stderr())
+    printed(|out, err| finish(edit_undrain(args), out, err))
 }
 
 /// `lookaside weight` and its like are an edit and what to say of it.
@@ -171,8 +172,7 @@ fn is_drained(backend: &BackendConfig) -> bool {
     backend.drain == Some(true)
 }
 
-/// Nobody is left to tell if the streams cannot be written to; the exit code
-/// says it all.
+/// What was done goes to `out`, why nothing was done to `err`.
 fn finish(edited: Result<String, Error>, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
     match edited {
         Ok(said) => {

@@ -206,7 +206,10 @@ impl Decider {
 
     fn refuse(&mut self, refusal: &Refusal, standing: Standing, metrics: &ConfigMetrics) {
         metrics.ended(Ended::Refused);
-        error!("configuration not applied, the one in force stays: {refusal}");
+        // A line of the log has no newline in it.
+        for fault in refusal.to_string().lines() {
+            error!("configuration not applied, the one in force stays: {fault}");
+        }
         self.standing = standing;
     }
 
