@@ -18,8 +18,8 @@ use lookaside_proto::registration_v1::register_request::Message;
 use lookaside_proto::registration_v1::registration::Where;
 use lookaside_proto::registration_v1::registration_service_client::RegistrationServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
-use tonic::Status;
 use tonic::transport::Endpoint;
+use tonic::{Code, Status};
 
 const VALID: &str = r#"
 [balancer]
@@ -341,6 +341,22 @@ async fn what_peers_send_forges_no_line_and_moves_no_terminal() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_long_name_is_refused_with_the_reason_and_not_with_too_many_headers() {
+    let folder = Folder::new();
+    let serve = Serve::start(&folder, &[], Stdio::null());
+    let mut names = registration(&"a".repeat(200), "127.0.0.1:1");
+    names.services = vec!["ä".repeat(2000); 12];
+    let status = register(serve.balancer, names).await;
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    assert!(
+        status.message().contains("at most 255 are allowed"),
+        "{status:?}"
+    );
+    assert!(status.message().chars().count() <= 601, "{status:?}");
+    assert_eq!(serve.end(), Some(0));
 }
 
 #[tokio::test]

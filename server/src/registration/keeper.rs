@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::Shared;
-use super::table::{Change, Suspect};
-use crate::fleet::Fleet;
+use super::table::{Change, HOLD, Suspect};
+use crate::fleet::{BackendEvent, Fleet};
+use crate::model::{BackendAddr, ServiceName};
 use crate::plan::Source;
 use crate::subchannel::{NotOpened, Seats, is_kept, open};
 use crate::wait::until;
@@ -53,7 +54,6 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
             () = shared.changed.notified() => {}
             Some(Ok((suspect, refused))) = probes.join_next() => {
                 if refused {
-                    info!(backend = %suspect.addr, "its stream broke off and nobody listens there: out");
                     shared.table().gone(suspect);
                 } else {
                     debug!(backend = %suspect.addr, "its stream broke off, but it may be there");
@@ -83,12 +83,31 @@ pub(super) fn keep(shared: &Shared, now: Instant) -> (Vec<Suspect>, Option<Insta
             table.next(now),
         )
     };
-    shared.metrics.ended("expired", ended.expired);
-    shared.metrics.ended("probe_refused", ended.refused);
+    note(shared, "expired", BackendEvent::Expired, &ended.expired);
+    note(
+        shared,
+        "probe_refused",
+        BackendEvent::Closed,
+        &ended.refused,
+    );
     for change in changes {
         tell(&shared.fleet, change);
     }
     (suspects, next)
+}
+
+/// Counts and logs registrations that ended.
+fn note(
+    shared: &Shared,
+    reason: &'static str,
+    event: BackendEvent,
+    ended: &[(ServiceName, BackendAddr)],
+) {
+    shared.metrics.ended(reason, ended.len() as u64);
+    for (service, backend) in ended {
+        let log = shared.fleet.backend_log();
+        log.note(service, *backend, event, "");
+    }
 }
 
 fn tell(fleet: &Fleet, change: Change) {
@@ -97,13 +116,21 @@ fn tell(fleet: &Fleet, change: Change) {
         contribution,
         suspects,
         held,
+        told_held,
     } = change;
     fleet.contribute(&service, Source::Registration, contribution);
+    match (told_held, held) {
+        (false, true) => warn!(
+            %service,
+            "most registered backends fell silent at once; they stay listed for {HOLD:?}"
+        ),
+        (true, false) => info!(
+            %service,
+            "the backends that fell silent at once are heard again, or their leases expired"
+        ),
+        _ => {}
+    }
     if held {
-        warn!(
-            service = %service,
-            "most registered backends fell silent at once; they stay listed for a while"
-        );
         fleet.mark_stale(&service, Source::Registration);
     }
     // Where health is checked, that says more than a connection to the port: it is
@@ -137,7 +164,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::model::BackendAddr;
 
     #[tokio::test]
     async fn who_closes_a_connection_at_once_is_gone_and_who_waits_is_there() {

@@ -35,6 +35,8 @@ use lookaside_proto::registration_v1::registration_service_server::RegistrationS
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::warn;
 
 pub use claim::{Claim, Unreadable};
 pub use metrics::RegistrationMetrics;
@@ -44,7 +46,8 @@ pub use tokens::check_token_file;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::subchannel::Seats;
-use rules::Rules;
+use crate::telemetry::{Seldom, printable};
+use rules::{Caller, Rules};
 use table::Table;
 use tokens::Tokens;
 
@@ -72,8 +75,7 @@ struct Shared {
     streams: AtomicUsize,
     /// To open sockets by, where streams broke off.
     seats: Seats,
-    /// When refusals were logged last.
-    logged: Mutex<Option<Instant>>,
+    refusals: Seldom,
     /// Cancelled when the balancer begins to shut down.
     draining: CancellationToken,
     /// Streams end over this time then.
@@ -102,7 +104,7 @@ impl Registrar {
             next_stream: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             seats,
-            logged: Mutex::default(),
+            refusals: Seldom::default(),
             draining,
             shutdown: config.balancer.shutdown / 2,
         }));
@@ -157,14 +159,16 @@ impl Shared {
         self.draining.run_until_cancelled(answered).await;
     }
 
-    /// Whether a refusal may be logged now: once in ten seconds, since a whole
-    /// fleet may be wrong together.
-    fn may_log(&self) -> bool {
-        let mut last = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = last.is_some_and(|last| last.elapsed() < Duration::from_secs(10));
-        if !quiet {
-            *last = Some(Instant::now());
+    /// Logs that a stream is refused before any of its services is judged; seldom, for
+    /// a whole fleet may be wrong together.
+    fn log_refusal(&self, caller: &Caller, status: &Status) {
+        if let Some(unlogged) = self.refusals.now("stream") {
+            warn!(
+                peer = %caller.peer.addr,
+                reason = printable(status.message(), 200),
+                unlogged,
+                "registration refused; more may follow unlogged"
+            );
         }
-        !quiet
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::admit::{Applicant, Place, admit};
 use super::claim::Claim;
@@ -24,8 +24,10 @@ use super::rules::{Caller, Rules, lease};
 use super::service::StreamSeat;
 use super::table::Owner;
 use super::{Shared, drain};
+use crate::fleet::BackendEvent;
 use crate::load::pass_on;
 use crate::net::Peer;
+use crate::telemetry::printable;
 use crate::wait::{if_any, within};
 use crate::weights::ReportSource;
 
@@ -35,6 +37,9 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 /// Messages of one stream are read no faster than this; one that floods waits,
 /// by HTTP/2's flow control, at its own end.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Characters of a service's name that are quoted, where it may be anything.
+const MAX_QUOTE: usize = 64;
 
 /// A backend that registered, while its stream lasts.
 pub(super) struct Backend {
@@ -82,26 +87,27 @@ impl Backend {
             token: token.map(str::to_owned),
             peer,
         };
-        let seat = StreamSeat::take(Arc::clone(&shared))?;
+        let refuse = |status: Status| {
+            shared.log_refusal(&caller, &status);
+            status
+        };
+        let seat = StreamSeat::take(Arc::clone(&shared)).map_err(refuse)?;
         let mut requests = request.into_inner();
         let first = within(FIRST_MESSAGE, requests.message()).await;
         let first = first.map_err(|_| {
-            Status::deadline_exceeded(format!(
+            refuse(Status::deadline_exceeded(format!(
                 "no registration within {FIRST_MESSAGE:?}; it must be the first message"
-            ))
-        })??;
+            )))
+        })?;
+        let first = first.map_err(refuse)?;
         let Some(Message::Registration(message)) = first.and_then(|first| first.message) else {
-            return Err(Status::invalid_argument(
+            return Err(refuse(Status::invalid_argument(
                 "the first message must be a registration",
-            ));
+            )));
         };
         let ip = caller.peer.addr.ip().to_canonical();
-        let claim = Claim::read(message, ip).map_err(|error| {
-            if shared.may_log() {
-                warn!(peer = %caller.peer.addr, %error, "registration refused");
-            }
-            Status::invalid_argument(error.to_string())
-        })?;
+        let claim = Claim::read(message, ip);
+        let claim = claim.map_err(|error| refuse(Status::invalid_argument(error.to_string())))?;
         let shutdown = {
             let (draining, over) = (shared.draining.clone(), shared.shutdown);
             async move {
@@ -188,8 +194,11 @@ impl Backend {
         match request.message {
             Some(Message::Registration(message)) => {
                 let ip = self.caller.peer.addr.ip().to_canonical();
-                self.claim = Claim::read(message, ip)
-                    .map_err(|error| End::Broken(Status::invalid_argument(error.to_string())))?;
+                self.claim = Claim::read(message, ip).map_err(|error| {
+                    let status = Status::invalid_argument(error.to_string());
+                    self.shared.log_refusal(&self.caller, &status);
+                    End::Broken(status)
+                })?;
                 self.draining = false;
                 self.drained = None;
                 self.told = None;
@@ -210,7 +219,8 @@ impl Backend {
                 }
                 drop(table);
                 for (service, backend) in self.places.drain(..) {
-                    info!(%service, %backend, "backend left");
+                    let log = self.shared.fleet.backend_log();
+                    log.note(&service, backend, BackendEvent::Left, "");
                 }
                 self.shared.metrics.ended("left", 1);
                 self.shared.changed.notify_one();
@@ -261,13 +271,18 @@ impl Backend {
         }
         for service in &registered.services {
             self.shared.metrics.registered(service.outcome());
-            if service.outcome() != Outcome::Accepted && self.shared.may_log() {
+            if service.outcome() == Outcome::Accepted {
+                continue;
+            }
+            let kind = service.outcome().as_str_name();
+            if let Some(unlogged) = self.shared.refusals.now(kind) {
                 warn!(
                     peer = %self.caller.peer.addr,
                     backend = %self.claim.addr,
-                    service = service.service.get(..64).unwrap_or(&service.service),
+                    service = printable(&service.service, MAX_QUOTE),
                     reason = service.error,
-                    "registration refused"
+                    unlogged,
+                    "registration refused; more may follow unlogged"
                 );
             }
         }
@@ -283,7 +298,7 @@ impl Backend {
         let services = &self.told.as_ref()?.services;
         let reasons = services
             .iter()
-            .map(|s| format!("{}: {}", s.service, s.error));
+            .map(|s| format!("{}: {}", printable(&s.service, MAX_QUOTE), s.error));
         let reasons: Vec<String> = reasons.take(8).collect();
         let reasons = reasons.join("; ");
         Some(match services.first()?.outcome() {
@@ -326,7 +341,8 @@ impl Backend {
         drop(table);
         self.shared.changed.notify_one();
         for (service, backend) in &self.places {
-            info!(%service, %backend, "backend drains");
+            let log = self.shared.fleet.backend_log();
+            log.note(service, *backend, BackendEvent::Drains, "");
         }
         let (fleet, places) = (Arc::clone(&self.shared.fleet), self.places.clone());
         let unlisted = async move {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use lookaside_proto::registration_v1::Outcome;
 use tokio::time::Instant;
-use tracing::info;
 
 use super::Shared;
 use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules, lease};
 use super::table::{Before, Owner, Rejected, Seat, Table};
+use crate::fleet::BackendEvent;
 use crate::model::{BackendAddr, ServiceName};
 
 /// A seat: the service, and the backend's address in it.
@@ -84,7 +84,7 @@ fn seat(
     let interval = rules.interval(services.iter().flatten());
     let until = Instant::now() + lease(interval);
     let mut before = std::mem::take(places);
-    let mut superseded = Vec::new();
+    let mut news = Vec::new();
     let mut results = Vec::with_capacity(services.len());
     for service in services {
         let taken = service.and_then(|service| {
@@ -93,8 +93,10 @@ fn seat(
             taken.map(|was| (service, was)).map_err(Refused::from)
         });
         results.push(taken.map(|(service, was)| {
-            if was == Before::Another {
-                superseded.push(service.clone());
+            match was {
+                Before::Nothing => news.push((service.clone(), BackendEvent::Registered)),
+                Before::Another => news.push((service.clone(), BackendEvent::Superseded)),
+                Before::Itself => {}
             }
             let place = (service, addr);
             before.retain(|old| *old != place);
@@ -108,13 +110,11 @@ fn seat(
     }
     drop(table);
     shared.changed.notify_one();
-    for service in superseded {
-        shared.metrics.ended("superseded", 1);
-        info!(
-            backend = %addr,
-            service = %service,
-            "registered by another instance; the newer is listed"
-        );
+    for (service, event) in news {
+        if event == BackendEvent::Superseded {
+            shared.metrics.ended("superseded", 1);
+        }
+        shared.fleet.backend_log().note(&service, addr, event, "");
     }
     Ok(Admitted { interval, results })
 }

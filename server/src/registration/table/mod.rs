@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::registrations::HOLD;
 use self::registrations::Registrations;
 use crate::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
 use crate::plan::Contribution;
@@ -33,7 +34,7 @@ pub(super) struct Table {
     dirty: BTreeSet<ServiceName>,
     /// Backends whose streams broke off, to be probed.
     suspects: Vec<Suspect>,
-    metrics_ended: Ended,
+    ended: Ended,
 }
 
 /// A stream as the owner of registrations.
@@ -101,13 +102,15 @@ pub(super) struct Change {
     pub(super) suspects: Vec<(BackendAddr, bool)>,
     /// Whether some stay only because too many would go.
     pub(super) held: bool,
+    /// The same at the change before.
+    pub(super) told_held: bool,
 }
 
-/// Registrations that ended, counted until somebody reads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Registrations that ended since somebody read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ended {
-    pub(super) expired: u64,
-    pub(super) refused: u64,
+    pub(super) expired: Vec<(ServiceName, BackendAddr)>,
+    pub(super) refused: Vec<(ServiceName, BackendAddr)>,
 }
 
 impl Table {
@@ -235,7 +238,7 @@ impl Table {
             let seat = self.seat(&service, suspect.addr, suspect.owner);
             if seat.is_some_and(|seat| seat.suspect) {
                 self.remove(&service, suspect.addr);
-                self.metrics_ended.refused += 1;
+                self.ended.refused.push((service, suspect.addr));
             }
         }
     }
@@ -243,7 +246,10 @@ impl Table {
     /// Takes out those whose lease is over.
     pub(super) fn expire(&mut self, now: Instant) {
         for (service, registrations) in &mut self.services {
-            if registrations.expire(now, &mut self.metrics_ended.expired) {
+            let mut expired = Vec::new();
+            if registrations.expire(now, &mut expired) {
+                let expired = expired.into_iter().map(|addr| (service.clone(), addr));
+                self.ended.expired.extend(expired);
                 self.dirty.insert(service.clone());
             }
         }
@@ -285,7 +291,7 @@ impl Table {
 
     /// What ended since the last time.
     pub(super) fn take_ended(&mut self) -> Ended {
-        std::mem::take(&mut self.metrics_ended)
+        std::mem::take(&mut self.ended)
     }
 
     fn seat(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) -> Option<&mut Seat> {

@@ -17,7 +17,7 @@ use crate::plan::MemberFields;
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// How much longer they stay.
-pub(super) const HOLD: Duration = Duration::from_secs(30);
+pub(in crate::registration) const HOLD: Duration = Duration::from_secs(30);
 
 /// The seats of one service.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Registrations {
     pub(super) at_start: bool,
     /// Whether it is open to registration.
     pub(super) allowed: bool,
+    /// Whether some stay though their leases are over, as was told.
+    told_held: bool,
 }
 
 impl Registrations {
@@ -44,6 +46,7 @@ impl Registrations {
             opens,
             at_start,
             allowed: true,
+            told_held: false,
         }
     }
 
@@ -60,7 +63,7 @@ impl Registrations {
     }
 
     /// Whether anybody was taken out, or held.
-    pub(super) fn expire(&mut self, now: Instant, expired: &mut u64) -> bool {
+    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<BackendAddr>) -> bool {
         let seats = self.seats.iter();
         let due = seats.filter(|(_, seat)| seat.until <= now);
         let due: Vec<(BackendAddr, bool)> = due.map(|(addr, seat)| (*addr, seat.held)).collect();
@@ -84,7 +87,7 @@ impl Registrations {
                 self.silent.push_back(now);
             }
             self.remove(addr);
-            *expired += 1;
+            expired.push(addr);
         }
         true
     }
@@ -107,11 +110,14 @@ impl Registrations {
             };
             (*addr, fields)
         });
+        let held = self.seats.values().any(|seat| seat.held);
+        let told_held = std::mem::replace(&mut self.told_held, held);
         Change {
             service: service.clone(),
             contribution: members.collect(),
             suspects,
-            held: self.seats.values().any(|seat| seat.held),
+            held,
+            told_held,
         }
     }
 }

@@ -139,7 +139,7 @@ async fn a_silent_backend_leaves_when_its_lease_is_over() {
     assert_eq!(told(&mut table, now), None);
     table.expire(now + LEASE);
     assert_eq!(told(&mut table, now), Some(vec![addr(1), addr(2)]));
-    assert_eq!(table.take_ended().expired, 1);
+    assert_eq!(table.take_ended().expired.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,6 +159,44 @@ async fn when_most_fall_silent_at_once_they_are_held() {
     table.expire(silent + HOLD);
     let change = table.changes(silent + HOLD).pop().unwrap();
     assert_eq!((change.contribution.members.len(), change.held), (4, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_most_fell_silent_is_news_once_and_so_is_its_end() {
+    let now = Instant::now();
+    let mut table = with_backends(10, now);
+    told(&mut table, now);
+    let silent = now + LEASE;
+    table.expire(silent);
+    let mut news = |now, renewed: u16| {
+        table.renew(&name(), addr(renewed), renewed.into(), now + LEASE * 9);
+        table.expire(now);
+        table.dirty.insert(name());
+        let change = table.changes(now).pop().unwrap();
+        (change.told_held, change.held)
+    };
+    assert_eq!(news(silent, 1), (false, true));
+    for renewed in 2..10 {
+        assert_eq!(news(silent, renewed), (true, true));
+    }
+    assert_eq!(news(silent + HOLD, 10), (true, false));
+    assert_eq!(news(silent + HOLD, 10), (false, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_is_named() {
+    let now = Instant::now();
+    let mut table = with_backends(3, now);
+    for index in [1, 2] {
+        table.renew(&name(), addr(index), index.into(), now + LEASE * 2);
+    }
+    table.expire(now + LEASE);
+    table.suspect(&name(), addr(1), 1);
+    let suspect = table.take_suspects().pop().unwrap();
+    table.gone(suspect);
+    let ended = table.take_ended();
+    assert_eq!(ended.expired, [(name(), addr(3))]);
+    assert_eq!(ended.refused, [(name(), addr(1))]);
 }
 
 #[tokio::test(start_paused = true)]
