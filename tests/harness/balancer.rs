@@ -20,6 +20,7 @@ listen = "127.0.0.1:0"
 shutdown = "100ms"
 [admin]
 listen = "127.0.0.1:0"
+metrics_interval = "0s"
 [dns]
 listen = "127.0.0.1:0"
 "#;

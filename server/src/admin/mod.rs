@@ -4,17 +4,23 @@
 //! |---|---|
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 once every service has had a list to send, 503 before that and from the start of a shutdown; services that are added later and have none yet are named, and change nothing |
-//! | `/metrics` | every metric, in OpenMetrics text |
+//! | `/metrics` | every metric, in Prometheus' text format, or in OpenMetrics if `Accept` asks for it; written at most once a second |
+
+mod connections;
+mod metrics;
+mod page;
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::fleet::{Fleet, Readiness};
 use crate::model::ServiceName;
 use crate::net::cannot_listen;
-use crate::telemetry::MetricsRegistry;
+use crate::telemetry::{Exposition, MetricsRegistry};
 
-/// Requests in progress at the end get this long to finish.
-const CLOSE_AFTER: Duration = Duration::from_secs(1);
+pub use self::connections::AdminLimits;
+pub use self::metrics::AdminMetrics;
+use self::page::MetricsPage;
 
 /// So many services are named in an answer; of the others it says how many.
 const NAMED: usize = 20;
@@ -70,24 +77,22 @@ impl Admin {
         self.addr
     }
 
-    /// Serves until `stop`.
-    ///
-    /// # Errors
-    /// If accepting fails for good.
-    pub async fn run(self, state: AdminState, stop: CancellationToken) -> io::Result<()> {
+    /// Serves within `limits` until `stop`, whatever happens to single connections.
+    pub async fn run(
+        self,
+        state: AdminState,
+        limits: AdminLimits,
+        metrics: AdminMetrics,
+        stop: CancellationToken,
+    ) {
+        let page = MetricsPage::new(state.metrics.clone(), limits.metrics_interval);
+        let pages = Router::new().route("/metrics", get(metrics_page));
         let routes = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .with_state(state);
-        let stopped = stop.clone();
-        let server = axum::serve(self.listener, routes)
-            .with_graceful_shutdown(async move { stopped.cancelled().await });
-        tokio::select! {
-            served = server => served,
-            // A scraper that keeps its connection open must not hold us up.
-            () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_AFTER).await } => Ok(()),
-        }
+            .with_state(state)
+            .merge(pages.with_state(page));
+        connections::serve(self.listener, routes, limits, metrics, stop).await;
     }
 }
 
@@ -123,10 +128,18 @@ fn named(services: &[ServiceName]) -> String {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, OPEN_METRICS)],
-        state.metrics.encode(),
-    )
+async fn metrics_page(State(page): State<MetricsPage>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let exposition = Exposition::negotiate(&accept.join(","));
+    match page.get(exposition).await {
+        Some(page) => {
+            let headers = [
+                (header::CONTENT_TYPE, exposition.content_type()),
+                (header::VARY, "accept"),
+            ];
+            (headers, page).into_response()
+        }
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }

@@ -15,6 +15,9 @@ use crate::registration::Registrar;
 /// The service that clients of the balancer may watch the health of.
 const LOAD_BALANCER: &str = "grpc.lb.v1.LoadBalancer";
 
+/// Messages of health and reflection are names.
+const MAX_NAMES: usize = 4096;
+
 /// The service of backends that register.
 const REGISTRATION: &str = "lookaside.v1.RegistrationService";
 
@@ -32,10 +35,18 @@ pub(super) fn routes(
             .with_service_name("grpc.health.v1.Health")
     };
     let (reporter, health) = tonic_health::server::health_reporter();
-    let mut routes = Routes::new(health);
+    let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAMES));
     routes = routes.add_service(registrar.service());
-    routes = routes.add_service(reflection().build_v1()?);
-    routes = routes.add_service(reflection().build_v1alpha()?);
+    routes = routes.add_service(
+        reflection()
+            .build_v1()?
+            .max_decoding_message_size(MAX_NAMES),
+    );
+    routes = routes.add_service(
+        reflection()
+            .build_v1alpha()?
+            .max_decoding_message_size(MAX_NAMES),
+    );
     Ok((routes, reporter))
 }
 

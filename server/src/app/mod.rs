@@ -9,9 +9,12 @@ mod addresses;
 mod error;
 mod feeders;
 mod grpc_services;
+mod limits;
 
 pub use addresses::Addresses;
 pub use error::AppError;
+
+use limits::Limits;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,14 +29,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, AdminState};
-use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
+use crate::admin::{Admin, AdminMetrics, AdminState};
+use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch};
 use crate::certificate::Certificates;
 use crate::config::{Config, warnings};
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
 use crate::fleet::{Fleet, FleetMetrics};
-use crate::net::{self, Limits, Listener, NetMetrics, Options, Shutdown, TlsFiles, TlsPaths};
+use crate::net::{self, Listener, NetMetrics, Options, Shutdown, TlsFiles, TlsPaths};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::state::{self, StateFile, StateMetrics};
 use crate::subchannel::{SubchannelMetrics, Subchannels};
@@ -170,11 +173,13 @@ impl App {
         // Cancelled in this order at the end.
         let (draining, goaway, end) = Default::default();
         let mut parts = Parts::new();
+        let limits = Limits::new(&config.limits, &config.admin, net::Limits::default());
+        metrics.register(|registry| limits.register(registry));
 
         let balance_load = BalanceLoad::new(
             Arc::clone(&fleet),
             config.balancer.report_interval,
-            StreamLimits::default(),
+            limits.streams,
             metrics.register(BalanceLoadMetrics::register),
         );
         let subchannels = Subchannels::new(
@@ -256,7 +261,12 @@ impl App {
                 metrics: metrics.clone(),
                 draining: CancellationToken::clone(&draining),
             };
-            self.admin.run(state, end.clone())
+            let metrics = metrics.register(AdminMetrics::register);
+            let admin = self.admin.run(state, limits.admin, metrics, end.clone());
+            async move {
+                admin.await;
+                Ok::<_, Infallible>(())
+            }
         });
         let (routes, health) =
             grpc_services::routes(&registrar).map_err(|error| AppError::Ended {
@@ -279,7 +289,7 @@ impl App {
             let service = Dispatch::new(balance_load, routes);
             let options = Options {
                 tls: self.tls,
-                limits: Limits::default(),
+                limits: limits.net,
                 shutdown: Shutdown {
                     token: CancellationToken::clone(&goaway),
                     goaway_over: config.balancer.shutdown / 2,

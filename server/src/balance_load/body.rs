@@ -13,6 +13,7 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 
 use super::grpc_message;
+use super::side::SideBody;
 use super::stream::Stream;
 use crate::server_list::ListFrame;
 
@@ -25,8 +26,9 @@ pub enum Body {
     /// What goes down a `BalanceLoad` stream.
     #[doc(hidden)]
     BalanceLoad(BalanceLoadBody),
-    /// Of a method that tonic serves.
-    Tonic(tonic::body::Body),
+    /// Of a method that tonic serves. Boxed, as it is larger.
+    #[doc(hidden)]
+    Tonic(Box<SideBody>),
 }
 
 /// What goes down a `BalanceLoad` stream.
@@ -135,7 +137,7 @@ impl http_body::Body for Body {
             Self::BalanceLoad(BalanceLoadBody(stream)) => {
                 stream.poll_frame(cx).map(|frame| frame.map(Ok))
             }
-            Self::Tonic(body) => Pin::new(body).poll_frame(cx).map_ok(|mut frame| {
+            Self::Tonic(body) => body.poll_frame(cx).map_ok(|mut frame| {
                 if let Some(trailers) = frame.trailers_mut() {
                     grpc_message::tame(trailers);
                 }

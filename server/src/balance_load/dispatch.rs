@@ -10,12 +10,17 @@ use hyper::body::Incoming;
 use lookaside_proto::lb_v1::BALANCE_LOAD_PATH;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
-use tower::util::ServiceExt as _;
 
 use super::BalanceLoad;
+use super::admission::{Purpose, Seat};
 use super::body::Body;
 use super::grpc_message;
-use crate::net::Peer;
+use super::handshake::peer_ip;
+use super::side;
+use crate::net::{Network, Peer};
+
+/// Where backends register.
+const REGISTER_PATH: &str = "/lookaside.v1.RegistrationService/Register";
 
 /// The service of the main port: `BalanceLoad`, and what tonic serves.
 #[derive(Debug, Clone)]
@@ -47,8 +52,25 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
     type Future = ResponseFuture;
 
     fn call(&self, mut request: Request<Incoming>) -> ResponseFuture {
-        if request.uri().path() == BALANCE_LOAD_PATH {
-            let answer = self.balance_load.clone().answer(request);
+        let path = request.uri().path();
+        let (lists, registers) = (path == BALANCE_LOAD_PATH, path == REGISTER_PATH);
+        let purpose = if lists || registers {
+            Purpose::Main
+        } else {
+            Purpose::Side
+        };
+        let network = Network::of(peer_ip(&request));
+        let seat = match Seat::take(&self.balance_load.0, network, purpose) {
+            Ok(seat) => seat,
+            Err(refusal) => {
+                // At once: to hold it back would take what it may not have.
+                let peer = request.extensions().get::<Arc<Peer>>();
+                let response = self.balance_load.refuse(refusal, peer.map(Arc::as_ref));
+                return Box::pin(std::future::ready(Ok(tamed(response))));
+            }
+        };
+        if lists {
+            let answer = self.balance_load.clone().answer(request, seat);
             return Box::pin(async { Ok(tamed(answer.await)) });
         }
         if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
@@ -58,12 +80,8 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
                 remote_addr,
             });
         }
-        let answer = self.routes.clone().oneshot(request);
-        Box::pin(async {
-            answer
-                .await
-                .map(|response| tamed(response.map(Body::Tonic)))
-        })
+        let answer = side::answer(self.routes.clone(), request, seat);
+        Box::pin(async { Ok(tamed(answer.await)) })
     }
 }
 

@@ -13,13 +13,14 @@ use tracing::{debug, warn};
 
 use super::admission::Seat;
 use super::body::{BalanceLoadBody, Body};
+use super::metrics::ServiceMetrics;
 use super::refusal::Refusal;
 use super::request::{Encoding, Message, RequestReader};
 use super::stream::Stream;
 use super::{BalanceLoad, Shared};
-use crate::fleet::{EndReason, ResolveError};
+use crate::fleet::{EndReason, ResolveError, Subscription};
 use crate::model::RequestedName;
-use crate::net::Peer;
+use crate::net::{Network, Peer};
 use crate::telemetry::printable;
 use crate::wait::within;
 
@@ -27,13 +28,13 @@ use crate::wait::within;
 const MAX_QUOTE: usize = 64;
 
 impl BalanceLoad {
-    /// Answers a request to the method's path.
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Response<Body> {
-        let ip = peer_ip(&request);
-        let peer = request.extensions().get::<Arc<Peer>>();
-        let peer = peer.map(|peer| tracing::field::display(peer.addr));
+    /// Answers a request to the method's path that has a seat.
+    pub(super) async fn answer(self, request: Request<Incoming>, seat: Seat) -> Response<Body> {
+        let network = Network::of(peer_ip(&request));
+        let peer = request.extensions().get::<Arc<Peer>>().map(Arc::clone);
         match begin(&self.0, request).await {
-            Ok(stream) => {
+            Ok(begun) => {
+                let stream = Stream::new(begun, seat);
                 let mut response =
                     Response::new(Body::BalanceLoad(BalanceLoadBody(Box::new(stream))));
                 let grpc = HeaderValue::from_static("application/grpc");
@@ -41,34 +42,57 @@ impl BalanceLoad {
                 response
             }
             Err(refusal) => {
-                let concern = refusal.concerns_operator();
-                let log = &self.0.refusal_log;
-                match concern.then(|| log.now(refusal.reason())).flatten() {
-                    Some(unlogged) => warn!(
-                        peer,
-                        %refusal,
-                        unlogged,
-                        "refused a BalanceLoad stream; more may follow unlogged"
-                    ),
-                    None => debug!(peer, %refusal, "refused a BalanceLoad stream"),
-                }
-                self.0.metrics.refused(&refusal);
-                let hold_back = self.0.throttle.hold_back(ip);
+                self.refused(&refusal, peer.as_deref());
+                let hold_back = self.0.throttle.hold_back(network);
                 if !hold_back.is_zero() {
                     sleep(hold_back).await;
                 }
+                // Up to here it has its seat.
+                drop(seat);
                 refusal.into_response()
             }
         }
     }
 }
 
-async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Stream, Refusal> {
+impl BalanceLoad {
+    /// Answers a request that gets no seat.
+    pub(super) fn refuse(&self, refusal: Refusal, peer: Option<&Peer>) -> Response<Body> {
+        self.refused(&refusal, peer);
+        refusal.into_response()
+    }
+
+    /// Logs and counts a refusal.
+    fn refused(&self, refusal: &Refusal, peer: Option<&Peer>) {
+        let peer = peer.map(|peer| tracing::field::display(peer.addr));
+        let concern = refusal.concerns_operator();
+        let log = &self.0.refusal_log;
+        match concern.then(|| log.now(refusal.reason())).flatten() {
+            Some(unlogged) => warn!(
+                peer,
+                %refusal,
+                unlogged,
+                "refused a stream; more may follow unlogged"
+            ),
+            None => debug!(peer, %refusal, "refused a stream"),
+        }
+        self.0.metrics.refused(refusal);
+    }
+}
+
+/// What a stream begins with.
+pub(super) struct Begun {
+    pub(super) request: Incoming,
+    pub(super) reader: RequestReader,
+    pub(super) subscription: Subscription,
+    pub(super) metrics: Arc<ServiceMetrics>,
+}
+
+async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Begun, Refusal> {
     let encoding = check(&request)?;
     let peer = request.extensions().get::<Arc<Peer>>();
     let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
     let ip = peer_ip(&request);
-    let seat = Seat::take(shared, ip)?;
 
     let mut request = request.into_body();
     let mut reader = RequestReader::new(encoding);
@@ -94,11 +118,16 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Strea
             EndReason::ShuttingDown => Refusal::ShuttingDown,
         })?;
     let metrics = shared.metrics.service(service.name());
-    Ok(Stream::new(request, reader, subscription, metrics, seat))
+    Ok(Begun {
+        request,
+        reader,
+        subscription,
+        metrics,
+    })
 }
 
 /// Whose request it is. Without a peer, as under another server, all are one.
-fn peer_ip(request: &Request<Incoming>) -> IpAddr {
+pub(super) fn peer_ip(request: &Request<Incoming>) -> IpAddr {
     let peer = request.extensions().get::<Arc<Peer>>();
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip())
 }

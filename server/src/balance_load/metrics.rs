@@ -107,7 +107,7 @@ impl BalanceLoadMetrics {
         );
         registry.register(
             "streams_refused",
-            "BalanceLoad requests that became no stream, by reason",
+            "Requests to the balancer port that became no stream, by reason",
             metrics.refused.clone(),
         );
         let counters = [

@@ -25,6 +25,7 @@ mod metrics;
 mod pace;
 mod refusal;
 mod request;
+mod side;
 mod stats;
 mod stream;
 mod throttle;

@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     #[error("the balancer has as many streams as it may; try another one, or later")]
     Overloaded,
     #[error(
-        "this client's address has {0} BalanceLoad streams, as many as one address may; use one channel for many calls"
+        "this client's address has {0} streams of this kind, as many as one address may; use one channel for many calls"
     )]
     PeerOverLimit(usize),
     #[error(

@@ -18,7 +18,8 @@ use tracing::debug;
 
 use super::admission::Seat;
 use super::body::{Data, Gate};
-use super::metrics::{OpenStream, ServiceMetrics};
+use super::handshake::Begun;
+use super::metrics::OpenStream;
 use super::pace::Pace;
 use super::refusal;
 use super::request::{Message, RequestReader, Unread};
@@ -27,7 +28,7 @@ use crate::model::Nonce;
 
 /// Messages and DATA frames of a client that are taken in one go, so that one that
 /// sends without pause does not keep a thread to itself.
-const STEPS_PER_POLL: usize = 64;
+const STEPS_PER_POLL: usize = 128;
 
 /// Moves the rotation from one ordinal to the next: 2⁶⁴ divided by the golden
 /// ratio, which spreads any number of clients evenly over a list.
@@ -65,19 +66,13 @@ enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(
-        request: Incoming,
-        reader: RequestReader,
-        subscription: Subscription,
-        metrics: Arc<ServiceMetrics>,
-        seat: Seat,
-    ) -> Self {
+    pub(super) fn new(begun: Begun, seat: Seat) -> Self {
         Self {
-            request: Some(request),
-            reader,
+            request: Some(begun.request),
+            reader: begun.reader,
             pace: Pace::new(),
-            subscription,
-            metrics: metrics.open(),
+            subscription: begun.subscription,
+            metrics: begun.metrics.open(),
             seat,
             gate: Arc::default(),
             next: Next::InitialResponse,

@@ -6,11 +6,12 @@
 //! client that does back off nothing, and this one its speed.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::net::Network;
 
 /// Refusals that one address gets at once in each period. Whole sites stand
 /// behind one address.
@@ -29,22 +30,22 @@ pub(super) struct Throttle(Mutex<Period>);
 #[derive(Debug, Default)]
 struct Period {
     began: Option<Instant>,
-    refusals: HashMap<IpAddr, u32>,
+    refusals: HashMap<Network, u32>,
 }
 
 impl Throttle {
-    /// How long to hold back a refusal to `ip`; zero for most.
-    pub(super) fn hold_back(&self, ip: IpAddr) -> Duration {
+    /// How long to hold back a refusal to `peer`; zero for most.
+    pub(super) fn hold_back(&self, peer: Network) -> Duration {
         let now = Instant::now();
         let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if period.began.is_none_or(|began| now >= began + HELD_BACK) {
             period.began = Some(now);
             period.refusals.clear();
         }
-        if period.refusals.len() >= ADDRESSES && !period.refusals.contains_key(&ip) {
+        if period.refusals.len() >= ADDRESSES && !period.refusals.contains_key(&peer) {
             return Duration::ZERO;
         }
-        let refusals = period.refusals.entry(ip).or_default();
+        let refusals = period.refusals.entry(peer).or_default();
         *refusals = refusals.saturating_add(1);
         if *refusals > AT_ONCE {
             HELD_BACK
@@ -62,8 +63,8 @@ mod tests {
 
     use super::*;
 
-    fn ip(last: u32) -> IpAddr {
-        Ipv4Addr::from_bits(0x0a00_0000 + last).into()
+    fn ip(last: u32) -> Network {
+        Network::of(Ipv4Addr::from_bits(0x0a00_0000 + last).into())
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 
 mod edit;
 mod error;
+mod limits;
 mod locate;
 mod nearest;
 mod parse;
@@ -17,6 +18,7 @@ mod warnings;
 pub use edit::{EditError, set_drain, set_weight};
 pub(crate) use error::Faults;
 pub use error::{ConfigError, ConfigErrors};
+pub use limits::LimitsConfig;
 pub use locate::locate;
 pub(crate) use nearest::list;
 pub use parse::parse;
@@ -43,6 +45,8 @@ pub struct Config {
     pub balancer: BalancerConfig,
     /// `[admin]`
     pub admin: AdminConfig,
+    /// `[limits]`
+    pub limits: LimitsConfig,
     /// `[dns]`; off if absent.
     pub dns: Option<DnsConfig>,
     /// `[backend_tls]`: TLS towards backends, where their service does not say
@@ -119,12 +123,15 @@ pub struct TlsConfig {
 pub struct AdminConfig {
     /// Where to listen. Default `127.0.0.1:9001`.
     pub listen: SocketAddr,
+    /// The page of metrics is written at most once in so long. Default 1 s.
+    pub metrics_interval: Duration,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
         Self {
             listen: (Ipv4Addr::LOCALHOST, 9001).into(),
+            metrics_interval: Duration::from_secs(1),
         }
     }
 }

@@ -34,15 +34,23 @@ pub fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Backends that should be checked or asked, and will not be.
+/// Backends that should be checked or asked, and will not be; or that are no backends.
 fn undialled(service: &ServiceConfig) -> Option<String> {
-    (service.health.is_some() || !service.load.is_empty()).then_some(())?;
     let mut addresses = service.backends.iter().map(|backend| backend.address);
     let (addr, what) = addresses.find_map(|addr| Some((addr, service.dial.refuse(addr.ip())?)))?;
-    Some(format!(
-        "backend {addr} is {what}, and is neither checked nor asked for its load; \
-         if it is meant, write cidrs = [\"…\"] at the service, with all its networks"
-    ))
+    if service.health.is_some() || !service.load.is_empty() {
+        return Some(format!(
+            "backend {addr} is {what}, and is neither checked nor asked for its load; \
+             if it is meant, write cidrs = [\"…\"] at the service, with all its networks"
+        ));
+    }
+    (!service.dial.is_stated()).then(|| {
+        format!(
+            "backend {addr} is {what}: clients are sent there, and the balancer never looks \
+             whether it is alive; correct it, or write cidrs = [\"…\"] at the service, with all \
+             its networks"
+        )
+    })
 }
 
 /// The keys of a service that name a policy, and which.

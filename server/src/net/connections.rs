@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
 use super::metrics::{NetMetrics, Refused};
+use super::network::Network;
 use super::peer::Peer;
 
 /// The open connections of one [`super::serve`].
@@ -29,15 +30,15 @@ pub(super) struct Connections {
 struct Table {
     next_id: u64,
     links: HashMap<u64, Arc<Link>>,
-    /// Bounded by `links`: an address without connections has no entry.
-    per_peer: HashMap<IpAddr, usize>,
+    /// Bounded by `links`: a network without connections has no entry.
+    per_peer: HashMap<Network, usize>,
 }
 
 /// A connection's place among the others; dropping it leaves.
 #[derive(Debug)]
 pub(super) struct Place {
     id: u64,
-    ip: IpAddr,
+    network: Network,
     link: Arc<Link>,
     connections: Arc<Connections>,
 }
@@ -76,11 +77,12 @@ impl Connections {
         if table.links.len() >= self.limits.connections {
             return Err(Refused::Total);
         }
-        let of_peer = table.per_peer.get(&ip).copied().unwrap_or_default();
+        let network = Network::of(ip);
+        let of_peer = table.per_peer.get(&network).copied().unwrap_or_default();
         if of_peer >= self.limits.connections_per_peer {
             return Err(Refused::Peer);
         }
-        table.per_peer.insert(ip, of_peer + 1);
+        table.per_peer.insert(network, of_peer + 1);
         let id = table.next_id;
         table.next_id += 1;
         let link = Arc::new(Link::default());
@@ -89,7 +91,7 @@ impl Connections {
         self.metrics.opened();
         Ok(Place {
             id,
-            ip,
+            network,
             link,
             connections: Arc::clone(self),
         })
@@ -184,7 +186,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
         table.links.remove(&self.id);
-        if let Entry::Occupied(mut of_peer) = table.per_peer.entry(self.ip) {
+        if let Entry::Occupied(mut of_peer) = table.per_peer.entry(self.network) {
             *of_peer.get_mut() -= 1;
             if *of_peer.get() == 0 {
                 of_peer.remove();
@@ -222,5 +224,18 @@ mod tests {
         drop(first);
         assert!(connections.admit(greedy).is_ok());
         assert_eq!(connections.len(), 2);
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_peer() {
+        let limits = Limits {
+            connections_per_peer: 2,
+            ..Limits::for_descriptors(1024)
+        };
+        let connections = Connections::new(limits, NetMetrics::default());
+        let admit = |ip: &str| connections.admit(ip.parse().unwrap());
+        let _held = [admit("2001:db8::1").unwrap(), admit("2001:db8::2").unwrap()];
+        assert_eq!(admit("2001:db8::3").unwrap_err(), Refused::Peer);
+        assert!(admit("2001:db8:0:1::3").is_ok());
     }
 }

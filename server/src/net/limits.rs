@@ -14,9 +14,12 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 pub struct Limits {
     /// Connections at one time.
     pub connections: usize,
-    /// Connections at one time from one IP address. Whole sites can stand
-    /// behind one address, so this only keeps a single peer from taking all.
+    /// Connections at one time from one IP address, of IPv6 from one network of 64
+    /// bits. Whole sites can stand behind one address, so this only keeps a single
+    /// peer from taking all.
     pub connections_per_peer: usize,
+    /// Connections to the admin port at one time, out of what is left to others.
+    pub admin_connections: usize,
     /// HTTP/2 streams at one time on one connection.
     pub streams_per_connection: u32,
     /// Time for the TLS handshake and the HTTP/2 preface together.
@@ -40,6 +43,7 @@ impl Limits {
         Self {
             connections,
             connections_per_peer: connections - connections / 4,
+            admin_connections: usize::try_from(reserve / 4).unwrap_or(1).max(4),
             streams_per_connection: 100,
             handshake_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(30),

@@ -17,6 +17,7 @@
 //! of before have come back: until then clients keep what they have.
 
 mod admit;
+mod bearer;
 mod claim;
 mod drain;
 mod keeper;

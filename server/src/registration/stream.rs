@@ -23,7 +23,7 @@ use super::claim::Claim;
 use super::rules::{Caller, Rules, lease};
 use super::service::StreamSeat;
 use super::table::Owner;
-use super::{Shared, drain};
+use super::{Shared, bearer, drain};
 use crate::fleet::BackendEvent;
 use crate::load::pass_on;
 use crate::net::Peer;
@@ -82,7 +82,7 @@ impl Backend {
             return Err(shutting_down());
         }
         let token = request.metadata().get("authorization");
-        let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = token.and_then(|value| bearer::token(value.to_str().ok()?));
         let caller = Caller {
             token: token.map(str::to_owned),
             peer,

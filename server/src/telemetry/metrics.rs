@@ -2,16 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-/// Every metric of the process, under the prefix `lookaside_`. Clones are
-/// handles to the same registry.
+use super::exposition::{Exposition, to_text};
+
+/// Every metric of the process: its own under the prefix `lookaside_`, and those that
+/// every process has. Clones are handles to the same registry.
 #[derive(Debug, Clone)]
 pub struct MetricsRegistry {
     // A std mutex: held while metrics are registered or written out.
     registry: Arc<Mutex<Registry>>,
+    process: Arc<Registry>,
 }
 
 impl Default for MetricsRegistry {
@@ -21,6 +24,7 @@ impl Default for MetricsRegistry {
         registry.register("build", "Version of the balancer", version);
         Self {
             registry: Arc::new(Mutex::new(registry)),
+            process: Arc::new(process()),
         }
     }
 }
@@ -31,18 +35,32 @@ impl MetricsRegistry {
         register(&mut self.lock())
     }
 
-    /// Every metric, in OpenMetrics text.
+    /// Every metric, in this format. May take milliseconds.
     #[must_use]
-    pub fn encode(&self) -> String {
-        let mut text = String::new();
+    pub fn encode(&self, exposition: Exposition) -> String {
+        let mut page = String::new();
         // Writing to a String fails only if a metric fails to describe itself.
-        if encode(&mut text, &self.lock()).is_err() {
-            text.push_str("# EOF\n");
+        let _ = encode_registry(&mut page, &self.lock());
+        let _ = encode_registry(&mut page, &self.process);
+        match exposition {
+            Exposition::Text => to_text(&page),
+            Exposition::OpenMetrics => {
+                let _ = encode_eof(&mut page);
+                page
+            }
         }
-        text
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The metrics that every process has.
+fn process() -> Registry {
+    #[allow(unused_mut, reason = "there are none but on Linux")]
+    let mut registry = Registry::default();
+    #[cfg(target_os = "linux")]
+    registry.register_collector(Box::new(super::process::ProcessCollector));
+    registry
 }

@@ -54,7 +54,7 @@ async fn a_registration_that_breaks_off_is_looked_at_by_the_health_check() {
     let patient = "health = { kind = \"grpc\", interval = \"60s\" }\n\
                    register = { cidrs = [\"127.0.0.0/8\"] }";
     let tables = "[balancer]\nlisten = \"127.0.0.1:0\"\nreport_interval = \"1s\"\n\
-                  shutdown = \"100ms\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+                  shutdown = \"100ms\"\n[admin]\nlisten = \"127.0.0.1:0\"\nmetrics_interval = \"0s\"\n";
     let services = with(patient, &[backend.addr(), other.addr()]);
     let balancer = Balancer::start_with(tables, &services).await;
     let channel = channel(balancer.addr()).await;

@@ -31,7 +31,7 @@ const GREETER: &str = "greeter.test";
 fn tables(listen: &str) -> String {
     format!(
         "[balancer]\nlisten = \"{listen}\"\nreport_interval = \"1s\"\nshutdown = \"100ms\"\n\
-         [admin]\nlisten = \"127.0.0.1:0\"\n"
+         [admin]\nlisten = \"127.0.0.1:0\"\nmetrics_interval = \"0s\"\n"
     )
 }
 

@@ -5,6 +5,7 @@ mod lists;
 mod raw;
 mod refusals;
 mod reports;
+mod side;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,7 +82,10 @@ impl Balancer {
             BalanceLoadMetrics::register(&mut registry),
         );
         let (_, health) = tonic_health::server::health_reporter();
-        let routes = tonic::service::Routes::new(health);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(lookaside_proto::FILE_DESCRIPTORS)
+            .build_v1();
+        let routes = tonic::service::Routes::new(health).add_service(reflection.unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr();
         let shutdown = CancellationToken::new();

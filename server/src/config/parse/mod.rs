@@ -3,6 +3,7 @@
 
 mod health;
 mod labels;
+mod limits;
 mod load;
 mod overload;
 mod read;
@@ -32,6 +33,9 @@ const REPORT_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration:
 
 /// Supervisors kill long before an hour.
 const SHUTDOWN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));
+
+/// Nobody scrapes less often than once a minute.
+const METRICS_INTERVAL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(60));
 
 /// A day is what a resolver may hold a wrong address for, and then some.
 const TTL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
@@ -105,6 +109,8 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
     let (mut balancer, listen) = read_balancer(balancer, &mut listeners, faults);
     let admin = table(&mut root, "admin", faults);
     let admin = read_admin(admin, &mut listeners, faults);
+    let limits = table(&mut root, "limits", faults);
+    let limits = limits.map(|table| limits::read(table, faults));
     let dns_node = root.take("dns");
     let dns = dns_node.as_ref().and_then(|node| {
         let table = node.table(faults, "[dns]")?;
@@ -145,6 +151,7 @@ fn read(mut root: Table<'_>, faults: &mut Faults) -> Config {
     Config {
         balancer,
         admin,
+        limits: limits.unwrap_or_default(),
         dns,
         backend_tls,
         zones: Arc::new(zones),
@@ -243,6 +250,10 @@ fn read_admin(
     }
     let place = listen.map(|node| node.place);
     listeners.add("admin.listen", config.listen, place.as_ref(), faults);
+    let interval = table.take("metrics_interval");
+    let interval =
+        interval.and_then(|node| node.duration(faults, "\"1s\"", METRICS_INTERVAL, MILLISECOND));
+    config.metrics_interval = interval.unwrap_or(config.metrics_interval);
     table.finish(faults, &[]);
     config
 }

@@ -32,6 +32,12 @@ pub(super) fn keep_running(running: &Config, config: &mut Config) -> Vec<&'stati
         &running.admin.listen,
         &mut config.admin.listen,
     );
+    keep.value(
+        "admin.metrics_interval",
+        &running.admin.metrics_interval,
+        &mut config.admin.metrics_interval,
+    );
+    keep.value("limits", &running.limits, &mut config.limits);
     match (&running.dns, &mut config.dns) {
         (Some(runs), Some(dns)) => {
             keep.value("dns.listen", &runs.listen, &mut dns.listen);

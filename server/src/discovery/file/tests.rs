@@ -391,7 +391,7 @@ async fn a_file_entry_of_a_registered_backend_may_go_again() {
             let addr = format!("10.0.0.{host}:80").parse().unwrap();
             (addr, MemberFields::default())
         });
-        let members = members.collect();
+        let members = Arc::new(members.collect());
         let contribution = Contribution { members };
         running
             .fleet

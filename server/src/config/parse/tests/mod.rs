@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::*;
 use crate::config::{
-    BackendConfig, HealthConfig, HealthKind, LoadConfig, LoadKind, PrometheusConfig,
+    BackendConfig, HealthConfig, HealthKind, LimitsConfig, LoadConfig, LoadKind, PrometheusConfig,
     RegisterConfig, ServiceConfig, TlsConfig,
 };
 use crate::model::{
@@ -65,6 +65,7 @@ fn an_empty_file_is_the_defaults() {
     let config = parse("", "a.toml").unwrap();
     assert_eq!(config.balancer, BalancerConfig::default());
     assert_eq!(config.admin, AdminConfig::default());
+    assert_eq!(config.limits, LimitsConfig::default());
     assert_eq!(config.dns, None);
     assert_eq!(config.services, []);
 }
@@ -87,6 +88,24 @@ fn every_key_is_read() {
                 client_ca: Some("/etc/lookaside/clients.pem".into()),
                 client_crl: Some("/etc/lookaside/clients.crl".into()),
             }),
+        }
+    );
+    assert_eq!(
+        config.limits,
+        LimitsConfig {
+            connections: Some(10_000),
+            connections_per_address: Some(7_500),
+            streams_per_connection: Some(100),
+            streams: Some(200_000),
+            streams_per_address: Some(150_000),
+            other_streams: Some(10_000),
+            other_streams_per_address: Some(1_000),
+            admin_connections: Some(64),
+            handshake_timeout: Some(Duration::from_secs(10)),
+            initial_request_timeout: Some(Duration::from_secs(5)),
+            keepalive_interval: Some(Duration::from_secs(30)),
+            keepalive_timeout: Some(Duration::from_secs(20)),
+            stall_timeout: Some(Duration::from_secs(60)),
         }
     );
     assert_eq!(
@@ -298,7 +317,7 @@ fn a_stray_key_is_refused_in_every_table_and_the_example_shows_all_others() {
     let root = DeValue::Table(document.into_inner());
     let mut found = Vec::new();
     tables(&root, 0, &text, "", &mut found);
-    assert_eq!(found.len(), 21, "{found:?}");
+    assert_eq!(found.len(), 22, "{found:?}");
     for (at, path) in found {
         let (before, after) = text.split_at(at);
         let stray = if before.ends_with('{') {
@@ -354,7 +373,7 @@ fn what_is_no_toml_is_said_where_it_ends_to_be() {
     assert_eq!(
         faults("a = 1\n[admin]\nlisten = 127.0.0.1:80\nlisten = \"x\nb = 2\n"),
         [
-            "1:1: a: unknown key `a`; known here: `admin`, `backend_tls`, `balancer`, `dns`, `service` and `zone`",
+            "1:1: a: unknown key `a`; known here: `admin`, `backend_tls`, `balancer`, `dns`, `limits`, `service` and `zone`",
             "3:15: invalid float; if it is meant as text, write it in quotes",
             "4:1: duplicate key `listen`; a table has each key once",
             "4:12: invalid basic string, expected `\"`",
