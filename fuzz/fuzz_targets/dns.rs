@@ -26,6 +26,7 @@ static ZONE: LazyLock<Zone> = LazyLock::new(|| {
         target: None,
         service_config: true,
         responses_per_second: 200,
+        tcp_connections: 1024,
     };
     let advertise: Vec<_> = (0..200)
         .map(|n| {

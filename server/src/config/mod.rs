@@ -151,6 +151,8 @@ pub struct DnsConfig {
     /// Answers over UDP that a network (IPv4 /24, IPv6 /56) gets in a second
     /// without a DNS cookie; 0 is no limit. Default 200.
     pub responses_per_second: u32,
+    /// Most TCP connections at a time. Default 1024.
+    pub tcp_connections: u32,
 }
 
 impl Default for DnsConfig {
@@ -161,6 +163,7 @@ impl Default for DnsConfig {
             target: None,
             service_config: true,
             responses_per_second: 200,
+            tcp_connections: 1024,
         }
     }
 }

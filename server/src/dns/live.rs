@@ -55,6 +55,11 @@ impl Live {
         self.settings.borrow().responses_per_second()
     }
 
+    /// Most TCP connections at a time.
+    pub(super) fn tcp_connections(&self) -> usize {
+        self.settings.borrow().tcp_connections()
+    }
+
     pub(super) fn answer(&self, query: &Query) -> Answer {
         let dated = self.zone();
         let zone = dated.as_ref().map(|dated| &dated.zone);

@@ -131,6 +131,11 @@ impl Front {
         self.live.rate()
     }
 
+    /// Most TCP connections at a time.
+    pub(super) fn tcp_connections(&self) -> usize {
+        self.live.tcp_connections()
+    }
+
     pub(super) fn metrics(&self) -> &DnsMetrics {
         &self.metrics
     }

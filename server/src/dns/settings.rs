@@ -17,6 +17,7 @@ pub struct ZoneSettings {
     service_config: bool,
     balancers: Vec<Balancers>,
     responses_per_second: u32,
+    tcp_connections: u32,
 }
 
 /// The balancers that listen on one port. They share an SRV target.
@@ -70,6 +71,7 @@ impl ZoneSettings {
             service_config: config.service_config,
             balancers,
             responses_per_second: config.responses_per_second,
+            tcp_connections: config.tcp_connections,
         })
     }
 
@@ -85,6 +87,11 @@ impl ZoneSettings {
     /// UDP answers that a network gets in a second; 0 is no limit.
     pub(super) fn responses_per_second(&self) -> u32 {
         self.responses_per_second
+    }
+
+    /// Most TCP connections at a time.
+    pub(super) fn tcp_connections(&self) -> usize {
+        usize::try_from(self.tcp_connections).unwrap_or(usize::MAX)
     }
 
     /// Hashes what records are made from.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use super::message::Transport;
-use super::room::{CONNECTIONS, Held, Verdict, judge};
+use super::room::{Held, Verdict, judge};
 use super::server::Front;
 
 /// A connection that completes no query for this long is closed, as is one that
@@ -90,7 +90,7 @@ impl Streams {
             tokio::select! {
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended, front),
                 // Those that are being closed end at once, but not here.
-                accepted = listener.accept(), if self.tasks.len() < 2 * CONNECTIONS => {
+                accepted = listener.accept(), if self.tasks.len() < 2 * front.tcp_connections() => {
                     match accepted {
                         Ok((stream, peer)) => {
                             if !std::mem::replace(&mut self.accepts, true) {
@@ -124,7 +124,7 @@ impl Streams {
             peer: open.peer,
             idle: now.saturating_sub(open.last.get()),
         });
-        match judge(peer, held) {
+        match judge(peer, front.tcp_connections(), held) {
             Verdict::Admit => {}
             Verdict::Evict(id) => {
                 if let Some(open) = self.open.remove(&id) {

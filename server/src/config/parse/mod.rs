@@ -43,6 +43,9 @@ const TTL: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
 /// Answers of DNS in a second; a million is more than one thread sends.
 const RESPONSES: (u32, u32) = (0, 1_000_000);
 
+/// TCP connections of DNS; a client needs one for a moment.
+const TCP_CONNECTIONS: (u32, u32) = (1, 65_536);
+
 /// Durations that go into messages of grpclb.
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -288,6 +291,9 @@ fn read_dns(mut table: Table<'_>, listeners: &mut Listeners, faults: &mut Faults
     let responses = table.take("responses_per_second");
     let responses = responses.and_then(|node| node.whole(faults, "200", RESPONSES));
     config.responses_per_second = responses.unwrap_or(config.responses_per_second);
+    let connections = table.take("tcp_connections");
+    let connections = connections.and_then(|node| node.whole(faults, "1024", TCP_CONNECTIONS));
+    config.tcp_connections = connections.unwrap_or(config.tcp_connections);
     table.finish(faults, &[]);
     config
 }

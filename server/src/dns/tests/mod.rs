@@ -24,6 +24,7 @@ fn config() -> DnsConfig {
         target: None,
         service_config: true,
         responses_per_second: 0,
+        tcp_connections: 40,
     }
 }
 

@@ -16,8 +16,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-#[cfg(target_os = "linux")]
-use super::super::room::{CONNECTIONS, CONNECTIONS_PER_PEER};
 use super::super::{Dns, DnsMetrics};
 use super::*;
 use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
@@ -402,47 +400,26 @@ async fn assert_closed(stream: &mut TcpStream) {
 // Only Linux has all of 127.0.0.0/8 on its loopback.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_has_all_its_connections_closes_its_own() {
-    let running = Running::serving(&[]).await;
-    let query = asking("lb.greeter.test.", RecordType::A);
-    let mut mine = Vec::new();
-    for _ in 0..CONNECTIONS_PER_PEER {
-        mine.push(held(&running, 1).await);
-    }
-    let other = held(&running, 2).await;
-    // Long enough not to be fresh. The second of them is then idle longest.
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(ask_tcp(&mut mine[0], &query).await.answers.len(), 2);
-    let newest = held(&running, 1).await;
-    assert_closed(&mut mine[1]).await;
-    let third = mine.swap_remove(2);
-    let first = mine.swap_remove(0);
-    for mut stream in [first, third, newest, other] {
-        assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
-    }
-    let metrics = running.metrics();
-    let evicted = r#"dns_tcp_closed_total{reason="evicted"} 1"#;
-    assert!(metrics.contains(evicted), "{metrics}");
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
 async fn who_holds_most_connections_makes_room_for_a_newcomer() {
     let running = Running::serving(&[]).await;
     let query = asking("lb.greeter.test.", RecordType::A);
     let few = held(&running, 9).await;
     let mut many = Vec::new();
-    for at in 0..CONNECTIONS - 1 {
-        many.push(held(&running, 1 + at / CONNECTIONS_PER_PEER).await);
+    let all = config().tcp_connections as usize;
+    for at in 0..all - 1 {
+        many.push(held(&running, 1 + at % 4).await);
     }
     let newcomer = held(&running, 10).await;
     // The last of the four has one less; of the others the first was idle longest.
     assert_closed(&mut many[0]).await;
-    let last = many.swap_remove(CONNECTIONS - 2);
+    let last = many.swap_remove(all - 2);
     let second = many.swap_remove(1);
     for mut stream in [few, newcomer, second, last] {
         assert_eq!(ask_tcp(&mut stream, &query).await.answers.len(), 2);
     }
+    let metrics = running.metrics();
+    let evicted = r#"dns_tcp_closed_total{reason="evicted"} 1"#;
+    assert!(metrics.contains(evicted), "{metrics}");
 }
 
 #[tokio::test]

@@ -116,6 +116,7 @@ fn every_key_is_read() {
             target: Some("lb.example.com".to_owned()),
             service_config: true,
             responses_per_second: 200,
+            tcp_connections: 1024,
         })
     );
     let identity = TlsIdentity {
