@@ -2,7 +2,10 @@
 //! and that sockets carry it.
 
 mod answers;
+mod floods;
 mod messages;
+mod rules;
+mod running;
 mod sockets;
 
 use std::net::SocketAddr;
