@@ -22,7 +22,7 @@ pub enum Escapes {
 /// or take no room.
 #[must_use]
 pub fn escape(text: &str, escapes: Escapes) -> Cow<'_, str> {
-    let Some(first) = text.find(|c| is_hidden(c)) else {
+    let Some(first) = text.find(is_hidden) else {
         return Cow::Borrowed(text);
     };
     let mut escaped = String::with_capacity(text.len() + 16);
