@@ -331,7 +331,7 @@ mod tests {
             "{ends:?}"
         );
         // One that is removed does not return.
-        let mut gone = well.clone();
+        let mut gone = well;
         gone.members.drain(..2);
         assert!(told(Some(&ejecting), &gone).is_empty());
     }
