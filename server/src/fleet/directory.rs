@@ -100,6 +100,16 @@ impl Fleet {
     /// Makes these the services: adds, changes and removes what differs. The
     /// streams of a removed service end, spread over two seconds.
     pub fn configure(&self, config: FleetConfig) {
+        self.configure_with(config, BTreeMap::new());
+    }
+
+    /// The same, together with what the file lists now of the backends of some services:
+    /// clients of one that changed in both ways never see one without the other.
+    pub fn configure_with(
+        &self,
+        config: FleetConfig,
+        mut listed: BTreeMap<ServiceName, Contribution>,
+    ) {
         let names: BTreeSet<&ServiceName> = config.services.iter().map(|s| &s.name).collect();
         let gone = |name: &ServiceName| !names.contains(name);
         self.services.retain(|name, service| {
@@ -118,12 +128,16 @@ impl Fleet {
         // Those of services that were removed.
         while publishers.try_join_next().is_some() {}
         for entry in config.services {
+            let file = listed.remove(&entry.name);
             if let Some(service) = self.services.get(&entry.name) {
-                service.configure(entry.settings, &entry.sources);
+                service.configure(entry.settings, &entry.sources, file);
                 continue;
             }
             info!(service = %entry.name, "service added");
             let service = Service::new(entry.name.clone(), entry.settings, entry.sources);
+            if let Some(file) = file {
+                service.contribute(Source::File, file);
+            }
             let service = Arc::new(service);
             self.services.insert(entry.name, Arc::clone(&service));
             let metrics = self.metrics.service(service.name());

@@ -197,10 +197,17 @@ impl Service {
     }
 
     /// What a source that is not among `sources` any more said is gone at once; one
-    /// that is new syncs, and whoever has a list keeps it meanwhile.
-    pub(super) fn configure(&self, settings: ServiceSettings, sources: &BTreeSet<Source>) {
+    /// that is new syncs, and whoever has a list keeps it meanwhile. What the `file` lists
+    /// now, if that changed, is seen together with the settings.
+    pub(super) fn configure(
+        &self,
+        settings: ServiceSettings,
+        sources: &BTreeSet<Source>,
+        file: Option<Contribution>,
+    ) {
         let mut inputs = self.lock();
-        if *inputs.settings == settings && inputs.sources.keys().eq(sources) {
+        let same = *inputs.settings == settings && inputs.sources.keys().eq(sources);
+        if same && file.is_none() {
             return;
         }
         inputs.settings = Arc::new(settings);
@@ -213,6 +220,12 @@ impl Service {
                 .sources
                 .entry(*source)
                 .or_insert(SourceState::Syncing);
+        }
+        if let Some(file) = file
+            && let Some(state) = inputs.sources.get_mut(&Source::File)
+        {
+            *state = SourceState::Synced;
+            inputs.contributions.insert(Source::File, file);
         }
         drop(inputs);
         self.changed.notify_one();

@@ -28,12 +28,13 @@ pub(super) fn apply_change(old: &Config, new: &Config, fleet: &Fleet) {
 }
 
 fn apply_services(config: &Config, fleet: &Fleet, changed: impl Fn(&ServiceConfig) -> bool) {
-    fleet.configure(FleetConfig {
-        services: config.services.iter().map(|s| entry(s, config)).collect(),
-    });
-    for service in config.services.iter().filter(|service| changed(service)) {
-        fleet.contribute(&service.name, Source::File, contribution(&service.backends));
-    }
+    let changed = config.services.iter().filter(|service| changed(service));
+    let listed = changed.map(|s| (s.name.clone(), contribution(&s.backends)));
+    let services = config.services.iter().map(|s| entry(s, config));
+    let services = FleetConfig {
+        services: services.collect(),
+    };
+    fleet.configure_with(services, listed.collect());
 }
 
 fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {

@@ -16,7 +16,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::model::{BackendAddr, Labels, RequestedName, ServiceName, Weight};
+use crate::model::{
+    BackendAddr, DropCategory, DropShare, Labels, RequestedName, ServiceName, Weight,
+};
 use crate::plan::{Contribution, HealthFields, MemberFields, Probe, ServiceSettings, Source};
 use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
@@ -219,6 +221,35 @@ async fn the_first_join_after_quiet_is_listed_at_once_and_the_others_together() 
     // The last came 80 ms after the first, and was followed by 100 ms of quiet.
     let waited = start.elapsed().as_millis();
     assert!((180..=182).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_edit_changes_of_a_service_is_one_list() {
+    let (fleet, service) = serving(&[(1, 1.0)]).await;
+    let mut stream = subscribe(&service);
+    next_group(&mut stream).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let mut changed = entry(GREETER);
+    let category = DropCategory::new("maintenance").unwrap();
+    changed.settings.drops = vec![DropShare::new(category, 0.5).unwrap()];
+    let config = FleetConfig {
+        services: vec![changed],
+    };
+    let known = backends(&[(1, 1.0), (2, 1.0)]);
+    let version = service.snapshot().unwrap().version;
+    fleet.configure_with(config, [(name(GREETER), known)].into());
+    let view = service.view();
+    assert_eq!(view.input().settings.drops.len(), 1);
+    assert_eq!(view.input().contributions[&Source::File].members.len(), 2);
+    next_group(&mut stream).await;
+    let snapshot = service.snapshot().unwrap();
+    assert_eq!(snapshot.version, version + 1);
+    assert_eq!(
+        (snapshot.plan.drops.len(), snapshot.plan.members.len()),
+        (1, 2)
+    );
+    let newer = timeout(Duration::from_secs(60), service.newer_than(version + 1)).await;
+    assert!(newer.is_err());
 }
 
 #[tokio::test(start_paused = true)]
