@@ -6,6 +6,7 @@
 //! closed.
 
 mod addresses;
+mod ending;
 mod error;
 mod feeders;
 mod grpc_services;
@@ -14,6 +15,7 @@ mod limits;
 pub use addresses::Addresses;
 pub use error::AppError;
 
+use ending::{ended_early, part_ended, port_ended};
 use limits::Limits;
 
 use std::convert::Infallible;
@@ -25,7 +27,7 @@ use std::time::Duration;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -388,65 +390,5 @@ fn hangups(hangup: Option<Signal>) -> impl Stream<Item = ()> + Send {
         })
         .boxed(),
         None => stream::pending().boxed(),
-    }
-}
-
-type Ended = Result<(&'static str, Result<(), String>), JoinError>;
-
-fn ended_early(ended: Ended) -> AppError {
-    let (part, reason) = match ended {
-        Ok((part, Ok(()))) => (part, "no reason given".to_owned()),
-        Ok((part, Err(reason))) => (part, reason),
-        Err(error) => ("a part of the balancer", error.to_string()),
-    };
-    AppError::Ended { part, reason }
-}
-
-/// Waits until the port has ended, whatever else ends before it: parts that fail at the
-/// end do not cut off the clients that are still there.
-async fn port_ended(parts: &mut Parts) -> Result<(), AppError> {
-    let mut result = Ok(());
-    while let Some(ended) = parts.join_next().await {
-        // Of a part that panicked nobody knows which it was.
-        let over = ended.as_ref().map_or(true, |(part, _)| *part == PORT);
-        result = result.and_then(|()| part_ended(ended));
-        if over {
-            break;
-        }
-    }
-    result
-}
-
-fn part_ended(ended: Ended) -> Result<(), AppError> {
-    match ended {
-        Ok((_, Ok(()))) => Ok(()),
-        failed => Err(ended_early(failed)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::{Instant, sleep};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn shutdown_waits_for_the_port_whatever_ends_before_it() {
-        let mut parts = Parts::new();
-        spawn(&mut parts, "the DNS server", async { Ok::<_, String>(()) });
-        spawn(&mut parts, "the keeper of state", async {
-            Err("the disk is full")
-        });
-        spawn(&mut parts, PORT, async {
-            sleep(Duration::from_secs(3)).await;
-            Ok::<_, String>(())
-        });
-        let began = Instant::now();
-        let ended = port_ended(&mut parts).await.unwrap_err().to_string();
-        assert_eq!(began.elapsed(), Duration::from_secs(3));
-        assert!(ended.contains("the keeper of state"), "{ended}");
-        assert!(ended.contains("the disk is full"), "{ended}");
     }
 }

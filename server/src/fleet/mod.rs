@@ -19,6 +19,7 @@ mod service;
 mod snapshot;
 mod subscribers;
 mod suspicions;
+mod view;
 mod weight_metrics;
 
 pub use backend_log::{BackendEvent, BackendLog};

@@ -14,10 +14,9 @@ use super::memory::Asking;
 use super::seating::{Client, Seat};
 use super::snapshot::{Group, Snapshot};
 use super::subscribers::{EndReason, Subscribers, Subscription};
+use super::view::View;
 use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{
-    Clients, Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport,
-};
+use crate::plan::{Clients, Contribution, HealthFields, ServiceSettings, Source, TimedReport};
 use crate::weights::Report;
 
 /// How far a source of a service's backends is to be trusted.
@@ -61,17 +60,6 @@ pub struct Service {
     subscribers: Subscribers,
     saving: Asking,
     retired: CancellationToken,
-}
-
-/// What is known of a service at one moment, to plan by. It shares what is large with
-/// the service, so that nobody waits for a plan who has something to say.
-#[derive(Debug)]
-pub(super) struct View {
-    settings: Arc<ServiceSettings>,
-    contributions: BTreeMap<Source, Contribution>,
-    health: Arc<BTreeMap<BackendAddr, HealthFields>>,
-    reports: Vec<TimedReport>,
-    clients: Clients,
 }
 
 #[derive(Debug)]
@@ -393,18 +381,6 @@ impl Service {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl View {
-    pub(super) fn input(&self) -> PlanInput<'_> {
-        PlanInput {
-            contributions: &self.contributions,
-            settings: &self.settings,
-            health: &self.health,
-            reports: &self.reports,
-            clients: &self.clients,
-        }
     }
 }
 
