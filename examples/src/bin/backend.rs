@@ -16,18 +16,26 @@
 //! cargo run -p lookaside-examples --bin backend -- --listen 127.0.0.1:0 \
 //!     --balancer static:127.0.0.1:9000 --service greeter.example.com
 //! ```
+//!
+//! With `--tls-cert` and `--tls-key` it speaks TLS, and with `--tls-client-ca` it wants
+//! certificates of its clients: of the balancer, too, which then needs `tls` for the
+//! service, with `cert` and `key`. Where the balancer itself speaks TLS, `--balancer-ca`
+//! says whom to trust, and the same certificate is shown to it.
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
 use lookaside_backend::{Load, Registration, Utilization, lb_token};
+use lookaside_client::ClientTls;
 use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
 use lookaside_proto::helloworld::{HelloReply, HelloRequest};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// A Greeter backend that says who it is.
@@ -59,6 +67,23 @@ struct Args {
     #[arg(long)]
     limit: Option<f64>,
 
+    /// Speak TLS: the certificate chain, leaf first, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of --tls-cert, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Want certificates of clients that one of these CAs has signed, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Register over TLS with balancers that one of these CAs has signed, in PEM form;
+    /// they are shown --tls-cert.
+    #[arg(long, value_name = "FILE", requires = "balancer")]
+    balancer_ca: Option<PathBuf>,
+
     /// Do not print a line for each call.
     #[arg(long)]
     quiet: bool,
@@ -72,6 +97,7 @@ async fn main() -> anyhow::Result<()> {
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .with_writer(std::io::stderr)
         .init();
+    let tls = Files::read(&args)?;
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -97,6 +123,10 @@ async fn main() -> anyhow::Result<()> {
                 Some(token) => registration.token(token),
                 None => registration,
             };
+            let registration = match tls.towards_balancer() {
+                Some(tls) => registration.tls(tls),
+                None => registration,
+            };
             Some(registration.start()?)
         }
         None => None,
@@ -104,7 +134,11 @@ async fn main() -> anyhow::Result<()> {
     // For balancers that check it (`health = { kind = "grpc" }`): it serves. Who has no
     // such service counts as healthy while it can be connected to.
     let (_, health) = tonic_health::server::health_reporter();
-    tonic::transport::Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = tls.of_server() {
+        server = server.tls_config(tls)?;
+    }
+    server
         .layer(load.layer())
         .add_service(health)
         .add_service(GreeterServer::new(named))
@@ -123,6 +157,49 @@ async fn main() -> anyhow::Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// What is in the files of TLS.
+#[derive(Default)]
+struct Files {
+    /// Certificate chain and private key.
+    identity: Option<(Vec<u8>, Vec<u8>)>,
+    client_ca: Option<Vec<u8>>,
+    balancer_ca: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn read(args: &Args) -> anyhow::Result<Self> {
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let identity = match (&args.tls_cert, &args.tls_key) {
+            (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+            _ => None,
+        };
+        Ok(Self {
+            identity,
+            client_ca: args.tls_client_ca.as_deref().map(read).transpose()?,
+            balancer_ca: args.balancer_ca.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn of_server(&self) -> Option<ServerTlsConfig> {
+        let (cert, key) = self.identity.as_ref()?;
+        let config = ServerTlsConfig::new().identity(Identity::from_pem(cert, key));
+        Some(match &self.client_ca {
+            Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+            None => config,
+        })
+    }
+
+    fn towards_balancer(&self) -> Option<ClientTls> {
+        let tls = ClientTls::new().ca_pem(self.balancer_ca.as_deref()?);
+        Some(match &self.identity {
+            Some((cert, key)) => tls.identity_pem(cert.as_slice(), key.as_slice()),
+            None => tls,
+        })
+    }
 }
 
 struct Named {
