@@ -20,6 +20,7 @@ mod admit;
 mod bearer;
 mod claim;
 mod drain;
+mod judge;
 mod keeper;
 mod metrics;
 mod rules;
@@ -68,6 +69,8 @@ struct Shared {
     fleet: Arc<Fleet>,
     rules: watch::Sender<Arc<Rules>>,
     tokens: Tokens,
+    /// How often all were judged again.
+    judged: watch::Sender<u64>,
     /// A std mutex: held to change a few entries, or for one pass over all.
     table: Mutex<Table>,
     changed: Notify,
@@ -99,6 +102,7 @@ impl Registrar {
             fleet,
             rules: watch::Sender::default(),
             tokens: Tokens::default(),
+            judged: watch::Sender::default(),
             table: Mutex::default(),
             changed: Notify::new(),
             metrics,
@@ -145,7 +149,9 @@ impl Registrar {
         let draining = self.0.draining.clone();
         let rules = self.0.rules.subscribe();
         let followed = self.0.tokens.follow(rules, end.clone());
-        tokio::join!(keeper::run(Arc::clone(&self.0), draining, end), followed);
+        let judged = judge::follow(&self.0, end.clone());
+        let kept = keeper::run(Arc::clone(&self.0), draining, end);
+        tokio::join!(kept, followed, judged);
     }
 }
 

@@ -1,17 +1,18 @@
 //! Who may register what: the configuration's `register` tables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lookaside_client::tls::is_spiffe_id;
 use lookaside_proto::registration_v1::Outcome;
 use rustls::pki_types::ServerName;
 
 use super::claim::Claim;
 use super::tokens::Tokens;
 use crate::config::{Config, RegisterConfig};
-use crate::model::{DialRules, RequestedName, ServiceName};
+use crate::model::{BackendAddr, DialRules, RequestedName, ServiceName};
 use crate::net::Peer;
 
 /// Reports after which a silent backend is given up.
@@ -120,6 +121,28 @@ impl Rules {
         found.or_else(|| self.names.get(name.host()))
     }
 
+    /// Whether a backend at `addr` that is registered still may be; `has` says whether a
+    /// token is in a file. What is not known yet is not held against it.
+    pub(super) fn may(
+        &self,
+        service: &ServiceName,
+        addr: BackendAddr,
+        caller: &Caller,
+        tokens: &Tokens,
+        has: impl FnMut(&Path, &str) -> bool,
+    ) -> Result<(), Refused> {
+        // A service that is closed is the table's affair.
+        let Some(rule) = self.services.get(service) else {
+            return Ok(());
+        };
+        let file = rule.register.token_file.as_ref();
+        if file.is_some_and(|file| !tokens.knows(file)) {
+            return Ok(());
+        }
+        check_identity(&rule.register, caller, has)?;
+        check_address(rule, addr, caller)
+    }
+
     /// For each service of a claim, in its order, what it is called here, or why
     /// the backend may not have it.
     pub(super) fn judge(
@@ -140,8 +163,9 @@ impl Rules {
                 )
             })?;
             let rule = self.services.get(name).ok_or_else(Refused::closed)?;
-            check_identity(&rule.register, caller, tokens)?;
-            check_address(rule, claim, caller)?;
+            let has = |file: &Path, token: &str| tokens.has(file, token);
+            check_identity(&rule.register, caller, has)?;
+            check_address(rule, claim.addr(), caller)?;
             Ok(name.clone())
         });
         judged.collect()
@@ -174,7 +198,7 @@ impl Refused {
 fn check_identity(
     register: &RegisterConfig,
     caller: &Caller,
-    tokens: &Tokens,
+    mut has: impl FnMut(&Path, &str) -> bool,
 ) -> Result<(), Refused> {
     let wants_token = register.token_file.is_some();
     let wants_name = !register.client_names.is_empty();
@@ -189,7 +213,7 @@ fn check_identity(
     }
     if let Some(file) = &register.token_file
         && let Some(token) = &caller.token
-        && tokens.has(file, token)
+        && has(file, token)
     {
         return Ok(());
     }
@@ -211,23 +235,29 @@ fn check_identity(
 }
 
 /// Whether the peer showed a certificate for one of these names. It was verified
-/// when the connection began.
+/// when the connection began, and is again when CAs or revocation lists change.
 fn has_name(peer: &Peer, names: &[String]) -> bool {
+    if peer.untrusted.is_cancelled() {
+        return false;
+    }
     let leaf = peer.certificates.as_ref().and_then(|chain| chain.first());
     let Some(Ok(leaf)) = leaf.map(webpki::EndEntityCert::try_from) else {
         return false;
     };
     names.iter().any(|name| {
+        if is_spiffe_id(name) {
+            return leaf.valid_uri_names().any(|uri| uri == name);
+        }
         let name = ServerName::try_from(name.as_str());
         name.is_ok_and(|name| leaf.verify_is_valid_for_subject_name(&name).is_ok())
     })
 }
 
-fn check_address(rule: &Rule, claim: &Claim, caller: &Caller) -> Result<(), Refused> {
+fn check_address(rule: &Rule, addr: BackendAddr, caller: &Caller) -> Result<(), Refused> {
     let register = &rule.register;
     let refused = |error: String| Err(Refused::new(Outcome::AddressRefused, error));
-    let (ip, peer) = (claim.addr.ip(), caller.peer.addr.ip().to_canonical());
-    if claim.stated && ip != peer && !register.any_address {
+    let (ip, peer) = (addr.ip(), caller.peer.addr.ip().to_canonical());
+    if ip != peer && !register.any_address {
         return refused(format!(
             "{ip} is not the address this stream comes from, {peer}; register that, or let \
              any_address = true be written at the service's register"
@@ -275,6 +305,22 @@ mod tests {
             let names: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
             assert_eq!(has_name(&peer, &names), good, "{wanted:?}");
         }
+        let id = "spiffe://example.org/greeter";
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(id.try_into().unwrap())];
+        let certificate = params.self_signed(&key).unwrap();
+        peer.certificates = Some(vec![certificate.der().clone()]);
+        assert!(has_name(&peer, &["greeter.test".to_owned(), id.to_owned()]));
+        for other in [
+            "spiffe://example.org",
+            "spiffe://example.org/greeter2",
+            "greeter",
+        ] {
+            assert!(!has_name(&peer, &[other.to_owned()]), "{other}");
+        }
+        peer.untrusted.cancel();
+        assert!(!has_name(&peer, &[id.to_owned()]));
+        peer.untrusted = CancellationToken::new();
         let names = ["greeter.test".to_owned()];
         peer.certificates = Some(vec![vec![1, 2, 3].into()]);
         assert!(!has_name(&peer, &names));

@@ -23,7 +23,7 @@ use super::claim::Claim;
 use super::rules::{Caller, Rules, lease};
 use super::service::StreamSeat;
 use super::table::Owner;
-use super::{Shared, bearer, drain};
+use super::{Shared, bearer, drain, judge};
 use crate::fleet::BackendEvent;
 use crate::load::pass_on;
 use crate::net::Peer;
@@ -45,10 +45,14 @@ const MAX_QUOTE: usize = 64;
 pub(super) struct Backend {
     shared: Arc<Shared>,
     requests: Streaming<pb::RegisterRequest>,
-    caller: Caller,
+    caller: Arc<Caller>,
     claim: Claim,
     owner: Arc<Owner>,
     rules: watch::Receiver<Arc<Rules>>,
+    /// All who are registered were judged again.
+    judged: watch::Receiver<u64>,
+    /// Whether its certificate is still trusted.
+    trusted: bool,
     /// Where it is registered.
     places: Vec<Place>,
     /// How often it reports.
@@ -83,10 +87,10 @@ impl Backend {
         }
         let token = request.metadata().get("authorization");
         let token = token.and_then(|value| bearer::token(value.to_str().ok()?));
-        let caller = Caller {
+        let caller = Arc::new(Caller {
             token: token.map(str::to_owned),
             peer,
-        };
+        });
         let refuse = |status: Status| {
             shared.log_refusal(&caller, &status);
             status
@@ -117,6 +121,8 @@ impl Backend {
         };
         let mut rules = shared.rules.subscribe();
         rules.mark_unchanged();
+        let mut judged = shared.judged.subscribe();
+        judged.mark_unchanged();
         let mut backend = Self {
             owner: Arc::new(Owner {
                 id: shared.next_stream.fetch_add(1, Ordering::Relaxed),
@@ -126,6 +132,8 @@ impl Backend {
             caller,
             claim,
             rules,
+            judged,
+            trusted: true,
             places: Vec::new(),
             interval: Duration::ZERO,
             told: None,
@@ -184,6 +192,16 @@ impl Backend {
                 Ok(()) = self.rules.changed() => {
                     self.rules.mark_unchanged();
                     self.register().await;
+                }
+                Ok(()) = self.judged.changed() => {
+                    self.judged.mark_unchanged();
+                    self.register().await;
+                }
+                () = self.caller.peer.untrusted.cancelled(), if self.trusted => {
+                    self.trusted = false;
+                    let before = self.places.len();
+                    self.register().await;
+                    judge::untrusted(&self.shared, &self.caller, before - self.places.len());
                 }
                 () = &mut self.shutdown => return Some(Err(shutting_down())),
             }

@@ -28,7 +28,7 @@ const GREETER: &str = "greeter.test";
 
 /// Backends report every second, so leases are of three, and a balancer knows
 /// after three who is there.
-fn tables(listen: &str) -> String {
+pub(crate) fn tables(listen: &str) -> String {
     format!(
         "[balancer]\nlisten = \"{listen}\"\nreport_interval = \"1s\"\nshutdown = \"100ms\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\nmetrics_interval = \"0s\"\n"
@@ -54,7 +54,7 @@ fn register(balancer: SocketAddr, port: u16) -> Registration {
 }
 
 /// Follows until a list has exactly these backends, each as often as the others.
-async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
+pub(crate) async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr]) {
     let mut wanted = wanted.to_vec();
     wanted.sort();
     loop {
@@ -167,6 +167,6 @@ fn at(address: &str) -> Where {
     Where::Address(address.to_owned())
 }
 
-fn local(port: u16) -> SocketAddr {
+pub(crate) fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }

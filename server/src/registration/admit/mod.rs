@@ -23,7 +23,7 @@ pub(super) type Place = (ServiceName, BackendAddr);
 /// Who claims what.
 pub(super) struct Applicant<'a> {
     pub(super) claim: &'a Claim,
-    pub(super) caller: &'a Caller,
+    pub(super) caller: &'a Arc<Caller>,
     pub(super) owner: &'a Arc<Owner>,
     pub(super) draining: bool,
 }
@@ -123,6 +123,7 @@ impl Applicant<'_> {
     fn seat(&self, until: Instant) -> Seat {
         Seat {
             owner: Arc::clone(self.owner),
+            caller: Arc::clone(self.caller),
             instance: Arc::clone(&self.claim.instance),
             weight: self.claim.weight,
             zone: self.claim.zone.clone(),

@@ -43,7 +43,7 @@ fn files() -> [Config; 4] {
 /// A backend's stream, as far as it has to do with seats.
 struct Backend {
     claim: Claim,
-    caller: Caller,
+    caller: Arc<Caller>,
     owner: Arc<Owner>,
     places: Vec<Place>,
     rules: watch::Receiver<Arc<Rules>>,
@@ -62,7 +62,7 @@ impl Backend {
         };
         Self {
             claim: Claim::read(said, ip).unwrap(),
-            caller: Caller {
+            caller: Arc::new(Caller {
                 peer: Arc::new(Peer {
                     addr: (ip, 1024).into(),
                     connection: CancellationToken::new(),
@@ -70,7 +70,7 @@ impl Backend {
                     untrusted: CancellationToken::new(),
                 }),
                 token: None,
-            },
+            }),
             owner: Arc::new(Owner {
                 id: number.into(),
                 superseded: CancellationToken::new(),

@@ -1,5 +1,6 @@
 //! Who is registered, for what, until when. A value under a lock: no I/O here.
 
+mod dismiss;
 mod registrations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::registrations::HOLD;
 use self::registrations::Registrations;
+use super::rules::Caller;
 use crate::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
 use crate::plan::Contribution;
 
@@ -49,6 +51,8 @@ pub(super) struct Owner {
 #[derive(Debug, Clone)]
 pub(super) struct Seat {
     pub(super) owner: Arc<Owner>,
+    /// Who registered, and what it showed.
+    pub(super) caller: Arc<Caller>,
     pub(super) instance: Arc<str>,
     pub(super) weight: Option<Weight>,
     pub(super) zone: Option<Zone>,

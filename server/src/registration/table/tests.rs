@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::registrations::HOLD;
 use super::*;
+use crate::net::Peer;
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -24,6 +25,15 @@ fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
         owner: Arc::new(Owner {
             id: owner,
             superseded: CancellationToken::new(),
+        }),
+        caller: Arc::new(Caller {
+            peer: Arc::new(Peer {
+                addr: "10.0.0.1:5".parse().unwrap(),
+                connection: CancellationToken::new(),
+                untrusted: CancellationToken::new(),
+                certificates: None,
+            }),
+            token: None,
         }),
         instance: instance.into(),
         weight: None,

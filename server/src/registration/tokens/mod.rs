@@ -30,15 +30,34 @@ pub(super) struct Tokens {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Known {
+pub(super) struct Known {
     tokens: Arc<Vec<String>>,
     /// Why it could not be read the last time.
-    failure: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// Why a file could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    /// There is no such file.
+    Missing,
+    /// Anything else, which says nothing of the tokens.
+    Unreadable(String),
 }
 
 impl Tokens {
+    /// Tells when tokens changed.
+    pub(super) fn subscribe(&self) -> watch::Receiver<BTreeMap<PathBuf, Known>> {
+        self.files.subscribe()
+    }
+
+    /// Whether `file` has been read, or found to be unreadable.
+    pub(super) fn knows(&self, file: &Path) -> bool {
+        self.files.borrow().contains_key(file)
+    }
+
     /// Whether `token` is a line of `file`. A file that cannot be read has what
-    /// it had, or no token.
+    /// it had, or no token; one that was deleted has none.
     pub(super) fn has(&self, file: &Path, token: &str) -> bool {
         let tokens = self.files.borrow().get(file).map(|k| Arc::clone(&k.tokens));
         // Every line is compared, and all of it, so that time tells nothing.
@@ -100,7 +119,7 @@ impl Tokens {
         }
     }
 
-    fn learn(&self, file: PathBuf, read: Result<Vec<String>, String>) {
+    fn learn(&self, file: PathBuf, read: Result<Vec<String>, Failure>) {
         self.files.send_if_modified(|files| {
             let first = !files.contains_key(&file);
             let shown = file.display().to_string();
@@ -117,15 +136,33 @@ impl Tokens {
                     }
                     first || changed
                 }
-                Err(reason) => {
+                Err(Failure::Missing) => {
+                    // Seen twice: some replace a file in two steps.
+                    let deleted = failed == Some(Failure::Missing) && !known.tokens.is_empty();
+                    if failed.is_none() || deleted {
+                        warn!(
+                            file = shown,
+                            tokens_removed = deleted,
+                            "the token file does not exist; with it go its tokens, and what \
+                             registered by them"
+                        );
+                    }
+                    if deleted {
+                        known.tokens = Arc::default();
+                    }
+                    known.failure = Some(Failure::Missing);
+                    first || deleted
+                }
+                Err(Failure::Unreadable(reason)) => {
+                    let failure = Failure::Unreadable(reason.clone());
                     // Once, not every second.
-                    if failed.as_ref() != Some(&reason) {
+                    if failed.as_ref() != Some(&failure) {
                         warn!(
                             file = shown,
                             reason, "cannot read the token file; the tokens read before stay valid"
                         );
                     }
-                    known.failure = Some(reason);
+                    known.failure = Some(failure);
                     first
                 }
             }
@@ -133,9 +170,13 @@ impl Tokens {
     }
 }
 
-async fn read(file: &Path) -> Result<Vec<String>, String> {
+async fn read(file: &Path) -> Result<Vec<String>, Failure> {
     let text = file::read(file, MAX_FILE).await;
-    lines(text.map_err(|e| e.to_string())?)
+    let text = text.map_err(|error| match error {
+        error if error.is_missing() => Failure::Missing,
+        error => Failure::Unreadable(error.to_string()),
+    })?;
+    lines(text).map_err(Failure::Unreadable)
 }
 
 /// Whether backends could show a token of this file, on a thread that may wait.

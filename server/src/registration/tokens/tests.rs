@@ -104,6 +104,28 @@ async fn a_file_that_cannot_be_read_any_more_keeps_what_was_known() {
     let tokens = Tokens::default();
     let file = PathBuf::from("tokens");
     tokens.learn(file.clone(), Ok(vec!["one".to_owned()]));
-    tokens.learn(file.clone(), Err("it is gone".to_owned()));
+    let unreadable = || Err(Failure::Unreadable("permission denied".to_owned()));
+    for _ in 0..2 {
+        tokens.learn(file.clone(), unreadable());
+        assert!(tokens.has(&file, "one"));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_has_no_tokens_but_one_that_is_replaced_in_two_steps_has() {
+    let tokens = Tokens::default();
+    let file = PathBuf::from("tokens");
+    let one = || Ok(vec!["one".to_owned()]);
+    tokens.learn(file.clone(), one());
+    let mut changes = tokens.subscribe();
+    changes.mark_unchanged();
+    tokens.learn(file.clone(), Err(Failure::Missing));
+    assert!(tokens.has(&file, "one"));
+    tokens.learn(file.clone(), one());
+    tokens.learn(file.clone(), Err(Failure::Missing));
+    assert!(tokens.has(&file, "one") && !changes.has_changed().unwrap());
+    tokens.learn(file.clone(), Err(Failure::Missing));
+    assert!(!tokens.has(&file, "one") && changes.has_changed().unwrap());
+    tokens.learn(file.clone(), one());
     assert!(tokens.has(&file, "one"));
 }

@@ -1,0 +1,25 @@
+//! Taking out who may not be registered any more.
+
+use super::Table;
+use crate::model::{BackendAddr, ServiceName};
+use crate::registration::rules::Caller;
+
+impl Table {
+    /// Takes out those of whom it is said so.
+    pub(in crate::registration) fn dismiss(
+        &mut self,
+        mut is_out: impl FnMut(&ServiceName, BackendAddr, &Caller) -> bool,
+    ) {
+        let mut out = Vec::new();
+        for (service, registrations) in &self.services {
+            for (addr, seat) in &registrations.seats {
+                if is_out(service, *addr, &seat.caller) {
+                    out.push((service.clone(), *addr));
+                }
+            }
+        }
+        for (service, addr) in out {
+            self.remove(&service, addr);
+        }
+    }
+}
