@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use lookaside_backend::Registration;
 use lookaside_client::ClientTls;
-use lookaside_proto::registration_v1::Outcome;
 use lookaside_proto::registration_v1::registration::Where;
+use lookaside_proto::registration_v1::{Outcome, Registration};
 use lookaside_tests::{Authority, Balancer, Follower, Identity};
 use tokio::net::TcpListener;
 
@@ -17,10 +16,10 @@ fn service(register: &str) -> String {
     format!("[[service]]\nname = \"{GREETER}\"\nregister = {{ {register} }}\n")
 }
 
-/// Waits until a backend is told this of its service; why.
+/// Waits until a backend is told this of its last service; why.
 async fn until_told(stream: &mut Raw, outcome: Outcome) -> String {
     loop {
-        let told = stream.registered().await.services.remove(0);
+        let told = stream.registered().await.services.pop().unwrap();
         if told.outcome() == outcome {
             return told.error;
         }
@@ -32,14 +31,29 @@ async fn what_registered_by_a_token_goes_with_it_whether_its_stream_is_there_or_
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     std::fs::write(&file, "one\ntwo\nthree\n").unwrap();
-    let services = service(&format!("token_file = \"{}\"", file.display()));
+    // With leases so long that none of them ends here. A service that is opened later
+    // does not wait for one to end.
+    let tables = |listen: &str| tables(listen).replace("\"1s\"", "\"60s\"");
+    let early = "[[service]]\nname = \"early.test\"\nregister = { cidrs = [\"127.0.0.0/8\"] }\n";
+    let closed = format!("[[service]]\nname = \"{GREETER}\"\n");
+    let services = format!("{early}{closed}");
     let balancer = Balancer::start_with(&tables("127.0.0.1:0"), &services).await;
     let channel = channel(balancer.addr()).await;
+    let both = Registration {
+        services: vec!["early.test".to_owned(), GREETER.to_owned()],
+        ..said(Where::Port(81), "a")
+    };
+    let mut first = Raw::open(&channel, both, "one").await.unwrap();
+    until_told(&mut first, Outcome::Forbidden).await;
+    let open = service(&format!("token_file = \"{}\"", file.display()));
+    let listen = balancer.addr().to_string();
+    balancer.edit_whole(&format!("{}{early}{open}", tables(&listen)));
+    until_told(&mut first, Outcome::Accepted).await;
+
     let register = async |port: u16, instance: &str, token: &str| {
         let registration = said(Where::Port(port.into()), instance);
         Raw::open(&channel, registration, token).await.unwrap()
     };
-    let mut first = register(81, "a", "one").await;
     let mut second = register(82, "b", "two").await;
     // Its stream breaks off, and as somebody listens there it stays until its lease ends.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,11 +61,6 @@ async fn what_registered_by_a_token_goes_with_it_whether_its_stream_is_there_or_
     let third = register(port, "c", "three").await;
     let mut follower = Follower::open(balancer.addr(), GREETER).await.unwrap();
     until_listed(&mut follower, &[local(81), local(82), local(port)]).await;
-    // With leases so long that none of them ends here.
-    let slow = tables("127.0.0.1:0").replace("\"1s\"", "\"60s\"");
-    let slow = slow.replacen("127.0.0.1:0", &balancer.addr().to_string(), 1);
-    balancer.edit_whole(&format!("{slow}{services}"));
-    while first.registered().await.report_interval.unwrap().seconds != 60 {}
 
     std::fs::write(&file, "two\nthree\n").unwrap();
     until_listed(&mut follower, &[local(82), local(port)]).await;
@@ -109,12 +118,12 @@ impl Port {
         self.folder.path()
     }
 
-    fn register(&self, port: u16, shows: &Identity) -> Registration {
+    fn register(&self, port: u16, shows: &Identity) -> lookaside_backend::Registration {
         let tls = ClientTls::new()
             .ca_pem(self.servers.pem())
             .server_name("lb.test")
             .identity_pem(shows.cert(), shows.key());
-        Registration::builder(format!("static:{}", self.balancer.addr()))
+        lookaside_backend::Registration::builder(format!("static:{}", self.balancer.addr()))
             .service(GREETER)
             .port(port)
             .tls(tls)

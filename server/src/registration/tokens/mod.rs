@@ -32,6 +32,8 @@ pub(super) struct Tokens {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     tokens: Arc<Vec<String>>,
+    /// What the file had the last time, if that is less: it may be half written.
+    less: Option<Vec<String>>,
     /// Why it could not be read the last time.
     failure: Option<Failure>,
 }
@@ -130,11 +132,7 @@ impl Tokens {
                     if failed.is_some() {
                         info!(file = shown, "the token file can be read again");
                     }
-                    let changed = *known.tokens != tokens;
-                    if changed {
-                        known.tokens = Arc::new(tokens);
-                    }
-                    first || changed
+                    first | known.learn(tokens)
                 }
                 Err(Failure::Missing) => {
                     // Seen twice: some replace a file in two steps.
@@ -167,6 +165,28 @@ impl Tokens {
                 }
             }
         });
+    }
+}
+
+impl Known {
+    /// The file has these. What is new in it counts at once; what is missing, when it is
+    /// missing twice in a row. Whether that changed anything.
+    fn learn(&mut self, tokens: Vec<String>) -> bool {
+        let gone = self.tokens.iter().any(|token| !tokens.contains(token));
+        let now = if gone && self.less.as_ref() != Some(&tokens) {
+            self.less = Some(tokens.clone());
+            let old = self.tokens.iter().filter(|old| !tokens.contains(old));
+            let old: Vec<String> = old.cloned().collect();
+            [old, tokens].concat()
+        } else {
+            self.less = None;
+            tokens
+        };
+        let changed = *self.tokens != now;
+        if changed {
+            self.tokens = Arc::new(now);
+        }
+        changed
     }
 }
 
