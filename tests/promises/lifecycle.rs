@@ -232,3 +232,38 @@ async fn the_config_file_may_vanish() {
     ));
     balancer.stop().await;
 }
+
+#[tokio::test]
+async fn a_service_that_is_added_takes_no_readiness_away() {
+    let balancer = Balancer::start(&greeter()).await;
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    assert_eq!(balancer.get("/readyz").await, (200, "ok\n".to_owned()));
+    // Nobody registers for it, so it waits for seconds.
+    let open = "[[service]]\nname = \"new.test\"\nregister = { cidrs = [\"10.0.0.0/8\"] }\n";
+    balancer.edit(&format!("{}{open}", greeter()));
+    balancer.reloads("applied", 1).await;
+    let warming = (200, "ok\nwarming: new.test\n".to_owned());
+    assert_eq!(balancer.get("/readyz").await, warming);
+    let ready = |service| format!("service_ready{{service=\"{service}\"}}");
+    balancer.metric(&ready("new.test"), "0").await;
+    balancer.metric(&ready("greeter.test"), "1").await;
+    balancer.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_on_an_empty_file_is_ready_with_its_first_service() {
+    let balancer = Balancer::start("").await;
+    let (status, body) = balancer.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("--allow-empty"), "{body}");
+    balancer.edit(&greeter());
+    let mut follower = Follower::open(balancer.addr(), "greeter.test")
+        .await
+        .unwrap();
+    follower.next_list().await;
+    assert_eq!(balancer.get("/readyz").await, (200, "ok\n".to_owned()));
+    balancer.stop().await;
+}
