@@ -2,6 +2,7 @@
 //! one process and on loopback ports of their own; half-way a weight changes.
 
 mod backends;
+mod configuration;
 mod join;
 mod load;
 mod table;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::backends::BoundBackend;
+use self::configuration::{NEW_WEIGHT, SERVICE, WEIGHTS, changed_weights, configuration};
 use self::load::Load;
 use self::table::{Row, Table};
 use super::Failure;
@@ -31,14 +33,6 @@ use crate::config::set_weight;
 use crate::fleet::Service;
 use crate::model::{BackendAddr, ServiceName, Weight};
 use crate::plan::Member;
-
-const SERVICE: &str = "greeter.lookaside.test";
-
-/// Weights at first.
-const WEIGHTS: [f64; 3] = [5.0, 3.0, 1.0];
-
-/// What the first backend's weight becomes half-way.
-const NEW_WEIGHT: f64 = 1.0;
 
 /// Calls in progress at any time.
 const CONCURRENCY: usize = 4;
@@ -352,37 +346,6 @@ impl Demo {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
-}
-
-/// The weights after the demo's own change.
-fn changed_weights() -> [f64; 3] {
-    let [_, second, third] = WEIGHTS;
-    [NEW_WEIGHT, second, third]
-}
-
-fn configuration(backends: &[SocketAddr]) -> Result<String, std::fmt::Error> {
-    let mut text = format!(
-        r#"# The demo's configuration. Edit it while the demo runs.
-[balancer]
-listen = "127.0.0.1:0"
-shutdown = "100ms"
-
-[admin]
-listen = "127.0.0.1:0"
-
-[dns]
-listen = "127.0.0.1:0"
-
-[[service]]
-name = "{SERVICE}"
-backends = [
-"#
-    );
-    for (backend, weight) in backends.iter().zip(WEIGHTS) {
-        writeln!(text, "  {{ address = \"{backend}\", weight = {weight} }},")?;
-    }
-    text.push_str("]\n");
-    Ok(text)
 }
 
 async fn at(time: Option<Instant>) {
