@@ -185,14 +185,16 @@ async fn a_backend_gets_those_of_its_services_that_it_may_have() {
     let results = stream.registered().await.services;
     assert_eq!(results[1].outcome(), pb::Outcome::Accepted);
 
-    // And closes the first.
-    let closed = format!("[[service]]\nname = \"{GREETER}\"\n");
+    // And closes the first, which keeps a backend of the file: an edit that would leave it
+    // without any is refused.
+    let listed = "backends = [{ address = \"127.0.0.1:82\" }]";
+    let closed = format!("[[service]]\nname = \"{GREETER}\"\n{listed}\n");
     let mut follower = Follower::open(balancer.addr(), GREETER).await.unwrap();
     until_listed(&mut follower, &[local(81)]).await;
     balancer.edit_whole(&(tables(&listen) + &closed + &typo));
     let results = stream.registered().await.services;
     assert_eq!(results[0].outcome(), pb::Outcome::Forbidden);
-    until_listed(&mut follower, &[]).await;
+    until_listed(&mut follower, &[local(82)]).await;
     balancer.stop().await;
 }
 
