@@ -205,7 +205,12 @@ fn weight_and_drain_edit_the_file_and_keep_its_comments() {
     let output = edit(&["weight", "greeter.test", "10.0.0.1:80", "7"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(folder.text().contains("weight = 7"), "{}", folder.text());
-    let output = edit(&["drain", "greeter.test", "10.0.0.1:80", "10.0.0.2:80"]);
+    let both = ["drain", "greeter.test", "10.0.0.1:80", "10.0.0.2:80"];
+    let output = edit(&both);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+    assert!(!folder.text().contains("drain"), "{}", folder.text());
+    let output = edit(&[&both[..], &["--force"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(folder.text().matches("drain = true").count(), 2);
     let output = edit(&["undrain", "greeter.test", "10.0.0.2:80"]);

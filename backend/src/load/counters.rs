@@ -197,10 +197,18 @@ mod tests {
                 })
             })
             .collect();
+        let mut reads = 0;
         for _ in 0..20_000 {
+            // A reader gives up if a writer is held up half-way, as it may be where
+            // threads outnumber cores.
+            let Some(totals) = counters.totals(now) else {
+                continue;
+            };
             // Every event is at the moment of reading, so nothing took time.
-            assert_eq!(counters.totals(now).unwrap().busy, 0);
+            assert_eq!(totals.busy, 0);
+            reads += 1;
         }
+        assert!(reads > 10_000, "{reads} of 20000 reads came to an end");
         stop.store(true, Ordering::Relaxed);
         let calls: u64 = writers.into_iter().map(|w| w.join().unwrap()).sum();
         let totals = counters.totals(now).unwrap();

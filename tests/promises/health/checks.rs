@@ -133,7 +133,9 @@ async fn health_orca_and_two_services_share_one_connection() {
     // Two ask the same, the third another thing.
     assert_eq!((backend.accepted(), backend.watches()), (1, 2));
     until_counted(&balancer, "lookaside_backend_connections 1").await;
-    balancer.edit(&named("greeter.test", "", &[(backend.addr(), 1.0)]));
+    let unchecked = ["greeter.test", "teller.test", "third.test"];
+    let unchecked = unchecked.map(|name| named(name, "", &[(backend.addr(), 1.0)]));
+    balancer.edit(&unchecked.concat());
     until_counted(&balancer, "lookaside_backend_connections 0").await;
     eventually("it is closed", || backend.open() == 0).await;
     balancer.stop().await;
