@@ -13,7 +13,7 @@
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
 //! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
 //! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
-//! | S0 | [`model`], [`file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
+//! | S0 | [`model`], [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
 //!
 //! `ARCHITECTURE.md` has the map and the invariants.
 

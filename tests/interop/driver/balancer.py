@@ -112,6 +112,7 @@ shutdown = "1s"
 {tls}
 [admin]
 listen = "{self.admin}"
+metrics_interval = "0s"
 
 [dns]
 listen = "{self.dns}"
