@@ -10,6 +10,7 @@ mod smooth;
 
 use self::phases::by_position;
 use self::smooth::{Ties, smooth_round_robin};
+use super::counts::gcd;
 
 /// Steps of smooth weighted round robin that a list may cost. Every list of an
 /// exact ratio is within it, and so is one of 100 backends with 4 entries each.
@@ -45,25 +46,23 @@ pub(super) fn arrange(counts: &[u32], ids: &[u64], backends: usize) -> Vec<u32> 
 fn smoothest(counts: &[u32], ids: &[u64]) -> Vec<u32> {
     let by_position = by_position(counts, ids);
     // The order repeats as often as all counts can be divided.
-    let repeats = counts.iter().copied().fold(0, gcd).max(1);
-    let items = counts.iter().filter(|count| **count > 0).count();
+    let divisor = counts
+        .iter()
+        .fold(0, |sum, count| gcd(sum, (*count).into()));
+    let repeats = divisor.max(1) as u32;
+    let items = counts.iter().filter(|count| **count > 0).count() as u64;
     let round = by_position.len() as u64 / u64::from(repeats);
-    if items as u64 * round > MAX_STEPS {
+    // Of items that all stand equally often, no gap is wider than another.
+    if round == items || items * round > MAX_STEPS {
         return by_position;
     }
     let counts_of_round: Vec<u32> = counts.iter().map(|count| count / repeats).collect();
     let smooth = |ties| smooth_round_robin(&counts_of_round, ties).repeat(repeats as usize);
-    // Of equals, the first stays.
-    [Ties::First, Ties::Heaviest]
-        .into_iter()
-        .map(smooth)
-        .fold(by_position, |best, other| {
-            if widest_gap(&other, counts) < widest_gap(&best, counts) {
-                other
-            } else {
-                best
-            }
-        })
+    let orders = [Ties::First, Ties::Heaviest].into_iter().map(smooth);
+    let orders = std::iter::once(by_position).chain(orders);
+    // Of equals, the first.
+    let best = orders.min_by_key(|order| widest_gap(order, counts));
+    best.unwrap_or_default()
 }
 
 /// The longest way from one entry of an item to its next, around the end of the
@@ -79,8 +78,4 @@ fn widest_gap(order: &[u32], counts: &[u32]) -> u64 {
         }
     }
     widest
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
