@@ -108,7 +108,11 @@ impl Balancer {
 
     /// Waits until a metric, its labels included, has this value.
     pub async fn metric(&self, name: &str, value: &str) {
-        let line = format!("lookaside_{name} {value}");
+        self.counted(&format!("lookaside_{name} {value}")).await;
+    }
+
+    /// Waits until this line is among the metrics.
+    pub async fn counted(&self, line: &str) {
         let seen = async {
             loop {
                 let (_, metrics) = self.get("/metrics").await;
@@ -118,7 +122,7 @@ impl Balancer {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        soon(&line, seen).await;
+        soon(line, seen).await;
     }
 
     /// Waits until so many edits ended like this: `applied`, `unchanged`, `refused`

@@ -1,7 +1,6 @@
 //! How a balancer starts, says that it is well, and ends.
 
 use lookaside_tests::{Balancer, Follower, eventually, service, soon};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -12,20 +11,6 @@ fn greeter() -> String {
     service("greeter.test", &[(ONE.parse().unwrap(), 1.0)])
 }
 
-/// Status and body of a GET.
-pub(crate) async fn get(addr: std::net::SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = String::new();
-    soon("an answer", stream.read_to_string(&mut response))
-        .await
-        .unwrap();
-    let status = response.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
-    (status, body.to_owned())
-}
-
 #[tokio::test]
 async fn the_admin_port_tells_life_readiness_and_metrics() {
     let balancer = Balancer::start(&greeter()).await;
@@ -33,9 +18,9 @@ async fn the_admin_port_tells_life_readiness_and_metrics() {
         .await
         .unwrap();
     follower.next_list().await;
-    assert_eq!(get(balancer.admin(), "/livez").await.0, 200);
-    assert_eq!(get(balancer.admin(), "/readyz").await.0, 200);
-    let (status, metrics) = get(balancer.admin(), "/metrics").await;
+    assert_eq!(balancer.get("/livez").await.0, 200);
+    assert_eq!(balancer.get("/readyz").await.0, 200);
+    let (status, metrics) = balancer.get("/metrics").await;
     assert_eq!(status, 200);
     for line in [
         r#"lookaside_backends{service="greeter.test",state="serving"} 1"#,
@@ -60,10 +45,9 @@ async fn clients_report_and_the_balancer_counts() {
         ..Default::default()
     };
     follower.report(stats).await;
-    let admin = balancer.admin();
     let seen = soon("the counts in /metrics", async {
         loop {
-            let (_, metrics) = get(admin, "/metrics").await;
+            let (_, metrics) = balancer.get("/metrics").await;
             let started = metrics
                 .lines()
                 .any(|l| l.contains("started") && l.contains("greeter.test") && l.ends_with(" 7"));
@@ -206,8 +190,7 @@ async fn restart_required_is_told_and_the_rest_applied() {
     );
     balancer.edit_whole(&format!("{moved}{two}"));
     assert_eq!(follower.next_list().await.0.len(), 2);
-    let admin = balancer.admin();
-    let (_, metrics) = get(admin, "/metrics").await;
+    let (_, metrics) = balancer.get("/metrics").await;
     assert!(
         metrics.contains("lookaside_config_restart_required 1"),
         "{metrics}"

@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use crate::lifecycle::get;
 use crate::registration::until_counted;
 
 struct Answering;
@@ -212,7 +211,7 @@ pub(crate) async fn until_polled(balancer: &Balancer, kind: &str, result: &str) 
     let counted = async {
         let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
         loop {
-            let (_, metrics) = get(balancer.admin(), "/metrics").await;
+            let (_, metrics) = balancer.get("/metrics").await;
             if metrics.lines().any(|found| found.starts_with(&line)) {
                 return;
             }
@@ -355,7 +354,7 @@ async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
     until_dropping(&mut follower, true).await;
     load.set_utilization(0.1);
     until_dropping(&mut follower, false).await;
-    let (_, metrics) = get(balancer.admin(), "/metrics").await;
+    let (_, metrics) = balancer.get("/metrics").await;
     let none = "lookaside_overload_drop_share{service=\"greeter.test\"} 0";
     assert!(metrics.contains(none), "{metrics}");
     balancer.stop().await;

@@ -185,8 +185,6 @@ impl Drop for Used {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
     use crate::telemetry::Lines;
 
@@ -200,26 +198,13 @@ mod tests {
         params.self_signed(&key).unwrap().der().clone()
     }
 
-    fn logged(doing: impl FnOnce()) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, doing);
-        let mut lines = lines;
-        lines.flush().unwrap();
-        lines.text()
-    }
-
     fn at(year: i32, month: u8, day: u8) -> SystemTime {
         rcgen::date_time_ymd(year, month, day).into()
     }
 
     #[test]
     fn a_certificate_that_is_loaded_is_logged_with_its_subject_and_expiry() {
-        let text = logged(|| {
+        let lines = Lines::of(|| {
             let all = Certificates::default();
             drop(all.used(Role::Server, Path::new("a.pem"), &[certificate(4000)]));
         });
@@ -229,9 +214,9 @@ mod tests {
             "a.test",
             "4000-01-01T00:00:00Z",
         ] {
-            assert!(text.contains(wanted), "{wanted}: {text}");
+            assert!(lines[0].contains(wanted), "{wanted}: {lines:?}");
         }
-        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(lines.len(), 1, "{lines:?}");
     }
 
     #[test]
@@ -239,13 +224,12 @@ mod tests {
         let file = Path::new("a.pem");
         let warned = |days: &[(i32, u8, u8)]| {
             let mut used = Certificates::default().used(Role::Server, file, &[certificate(4000)]);
-            let text = logged(|| {
+            Lines::of(|| {
                 for (year, month, day) in days {
                     used.remind(at(*year, *month, *day));
                     used.remind(at(*year, *month, *day) + REMIND / 2);
                 }
-            });
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
         };
         assert!(warned(&[(3999, 12, 17)]).is_empty());
         let lines = warned(&[(3999, 12, 19), (3999, 12, 20)]);

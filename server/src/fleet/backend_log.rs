@@ -208,12 +208,7 @@ mod tests {
     async fn logged(running: impl Future<Output = ()>) -> Vec<String> {
         use tracing::instrument::WithSubscriber as _;
         let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
-        running.with_subscriber(subscriber).await;
+        running.with_subscriber(lines.subscriber()).await;
         lines.text().lines().map(str::to_owned).collect()
     }
 

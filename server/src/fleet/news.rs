@@ -209,17 +209,6 @@ mod tests {
     };
     use crate::telemetry::Lines;
 
-    fn logged(told: impl FnOnce()) -> Vec<String> {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
-        tracing::subscriber::with_default(subscriber, told);
-        lines.text().lines().map(str::to_owned).collect()
-    }
-
     fn service() -> ServiceName {
         ServiceName::parse("greeter.test").unwrap()
     }
@@ -253,7 +242,7 @@ mod tests {
 
     fn told(before: Option<&Plan>, now: &Plan) -> Vec<String> {
         let quiet = (OverloadObservation::default(), None);
-        logged(|| tell(&service(), before, now, quiet))
+        Lines::of(|| tell(&service(), before, now, quiet))
     }
 
     #[test]
@@ -297,7 +286,7 @@ mod tests {
             ..OverloadObservation::default()
         };
         let drops = OverloadDrops::new(0.9, 0.5).ok();
-        let begins = logged(|| tell(&service(), Some(&quiet), &dropping, (seen, drops)));
+        let begins = Lines::of(|| tell(&service(), Some(&quiet), &dropping, (seen, drops)));
         let what = "service=greeter.test share=0.2 utilization=1.25 bound=0.9";
         assert!(begins.len() == 1 && begins[0].contains(what), "{begins:?}");
         assert!(begins[0].contains("WARN"), "{begins:?}");
@@ -342,7 +331,7 @@ mod tests {
         let mut told = |now: &[usize], gone: Option<usize>| {
             let now = now.iter().map(|index| addr(*index)).collect();
             let there = |backend| gone.map(addr) != Some(backend);
-            logged(|| tell_trust(&service(), &mut known, now, there))
+            Lines::of(|| tell_trust(&service(), &mut known, now, there))
         };
         let begins = told(&[1, 2], None);
         assert!(
@@ -366,20 +355,20 @@ mod tests {
     async fn waiting_for_registrations_is_told_once_and_so_is_its_end() {
         let limit = Duration::from_secs(10);
         let file = Service::new(service(), ServiceSettings::default(), [Source::File]);
-        assert!(logged(|| Waiting::default().begin(&file, limit)).is_empty());
+        assert!(Lines::of(|| Waiting::default().begin(&file, limit)).is_empty());
 
         let sources = [Source::Registration];
         let open = Service::new(service(), ServiceSettings::default(), sources);
         let mut waiting = Waiting::default();
-        let begins = logged(|| {
+        let begins = Lines::of(|| {
             waiting.begin(&open, limit);
             waiting.begin(&open, limit);
         });
         assert_eq!(begins.len(), 1, "{begins:?}");
         assert!(begins[0].contains("waits up to 10s"), "{begins:?}");
         tokio::time::advance(Duration::from_secs(9)).await;
-        let ends = logged(|| waiting.end(&open, &planned(&[Probe::Good])));
+        let ends = Lines::of(|| waiting.end(&open, &planned(&[Probe::Good])));
         assert!(ends.len() == 1 && ends[0].contains("waited=9s"), "{ends:?}");
-        assert!(logged(|| waiting.end(&open, &planned(&[]))).is_empty());
+        assert!(Lines::of(|| waiting.end(&open, &planned(&[]))).is_empty());
     }
 }

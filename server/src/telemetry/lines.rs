@@ -22,14 +22,28 @@ impl Default for Lines {
 }
 
 impl Lines {
+    /// What `doing` logs on this thread, line by line.
+    pub(crate) fn of(doing: impl FnOnce()) -> Vec<String> {
+        let lines = Self::default();
+        let log = lines.capture();
+        doing();
+        drop(log);
+        lines.text().lines().map(str::to_owned).collect()
+    }
+
     /// Takes what this thread logs, until what is returned is dropped.
     pub(crate) fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        tracing::dispatcher::set_default(&self.subscriber())
+    }
+
+    /// Takes what is logged to it.
+    pub(crate) fn subscriber(&self) -> Dispatch {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
             .with_ansi(false)
             .finish();
-        tracing::subscriber::set_default(subscriber)
+        Dispatch::new(subscriber)
     }
 
     /// Everything so far.

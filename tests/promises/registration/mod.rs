@@ -22,8 +22,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use crate::lifecycle::get;
-
 const GREETER: &str = "greeter.test";
 
 /// Backends report every second, so leases are of three, and a balancer knows
@@ -74,17 +72,7 @@ pub(crate) async fn until_listed(follower: &mut Follower, wanted: &[SocketAddr])
 
 /// Waits until a line is among the metrics.
 pub(crate) async fn until_counted(balancer: &Balancer, line: &str) {
-    let counted = async {
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
-        loop {
-            let (_, metrics) = get(balancer.admin(), "/metrics").await;
-            if metrics.lines().any(|found| found == line) {
-                return;
-            }
-            looks.tick().await;
-        }
-    };
-    soon(line, counted).await;
+    balancer.counted(line).await;
 }
 
 /// A registration stream, message by message.
