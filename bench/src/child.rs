@@ -1,6 +1,7 @@
-//! Processes of this binary, which one talks to in lines.
+//! Processes of this binary, or of a peer, which one talks to in lines.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -28,8 +29,17 @@ impl Child {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn start(args: &[String]) -> Result<Self> {
-        let name = args.join(" ");
-        let mut process = Command::new(std::env::current_exe()?)
+        Self::start_program(&std::env::current_exe()?, args)
+    }
+
+    /// Starts this program with these arguments.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub(crate) fn start_program(program: &Path, args: &[String]) -> Result<Self> {
+        let file = program.file_name().unwrap_or(program.as_os_str());
+        let name = format!("{} {}", file.display(), args.join(" "));
+        let mut process = Command::new(program)
             .args(args)
             .env("_RJEM_MALLOC_CONF", MALLOC_CONF)
             .stdin(Stdio::piped())

@@ -2,7 +2,7 @@
 //!
 //! | command | what it measures |
 //! |---|---|
-//! | `fanout` | a changed list to N streams: time, CPU, memory, beside two servers made of tonic |
+//! | `fanout` | a changed list to N streams: time, CPU, memory, beside servers of tonic and grpc-go |
 //! | `storm` | N clients at once, and again after the balancer was killed |
 //! | `rpc` | a unary RPC over our channel, beside tonic's and beside proxies |
 //! | `churn` | backends killed and restarted in turn: what our channel notices, and tonic's |
@@ -21,6 +21,7 @@ mod churn;
 mod clock;
 mod encode;
 mod fanout;
+mod go;
 mod median;
 mod pick;
 mod plan;
@@ -50,7 +51,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A changed list to N streams, beside two servers made of tonic.
+    /// A changed list to N streams, beside servers made of tonic and grpc-go.
     Fanout(fanout::FanoutArgs),
     /// N clients at once, and again after the server was killed.
     Storm(storm::StormArgs),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::backends::SERVICE;
 use crate::child::{Child, words};
-use crate::serve::Kind;
+use crate::serve::{Input, Kind, Size};
 use crate::swarm::Profile;
 use crate::{clock, process};
 
@@ -132,13 +132,11 @@ async fn measure(args: &StormArgs) -> Result<(Storm, Storm)> {
 }
 
 async fn start_server(args: &StormArgs, addr: &str) -> Result<(Child, String)> {
-    let server = [
-        format!("serve --kind {} --addr {addr}", args.kind.as_str()),
-        format!("--entries {} --streams {}", args.entries, args.streams),
-    ];
-    let mut server = Child::start(&words(&server))?;
-    let addr = server.hear_text("listening", PATIENCE).await?;
-    Ok((server, addr))
+    let size = Size {
+        entries: args.entries,
+        streams: args.streams,
+    };
+    args.kind.start(size, Input::Memory, addr).await
 }
 
 /// Waits for the last client's list. The storm began at `since`, or with the

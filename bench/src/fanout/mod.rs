@@ -1,5 +1,5 @@
 //! `fanout`: what it costs to bring a changed list to N streams, beside what
-//! it costs tonic.
+//! it costs servers made of tonic and of grpc-go.
 //!
 //! Each measurement has a server process and a clients' process of its own,
 //! and lets nothing else of the run live beside them. The servers take turns,
@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::backends::SERVICE;
 use crate::child::{Child, words};
 use crate::process;
-use crate::serve::Kind;
+use crate::serve::{Input, Kind, Size};
 use crate::swarm::Profile;
 use report::{Report, Sample};
 
@@ -62,6 +62,9 @@ pub(crate) struct FanoutArgs {
     /// Whose HTTP/2 settings the clients have.
     #[arg(long, value_enum, default_value_t = Profile::Go)]
     profile: Profile,
+    /// How a change reaches the server.
+    #[arg(long, value_enum, default_value_t = Input::Memory)]
+    input: Input,
     /// Measure only these.
     #[arg(long, value_enum)]
     only: Vec<Kind>,
@@ -90,8 +93,9 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<()> {
     let mut report = Report::default();
     runtime.block_on(async {
         for round in 0..args.rounds {
-            let mut kinds = Kind::ALL.to_vec();
+            let mut kinds = Kind::with(args.input);
             kinds.retain(|kind| args.only.is_empty() || args.only.contains(kind));
+            ensure!(!kinds.is_empty(), "nothing to measure");
             let turn = round % kinds.len();
             kinds.rotate_left(turn);
             for kind in kinds {
@@ -103,7 +107,7 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<()> {
         }
         Ok::<_, anyhow::Error>(())
     })?;
-    report.print(args.streams, args.entries, args.profile, args.json)
+    report.print(args)
 }
 
 /// One round of one server.
@@ -129,7 +133,8 @@ async fn measure(args: &FanoutArgs, kind: Kind) -> Result<Sample> {
     sample.foreign_load = foreign.as_secs_f64() / all.as_secs_f64();
     pair.check_list(sample.list_bytes).await?;
     sample.rss_kb_per_stream_after_pushes = pair.idle_kb_per_stream().await?;
-    if kind == Kind::Ours {
+    // What registered keeps files open, by which it is seen that all clients left.
+    if kind == Kind::Ours && args.input != Input::Registration {
         for _ in 0..3 {
             pair.reconnect_all().await?;
         }
@@ -142,12 +147,11 @@ async fn measure(args: &FanoutArgs, kind: Kind) -> Result<Sample> {
 
 impl<'a> Pair<'a> {
     async fn start(args: &'a FanoutArgs, kind: Kind) -> Result<Self> {
-        let server = [
-            format!("serve --kind {} --addr 127.0.0.1:0", kind.as_str()),
-            format!("--entries {} --streams {}", args.entries, args.streams),
-        ];
-        let mut server = Child::start(&words(&server))?;
-        let addr = server.hear_text("listening", PATIENCE).await?;
+        let size = Size {
+            entries: args.entries,
+            streams: args.streams,
+        };
+        let (server, addr) = kind.start(size, args.input, "127.0.0.1:0").await?;
         let clients = [
             format!("swarm --addr {addr} --service {SERVICE}"),
             format!(
@@ -215,7 +219,11 @@ impl<'a> Pair<'a> {
     async fn check_list(&mut self, bytes: u64) -> Result<()> {
         self.clients.tell("sample").await?;
         let seen = self.clients.hear("sample", PATIENCE).await?;
-        let entries = self.args.entries as u64;
+        let registered = match self.args.input {
+            Input::Registration => self.args.pushes,
+            Input::Memory | Input::File => 0,
+        };
+        let entries = (self.args.entries + registered) as u64;
         ensure!(
             seen == [bytes, entries, entries],
             "a client has a list of [bytes, entries, servers] = {seen:?}, not [{bytes}, {entries}, {entries}]"

@@ -7,9 +7,9 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::FanoutArgs;
 use crate::median::median;
 use crate::serve::Kind;
-use crate::swarm::Profile;
 
 /// One round of one server.
 #[derive(Debug, Default)]
@@ -62,19 +62,17 @@ struct Medians {
 struct Line {
     streams: usize,
     entries: usize,
+    input: &'static str,
     list_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ours: Option<Figures>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_codec: Option<Figures>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tonic_codec: Option<Figures>,
+    #[serde(flatten)]
+    servers: BTreeMap<String, Figures>,
 }
 
 #[derive(Debug, Serialize)]
 struct Figures {
     p50_ms: f64,
     p99_ms: f64,
+    last_ms: f64,
     cpu_us_per_list: f64,
     rss_kb_per_stream: f64,
     rss_growth_mb: f64,
@@ -105,20 +103,23 @@ impl Report {
     }
 
     /// The table, and the JSON if wanted.
-    pub(super) fn print(
-        &self,
-        streams: usize,
-        entries: usize,
-        profile: Profile,
-        json: bool,
-    ) -> Result<()> {
+    pub(super) fn print(&self, args: &FanoutArgs) -> Result<()> {
+        let FanoutArgs {
+            streams,
+            entries,
+            profile,
+            input,
+            json,
+            ..
+        } = *args;
         let mut out = std::io::stdout().lock();
         let samples = self.samples.values().flatten();
         let list_bytes = samples.map(|sample| sample.list_bytes).max();
         let list_bytes = list_bytes.unwrap_or_default();
         writeln!(
             out,
-            "{streams} streams, {entries} entries ({list_bytes} bytes), clients as {}",
+            "{streams} streams, {entries} entries ({list_bytes} bytes), changes by {}, clients as {}",
+            input.as_str(),
             profile.as_str()
         )?;
         writeln!(
@@ -132,10 +133,9 @@ impl Report {
         let mut line = Line {
             streams,
             entries,
+            input: input.as_str(),
             list_bytes,
-            ours: None,
-            bytes_codec: None,
-            tonic_codec: None,
+            servers: BTreeMap::new(),
         };
         for (kind, samples) in &self.samples {
             let m = Medians::of(samples);
@@ -154,12 +154,8 @@ impl Report {
                 m.rss_growth_mb,
                 m.foreign_load * 100.0
             )?;
-            let figures = Some(m.figures());
-            match kind {
-                Kind::Ours => line.ours = figures,
-                Kind::BytesCodec => line.bytes_codec = figures,
-                Kind::TonicCodec => line.tonic_codec = figures,
-            }
+            let key = kind.as_str().replace('-', "_");
+            line.servers.insert(key, m.figures());
         }
         if json {
             writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -196,6 +192,7 @@ impl Medians {
         Figures {
             p50_ms: round(self.p50_ms),
             p99_ms: round(self.p99_ms),
+            last_ms: round(self.last_ms),
             cpu_us_per_list: round(self.cpu_us_per_list),
             rss_kb_per_stream: round(self.rss_kb_per_stream),
             rss_growth_mb: round(self.rss_growth_mb),

@@ -1,13 +1,13 @@
-//! grpc-go's grpclb: `bench/peers/go`, built on the spot.
+//! grpc-go's grpclb: `bench/peers/go/pick`.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::servers::{Servers, service};
 use super::{DROP_EVERY, ENTRIES, Row, THREADS};
+use crate::go;
 
 /// The program: it says `ready`, and a row of JSON for each case whenever it
 /// reads a number of picks.
@@ -24,19 +24,7 @@ impl Peer {
     /// # Errors
     /// If there is no Go, or grpc-go cannot be fetched.
     pub(super) fn start(servers: &Servers) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/go");
-        let program = source.join(".build/pick");
-        let built = Command::new("go")
-            .current_dir(&source)
-            .args(["build", "-o", ".build/pick", "."])
-            .stdout(Stdio::null())
-            .status();
-        let built = built.context("cannot run `go`")?;
-        ensure!(
-            built.success(),
-            "`go build` in {}: {built}",
-            source.display()
-        );
+        let program = go::build("pick")?;
 
         let mut lists = Vec::new();
         for entries in ENTRIES {

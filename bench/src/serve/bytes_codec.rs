@@ -26,6 +26,7 @@ use tower::Service;
 
 use super::Push;
 use crate::backends::{backends, initial_response, list_response};
+use crate::clock;
 
 type Newest = watch::Sender<Bytes>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -81,9 +82,10 @@ fn encoded(entries: usize, change: u64) -> Result<Bytes> {
 }
 
 impl Push for Pusher {
-    fn push(&mut self, change: u64) -> Result<()> {
+    fn push(&mut self, change: u64) -> Result<u64> {
+        let before = clock::now();
         self.newest.send_replace(encoded(self.entries, change)?);
-        Ok(())
+        Ok(before)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The servers under test, each in a process of its own: this binary, started
-//! again with a hidden subcommand.
+//! again with a hidden subcommand, or the peer in Go.
 //!
 //! A server says `listening ADDR`, then does what stdin says, one line each:
 //!
@@ -10,19 +10,21 @@
 //!
 //! It ends with stdin.
 
+mod app;
 mod bytes_codec;
 mod ours;
 mod tonic_codec;
 
 use std::io::BufRead as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 
-use crate::child::say;
-use crate::{clock, process};
+use crate::child::{Child, say, words};
+use crate::{clock, go, process};
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -33,11 +35,29 @@ pub(crate) enum Kind {
     BytesCodec,
     /// tonic, with the codec that its code generator makes.
     TonicCodec,
+    /// Sixty lines on grpc-go (`bench/peers/go/fanout`).
+    Go,
+}
+
+/// How a change of the backends reaches the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Input {
+    /// By a call within the process.
+    Memory,
+    /// By a file that is renamed into place.
+    File,
+    /// By a backend that registers; the list grows by it.
+    Registration,
 }
 
 impl Kind {
-    /// Every server.
-    pub(crate) const ALL: [Self; 3] = [Self::Ours, Self::BytesCodec, Self::TonicCodec];
+    /// The servers that take changes in this way.
+    pub(crate) fn with(input: Input) -> Vec<Self> {
+        match input {
+            Input::Memory => vec![Self::Ours, Self::BytesCodec, Self::TonicCodec, Self::Go],
+            Input::File | Input::Registration => vec![Self::Ours, Self::Go],
+        }
+    }
 
     /// Its name on the command line.
     pub(crate) fn as_str(self) -> &'static str {
@@ -45,15 +65,68 @@ impl Kind {
             Self::Ours => "ours",
             Self::BytesCodec => "bytes-codec",
             Self::TonicCodec => "tonic-codec",
+            Self::Go => "go",
+        }
+    }
+
+    /// Starts one that listens on `addr`. Gives where it does.
+    ///
+    /// # Errors
+    /// If it does not start, or cannot be built.
+    pub(crate) async fn start(
+        self,
+        size: Size,
+        input: Input,
+        addr: &str,
+    ) -> Result<(Child, String)> {
+        let Size { entries, streams } = size;
+        let mut server = match self {
+            Self::Go => {
+                let program = go::build("fanout")?;
+                let args = format!("-addr {addr} -entries {entries} -by {}", input.as_str());
+                Child::start_program(&program, &words(&[args]))?
+            }
+            _ => Child::start(&words(&[
+                format!("serve --kind {} --input {}", self.as_str(), input.as_str()),
+                format!("--addr {addr} --entries {entries} --streams {streams}"),
+            ]))?,
+        };
+        let addr = server.hear_text("listening", PATIENCE).await?;
+        Ok((server, addr))
+    }
+}
+
+impl Input {
+    /// Its name on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::File => "file",
+            Self::Registration => "registration",
         }
     }
 }
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Backends in its list.
+    pub(crate) entries: usize,
+    /// Connections to expect.
+    pub(crate) streams: usize,
+}
+
+/// No server takes as long to start.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Which server.
     #[arg(long, value_enum)]
     kind: Kind,
+    /// How changes reach it.
+    #[arg(long, value_enum)]
+    input: Input,
     /// Backends in its list.
     #[arg(long)]
     entries: usize,
@@ -67,8 +140,9 @@ pub(crate) struct ServeArgs {
 
 /// What a server under test can be told.
 trait Push {
-    /// Makes the list after `change` changes the newest.
-    fn push(&mut self, change: u64) -> Result<()>;
+    /// Makes the list after `change` changes the newest. Gives the time
+    /// ([`clock::now`]) just before the server could know.
+    fn push(&mut self, change: u64) -> Result<u64>;
 }
 
 /// Runs a server until stdin ends.
@@ -80,10 +154,24 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     // The set ends with the runtime, and the runtime with this function.
     let mut tasks = JoinSet::new();
     let (addr, mut server): (SocketAddr, Box<dyn Push>) = runtime.block_on(async {
-        Ok::<_, anyhow::Error>(match args.kind {
-            Kind::TonicCodec => tonic_codec::start(args.addr, args.entries, &mut tasks).await?,
-            Kind::BytesCodec => bytes_codec::start(args.addr, args.entries, &mut tasks).await?,
-            Kind::Ours => ours::start(args.addr, args.entries, &mut tasks).await?,
+        let size = Size {
+            entries: args.entries,
+            streams: args.streams,
+        };
+        Ok::<_, anyhow::Error>(match (args.kind, args.input) {
+            (Kind::TonicCodec, Input::Memory) => {
+                tonic_codec::start(args.addr, args.entries, &mut tasks).await?
+            }
+            (Kind::BytesCodec, Input::Memory) => {
+                bytes_codec::start(args.addr, args.entries, &mut tasks).await?
+            }
+            (Kind::Ours, Input::Memory) => ours::start(args.addr, args.entries, &mut tasks).await?,
+            (Kind::Ours, input) => app::start(args.addr, size, input, &mut tasks).await?,
+            (kind, input) => bail!(
+                "`{}` does not take changes by {}",
+                kind.as_str(),
+                input.as_str()
+            ),
         })
     })?;
     say(format_args!("listening {addr}"))?;
@@ -93,8 +181,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         match line?.as_str() {
             "push" => {
                 change += 1;
-                let before = clock::now();
-                server.push(change).context("the server took no change")?;
+                let before = server.push(change).context("the server took no change")?;
                 say(format_args!("pushed {before}"))?;
             }
             "cpu" => say(format_args!("cpu {}", clock::cpu()))?,

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 
 use super::Push;
 use crate::backends::{SERVICE, backends};
+use crate::clock;
 
 struct Pusher {
     entries: usize,
@@ -93,12 +94,13 @@ fn listen(addr: SocketAddr, fleet: Arc<Fleet>, tasks: &mut JoinSet<()>) -> Resul
 }
 
 impl Push for Pusher {
-    fn push(&mut self, change: u64) -> Result<()> {
+    fn push(&mut self, change: u64) -> Result<u64> {
+        let before = clock::now();
         let backends = backends(self.entries, change)?.into_iter();
         let members = backends.map(|backend| (backend, MemberFields::default()));
         let contribution = members.collect::<Contribution>();
         self.fleet
             .contribute(&self.name, Source::File, contribution);
-        Ok(())
+        Ok(before)
     }
 }

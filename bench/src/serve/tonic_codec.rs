@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Push;
 use crate::backends::{backends, initial_response, list_response};
+use crate::clock;
 
 type Newest = watch::Sender<Arc<LoadBalanceResponse>>;
 
@@ -63,10 +64,11 @@ pub(super) async fn start(
 }
 
 impl Push for Pusher {
-    fn push(&mut self, change: u64) -> Result<()> {
+    fn push(&mut self, change: u64) -> Result<u64> {
+        let before = clock::now();
         let list = list_response(&backends(self.entries, change)?);
         self.newest.send_replace(Arc::new(list));
-        Ok(())
+        Ok(before)
     }
 }
 

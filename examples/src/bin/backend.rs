@@ -17,6 +17,10 @@
 //!     --balancer static:127.0.0.1:9000 --service greeter.example.com
 //! ```
 //!
+//! `--weight`, `--zone` and `--label` are what it says of itself then. `--delay` makes
+//! its calls slow: with `--limit` and a policy that learns from load, watch its share
+//! fall.
+//!
 //! With `--tls-cert` and `--tls-key` it speaks TLS, and with `--tls-client-ca` it wants
 //! certificates of its clients: of the balancer, too, which then needs `tls` for the
 //! service, with `cert` and `key`. Where the balancer itself speaks TLS, `--balancer-ca`
@@ -24,8 +28,10 @@
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -62,6 +68,23 @@ struct Args {
     #[arg(long)]
     token: Option<String>,
 
+    /// Its share of calls relative to other backends, above 0 and at most 1000000; 1 if
+    /// not given. For --balancer.
+    #[arg(long, requires = "balancer")]
+    weight: Option<f64>,
+
+    /// The zone it is in, e.g. eu-west-1a. For --balancer.
+    #[arg(long, requires = "balancer")]
+    zone: Option<String>,
+
+    /// A label, e.g. version=v2; may be given several times. For --balancer.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label, requires = "balancer")]
+    labels: Vec<(String, String)>,
+
+    /// How long each call takes, e.g. 20ms.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0s")]
+    delay: Duration,
+
     /// As many calls at once are a utilization of 1; CPU is reported if it is not
     /// given.
     #[arg(long)]
@@ -96,6 +119,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let tls = Files::read(&args)?;
     let listener = TcpListener::bind(args.listen)
@@ -105,7 +129,8 @@ async fn main() -> anyhow::Result<()> {
     println!("{addr}");
 
     let named = Named {
-        name: args.name.unwrap_or_else(|| addr.to_string()),
+        name: args.name.clone().unwrap_or_else(|| addr.to_string()),
+        delay: args.delay,
         quiet: args.quiet,
     };
     // How busy this backend is, and who is told.
@@ -113,24 +138,7 @@ async fn main() -> anyhow::Result<()> {
         Some(limit) => Utilization::InFlight { limit },
         None => Utilization::Cpu,
     });
-    let registration = match args.balancer {
-        Some(balancer) => {
-            let registration = Registration::builder(balancer)
-                .service(args.service)
-                .port(addr.port())
-                .load(&load);
-            let registration = match args.token {
-                Some(token) => registration.token(token),
-                None => registration,
-            };
-            let registration = match tls.towards_balancer() {
-                Some(tls) => registration.tls(tls),
-                None => registration,
-            };
-            Some(registration.start()?)
-        }
-        None => None,
-    };
+    let registration = registration(&args, &tls, addr, &load)?;
     // For balancers that check it (`health = { kind = "grpc" }`): it serves. Who has no
     // such service counts as healthy while it can be connected to.
     let (_, health) = tonic_health::server::health_reporter();
@@ -157,6 +165,45 @@ async fn main() -> anyhow::Result<()> {
         })
         .await?;
     Ok(())
+}
+
+/// Registers what listens on `addr`, if there is a balancer to register with.
+fn registration(
+    args: &Args,
+    tls: &Files,
+    addr: SocketAddr,
+    load: &Load,
+) -> anyhow::Result<Option<Registration>> {
+    let Some(balancer) = &args.balancer else {
+        return Ok(None);
+    };
+    let mut registration = Registration::builder(balancer)
+        .service(&args.service)
+        .port(addr.port())
+        .load(load);
+    if let Some(token) = &args.token {
+        registration = registration.token(token);
+    }
+    if let Some(weight) = args.weight {
+        registration = registration.weight(weight);
+    }
+    if let Some(zone) = &args.zone {
+        registration = registration.zone(zone);
+    }
+    for (key, value) in &args.labels {
+        registration = registration.label(key, value);
+    }
+    if let Some(tls) = tls.towards_balancer() {
+        registration = registration.tls(tls);
+    }
+    Ok(Some(registration.start()?))
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label is KEY=VALUE, e.g. version=v2".to_owned()),
+    }
 }
 
 /// What is in the files of TLS.
@@ -204,6 +251,7 @@ impl Files {
 
 struct Named {
     name: String,
+    delay: Duration,
     quiet: bool,
 }
 
@@ -220,6 +268,9 @@ impl Greeter for Named {
                 Some(token) => println!("call with lb-token {token}"),
                 None => println!("call without lb-token"),
             }
+        }
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
         }
         // Sent back for the client to show; a real backend counts by it.
         let token = request.metadata().get("lb-token").cloned();

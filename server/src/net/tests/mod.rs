@@ -176,3 +176,11 @@ async fn closed(mut io: impl AsyncRead + Unpin) {
 fn limits() -> Limits {
     Limits::for_descriptors(4096)
 }
+
+/// With little time for what begins a connection, but enough on a busy machine.
+fn impatient() -> Limits {
+    Limits {
+        handshake_timeout: Duration::from_secs(1),
+        ..limits()
+    }
+}

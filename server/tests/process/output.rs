@@ -1,127 +1,25 @@
 //! What the binary prints and logs where nothing takes it, and what peers can do
 //! to it.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "another process is waited for, with no clock but the real one"
-)]
-
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use lookaside_proto::registration_v1 as pb;
 use lookaside_proto::registration_v1::register_request::Message;
 use lookaside_proto::registration_v1::registration::Where;
 use lookaside_proto::registration_v1::registration_service_client::RegistrationServiceClient;
-use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-const VALID: &str = r#"
-[balancer]
-listen = "127.0.0.1:0"
-shutdown = "100ms"
-[admin]
-listen = "127.0.0.1:0"
-
-[[service]]
-name = "greeter.test"
-backends = [{ address = "10.0.0.1:80" }]
-register = { cidrs = ["127.0.0.0/8"] }
-"#;
+use super::{Folder, Serve, VALID, lookaside};
 
 const SCENARIO: &str = "name = \"short\"\nduration = \"60s\"\nbackends = 3\nclients = 3\n\
                         policies = [\"round_robin\"]\n";
-
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder with a configuration, which names itself.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        std::fs::write(folder.path("lookaside.toml"), VALID).unwrap();
-        folder
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
-
-/// A running `lookaside serve`. Killed if a test fails before it ends.
-struct Serve {
-    child: Child,
-    balancer: SocketAddr,
-}
-
-impl Serve {
-    /// Waits until it listens.
-    fn start(folder: &Folder, arguments: &[&str], log: impl Into<Stdio>) -> Self {
-        let ports = folder.path("ports");
-        let mut child = lookaside()
-            .args(arguments)
-            .args(["serve", "--config"])
-            .arg(folder.path("lookaside.toml"))
-            .arg("--ports-file")
-            .arg(&ports)
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        let written = loop {
-            if let Ok(written) = std::fs::read(&ports) {
-                break written;
-            }
-            assert_eq!(child.try_wait().unwrap(), None, "it ended");
-            assert!(began.elapsed() < PATIENCE);
-            thread::sleep(Duration::from_millis(5));
-        };
-        let ports: serde_json::Value = serde_json::from_slice(&written).unwrap();
-        let balancer = ports["balancer"].as_str().unwrap().parse().unwrap();
-        Self { child, balancer }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// How it ends on SIGTERM.
-    fn end(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lookaside() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lookaside"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
 
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
