@@ -68,6 +68,8 @@ struct Checks {
     fleet: Arc<Fleet>,
     subchannels: Subchannels,
     metrics: HealthMetrics,
+    /// The services' versions that were followed last.
+    seen: Option<Vec<u64>>,
     /// What the operator asks of each service that is checked.
     questions: BTreeMap<ServiceName, Arc<HealthConfig>>,
     /// Where each service's backends may be looked at.
@@ -93,6 +95,7 @@ pub async fn check(
         fleet: Arc::clone(&fleet),
         subchannels,
         metrics,
+        seen: None,
         questions: BTreeMap::new(),
         dial: BTreeMap::new(),
         tasks: JoinSet::new(),
@@ -106,11 +109,13 @@ pub async fn check(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut paces = tokio::time::interval(PACE_EVERY);
     paces.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut seen, mut said) = (None, Said::default());
+    let mut said = Said::default();
     loop {
         tokio::select! {
             () = end.cancelled() => break,
             suspects = fleet.suspects() => {
+                // Their services may be newer than the last tick.
+                checks.catch_up(&mut config);
                 for (service, backend) in suspects {
                     checks.suspect(service, backend);
                 }
@@ -121,15 +126,7 @@ pub async fn check(
                 }
             }
             _ = paces.tick() => checks.pace(&mut said),
-            _ = ticks.tick() => {
-                let changed = config.has_changed().unwrap_or(false);
-                let config = Arc::clone(&config.borrow_and_update());
-                let now = fleet.versions(config.services.iter().map(|s| &s.name));
-                if changed || seen.as_ref() != Some(&now) {
-                    checks.follow(&config);
-                    seen = Some(now);
-                }
-            }
+            _ = ticks.tick() => checks.catch_up(&mut config),
         }
     }
     checks.tasks.shutdown().await;
@@ -137,6 +134,17 @@ pub async fn check(
 }
 
 impl Checks {
+    /// Follows the configuration and the services' backends, if something changed.
+    fn catch_up(&mut self, config: &mut watch::Receiver<Arc<Config>>) {
+        let changed = config.has_changed().unwrap_or(false);
+        let config = Arc::clone(&config.borrow_and_update());
+        let now = self.fleet.versions(config.services.iter().map(|s| &s.name));
+        if changed || self.seen.as_ref() != Some(&now) {
+            self.follow(&config);
+            self.seen = Some(now);
+        }
+    }
+
     /// Begins the checks that are wanted, and ends those that are not.
     fn follow(&mut self, config: &Config) {
         self.questions.clear();
