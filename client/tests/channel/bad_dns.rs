@@ -109,6 +109,16 @@ async fn an_rpc_that_fails_says_what_dns_did() {
 }
 
 #[tokio::test]
+async fn a_name_server_that_is_not_running_is_known_to_refuse() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = socket.local_addr().unwrap();
+    drop(socket);
+    let target = format!("dns://{server}/greeter.test:1");
+    let error = connect(Channel::builder(target)).await.unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
 async fn a_failure_that_passes_is_forgotten() {
     let dns = DnsServer::start().await;
     let spare = Backend::start("spare").await;

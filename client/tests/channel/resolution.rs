@@ -93,6 +93,33 @@ async fn localhost_and_ip_literals_get_no_srv_query() {
 }
 
 #[tokio::test]
+async fn names_may_have_underscores_and_begin_with_a_hyphen() {
+    for (host, lb) in [
+        ("my_greeter.test", "lb_1.stack_default"),
+        ("-greeter.test", "-lb.test"),
+    ] {
+        let dns = DnsServer::start().await;
+        let mut balancer = Balancer::start().await;
+        let a = Backend::start("a").await;
+        dns.srv(
+            &format!("_grpclb._tcp.{host}"),
+            balancer.addr.port(),
+            &format!("{lb}."),
+        );
+        dns.ip(lb, balancer.addr.ip());
+        dns.ip(host, a.addr.ip());
+        let target = format!("dns://{}/{host}:{}", dns.addr, a.addr.port());
+        let channel = Channel::builder(target).connect_lazy().unwrap();
+        let mut stream = balancer.accept().await;
+        assert_eq!(stream.name().await, format!("{host}:{}", a.addr.port()));
+        assert_eq!(stream.authority, lb);
+        stream.initial(std::time::Duration::ZERO);
+        stream.list([entry(a.addr, "")]);
+        assert_eq!(hello(&channel).await.unwrap(), "a");
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_does_not_exist_is_named_in_the_error() {
     let dns = DnsServer::start().await;
     let target = format!("dns://{}/nowhere.test:80", dns.addr);

@@ -14,6 +14,8 @@ use crate::service_config::ServiceConfig;
 pub(super) struct Answers {
     /// Whose answers.
     pub(super) asked: Asked,
+    /// For how long those that there are hold.
+    pub(super) ttl: Option<Duration>,
     pub(super) addresses: Option<Result<Vec<Endpoint>, ResolveError>>,
     pub(super) balancers: Option<Result<Found, ResolveError>>,
     /// Balancers that are known before all are.
@@ -78,6 +80,7 @@ impl Answers {
             true => Err(error()),
             false => Ok(Found {
                 balancers: some,
+                ttl: None,
                 left_out: Some(text.clone()),
             }),
         });

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::super::BalancerAddress;
 use super::look::Lookup;
+use super::records::shorter;
 use super::srv::{SrvTarget, order};
 use crate::error::ResolveError;
 use crate::until::until;
@@ -28,6 +29,8 @@ const MAX_REASONS: usize = 3;
 pub(super) struct Found {
     /// In the order to try them; none if the service has no balancer.
     pub(super) balancers: Vec<BalancerAddress>,
+    /// For how long that holds.
+    pub(super) ttl: Option<Duration>,
     /// Which ones are left out, and why.
     pub(super) left_out: Option<String>,
 }
@@ -45,7 +48,8 @@ pub(super) async fn find<L: Lookup>(
     mut rng: fastrand::Rng,
     some: mpsc::Sender<Vec<BalancerAddress>>,
 ) -> Result<Found, ResolveError> {
-    let mut targets = lookup.srv(&name).await?;
+    let found = lookup.srv(&name).await?;
+    let (mut targets, mut ttl) = (found.list, found.ttl);
     order(&mut targets, &mut rng);
     let count = targets.len();
     targets.truncate(MAX_TARGETS);
@@ -83,7 +87,8 @@ pub(super) async fn find<L: Lookup>(
                     ));
                 }
                 Some((host, Ok(ips))) => {
-                    known.insert(host, ips);
+                    ttl = shorter(ttl, ips.ttl);
+                    known.insert(host, ips.list);
                     due.get_or_insert_with(|| Instant::now() + PATIENCE);
                 }
                 Some((_, Err(error))) => {
@@ -102,6 +107,7 @@ pub(super) async fn find<L: Lookup>(
         Some(error) if known.is_empty() => Err(error),
         _ => Ok(Found {
             balancers: addresses(&targets, &known),
+            ttl,
             left_out: told(&reasons),
         }),
     }

@@ -1,29 +1,24 @@
 //! A DNS client: what hickory finds out, as what this crate needs to know.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::asked::Asked;
 use super::look;
+use super::records::Records;
 use super::srv::SrvTarget;
+use super::system::{self, Conf};
+use super::transport::query;
+use super::{hosts, servers::Failures};
 use crate::error::ResolveError;
 
-/// How long one query may take before it is sent again. What a slow server finds
-/// out meanwhile it has for the next one.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a query is sent again.
-const REPETITIONS: usize = 2;
 /// How long A or AAAA may take once the other has addresses: there are networks
 /// in which one of the two is never answered.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -32,71 +27,62 @@ const LONGEST_NAME: usize = 253;
 /// CNAMEs that are followed from one name.
 const MAX_ALIASES: usize = 8;
 
-/// A DNS client. A clone shares its sockets.
+/// A DNS client.
 ///
-/// A query is sent three times at most, 2 s apart, so that a server that is dead
-/// costs 6 s.
+/// Its servers are asked in their order: the next one when one has been silent for
+/// 5 s, at once when one fails or refuses. Each is asked twice at most, so that a
+/// server that is alone and dead costs 10 s; an answer that is late counts for as
+/// long as that.
 #[derive(Clone)]
 pub struct Dns {
-    resolver: TokioResolver,
+    /// The one server to ask; the system's are read when they are asked.
+    given: Option<Arc<Conf>>,
     asked: Asked,
 }
 
+/// How a name was missed.
+struct Miss {
+    /// Whether a server has failed at it, rather than said that it does not know
+    /// the name or been silent.
+    server_failure: bool,
+    error: ResolveError,
+}
+
 impl Dns {
-    /// Asks the servers that the system is configured for, as often as
-    /// `resolv.conf` says, and with its timeout if that is not the usual 5 s.
+    /// Asks the servers that the system is configured for, as glibc does: by
+    /// `/etc/resolv.conf`, which is read again when it changes, with its search
+    /// domains and its `ndots`, `timeout`, `attempts`, `rotate`, `use-vc` and
+    /// `no-aaaa`. Without one the server is 127.0.0.1. What stands in `/etc/hosts`
+    /// needs no server.
     ///
     /// # Errors
-    /// If that configuration cannot be read.
+    /// None at present.
     pub fn system() -> Result<Self, ResolveError> {
-        let mut builder = TokioResolver::builder_tokio()
-            .map_err(|error| ResolveError(format!("the system's DNS configuration: {error}")))?;
-        let options = builder.options_mut();
-        if options.timeout == ResolverOpts::default().timeout {
-            options.timeout = TIMEOUT;
-        }
-        Self::build(builder, ResolveHosts::Auto, Asked::System)
+        Ok(Self {
+            given: None,
+            asked: Asked::System,
+        })
     }
 
-    /// Asks one server, by UDP and, for what is too long for it, by TCP.
+    /// Asks one server, by UDP and, for what is too long for it, by TCP. Neither
+    /// search domains nor the hosts file count.
     ///
     /// # Errors
-    /// If the client cannot be set up.
+    /// None at present.
     pub fn at(server: SocketAddr) -> Result<Self, ResolveError> {
-        let asked = Asked::Server(server);
-        let (mut udp, mut tcp) = (ConnectionConfig::udp(), ConnectionConfig::tcp());
-        udp.port = server.port();
-        tcp.port = server.port();
-        let server = NameServerConfig::new(server.ip(), true, vec![udp, tcp]);
-        // No search domains: names for a server of one's own are complete.
-        let config = ResolverConfig::from_parts(None, vec![], vec![server]);
-        let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.timeout = TIMEOUT;
-        options.attempts = REPETITIONS;
-        Self::build(builder, ResolveHosts::Never, asked)
-    }
-
-    fn build(
-        mut builder: hickory_resolver::ResolverBuilder<TokioRuntimeProvider>,
-        hosts: ResolveHosts,
-        asked: Asked,
-    ) -> Result<Self, ResolveError> {
-        let options = builder.options_mut();
-        // We look because something failed; an answer from a cache would be
-        // what failed.
-        options.cache_size = 0;
-        options.use_hosts_file = hosts;
-        let resolver = builder
-            .build()
-            .map_err(|error| ResolveError(format!("the DNS client: {error}")))?;
-        Ok(Self { resolver, asked })
+        Ok(Self {
+            given: Some(Arc::new(Conf::at(server))),
+            asked: Asked::Server(server),
+        })
     }
 
     /// Whom this asks.
     pub(in super::super) fn asked(&self) -> Asked {
         self.asked
+    }
+
+    fn conf(&self) -> Arc<Conf> {
+        self.given.clone().unwrap_or_else(system::current)
     }
 
     /// The IP addresses of `host`, IPv4 first, in the server's order.
@@ -105,11 +91,36 @@ impl Dns {
     /// [`ResolveError`] if there is no answer. A name without addresses, or one
     /// that does not exist, is an empty list.
     pub async fn ips(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        self.find_ips(host).await.map(|found| found.list)
+    }
+
+    async fn find_ips(&self, host: &str) -> Result<Records<IpAddr>, ResolveError> {
         if let Ok(ip) = host.parse() {
-            return Ok(vec![ip]);
+            return Ok(Records::without_ttl(vec![ip]));
         }
-        let ipv4 = std::pin::pin!(self.family(host, RecordType::A));
-        let ipv6 = std::pin::pin!(self.family(host, RecordType::AAAA));
+        if self.given.is_none() {
+            let ips = hosts::lookup(host);
+            if !ips.is_empty() {
+                return Ok(Records::without_ttl(ips));
+            }
+        }
+        if let Some(ips) = hosts::loopback(host) {
+            return Ok(Records::without_ttl(ips));
+        }
+        let conf = self.conf();
+        let mut search = Search::default();
+        for name in names(&conf, host)? {
+            if let Some(found) = search.take(self.both(&conf, &name).await)? {
+                return Ok(found);
+            }
+        }
+        search.end()
+    }
+
+    /// A and AAAA, of which one is enough.
+    async fn both(&self, conf: &Conf, name: &Name) -> Result<Records<IpAddr>, Miss> {
+        let ipv4 = std::pin::pin!(self.family(conf, name, RecordType::A));
+        let ipv6 = std::pin::pin!(self.family(conf, name, RecordType::AAAA));
         let (ipv4, ipv6) = match select(ipv4, ipv6).await {
             Either::Left((ipv4, ipv6)) => {
                 let ipv6 = soon(&ipv4, ipv6).await;
@@ -118,15 +129,23 @@ impl Dns {
             Either::Right((ipv6, ipv4)) => (soon(&ipv6, ipv4).await, ipv6),
         };
         match (ipv4, ipv6) {
-            (Ok(ipv4), Ok(ipv6)) => Ok([ipv4, ipv6].concat()),
+            (Ok(ipv4), Ok(ipv6)) => Ok(ipv4.and(ipv6)),
             (Ok(ips), Err(_)) | (Err(_), Ok(ips)) if !ips.is_empty() => Ok(ips),
-            (Err(error), _) | (_, Err(error)) => Err(error),
+            (Err(miss), _) | (_, Err(miss)) => Err(miss),
         }
     }
 
-    async fn family(&self, host: &str, kind: RecordType) -> Result<Vec<IpAddr>, ResolveError> {
-        let records = self.records(host, kind).await?;
-        Ok(records.iter().filter_map(|data| data.ip_addr()).collect())
+    async fn family(
+        &self,
+        conf: &Conf,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Records<IpAddr>, Miss> {
+        if conf.no_aaaa && kind == RecordType::AAAA {
+            return Ok(Records::default());
+        }
+        let found = self.exactly(conf, name, kind).await?;
+        Ok(found.filter_map(|data| data.ip_addr()))
     }
 
     /// The SRV records of `name`, in the server's order. Records that name no
@@ -136,20 +155,23 @@ impl Dns {
     /// [`ResolveError`] if there is no answer. A name without SRV records is an
     /// empty list.
     pub async fn srv(&self, name: &str) -> Result<Vec<SrvTarget>, ResolveError> {
-        let records = self.records(name, RecordType::SRV).await?;
-        let targets = records.into_iter().filter_map(|data| match data {
+        self.find_srv(name).await.map(|found| found.list)
+    }
+
+    async fn find_srv(&self, name: &str) -> Result<Records<SrvTarget>, ResolveError> {
+        let found = self.records(name, RecordType::SRV).await?;
+        let target = |data| match data {
             RData::SRV(srv) => Some(SrvTarget {
                 priority: srv.priority,
                 weight: srv.weight,
                 port: srv.port,
-                host: srv.target.to_utf8().trim_end_matches('.').to_owned(),
+                host: system::text(&srv.target),
             }),
             _ => None,
-        });
+        };
         // RFC 2782: "." says that there is decidedly no such service.
-        Ok(targets
-            .filter(|srv| !srv.host.is_empty() && srv.port != 0)
-            .collect())
+        let meant = |srv: &SrvTarget| !srv.host.is_empty() && srv.port != 0;
+        Ok(found.filter_map(|data| target(data).filter(meant)))
     }
 
     /// The TXT records of `name`, the strings of each put together.
@@ -158,70 +180,92 @@ impl Dns {
     /// [`ResolveError`] if there is no answer. A name without TXT records is an
     /// empty list.
     pub async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
-        let records = self.records(name, RecordType::TXT).await?;
-        let texts = records.into_iter().filter_map(|data| match data {
+        let found = self.records(name, RecordType::TXT).await?;
+        let found = found.filter_map(|data| match data {
             RData::TXT(txt) => Some(txt.txt_data.concat()),
             _ => None,
         });
-        Ok(texts.collect())
+        Ok(found.list)
     }
 
-    /// The records of `name`, and of what it is an alias of; no others that an
-    /// answer may have.
-    async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, ResolveError> {
-        if name.trim_end_matches('.').len() > LONGEST_NAME {
-            // A prefix can make a name longer than any that is in DNS.
-            return Ok(vec![]);
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Records<RData>, ResolveError> {
+        let conf = self.conf();
+        let mut search = Search::default();
+        for name in names(&conf, name)? {
+            if let Some(found) = search.take(self.exactly(&conf, &name, kind).await)? {
+                return Ok(found);
+            }
         }
-        let mut asked = name.to_owned();
+        search.end()
+    }
+
+    /// The records of this very name, and of what it is an alias of; no others that
+    /// an answer may have.
+    async fn exactly(
+        &self,
+        conf: &Conf,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Records<RData>, Miss> {
+        let mut asked = name.clone();
         for _ in 0..MAX_ALIASES {
-            match self.resolver.lookup(asked.as_str(), kind).await {
+            match self.ask(conf, &asked, kind).await? {
                 Ok(found) => return Ok(of_the_name(&found)),
-                Err(error) if !is_aliased_srv(&error, &asked, kind) => {
-                    return match error.is_no_records_found() {
-                        true => Ok(vec![]),
-                        false => Err(self.failure(name, kind, &error)),
-                    };
-                }
-                Err(_) => match self.alias(&asked).await {
-                    Ok(Some(target)) => asked = target,
-                    Ok(None) => return Ok(vec![]),
-                    Err(error) => return Err(self.failure(name, kind, &error)),
+                Err(none) if !is_aliased_srv(&none, &asked, kind) => return Ok(Records::default()),
+                Err(_) => match self.alias(conf, &asked).await? {
+                    Some(target) => asked = target,
+                    None => return Ok(Records::default()),
                 },
             }
         }
-        Err(ResolveError(format!(
-            "DNS lookup of {kind} {name} {}: more than {MAX_ALIASES} CNAMEs lead from one to the \
-             next",
-            self.asked
-        )))
+        let text = format!("more than {MAX_ALIASES} CNAMEs lead from one to the next");
+        Err(self.miss(name, kind, &text, false))
     }
 
-    fn failure(&self, name: &str, kind: RecordType, error: &NetError) -> ResolveError {
-        let asked = self.asked;
-        let doubt = match error {
-            NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
-                format!(" ({})", asked.doubt())
+    /// What the servers answer: records, or that there are none.
+    async fn ask(
+        &self,
+        conf: &Conf,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Result<Lookup, NetError>, Miss> {
+        let answer = conf.servers.ask(|addr| async move {
+            match query(conf, addr, name, kind).await {
+                Err(error) if error.is_no_records_found() => Ok(Err(error)),
+                Err(error) => Err(error),
+                Ok(found) => Ok(Ok(found)),
             }
-            _ => String::new(),
-        };
-        ResolveError(format!(
-            "DNS lookup of {kind} {name} {asked}: {error}{doubt}"
-        ))
+        });
+        answer.await.map_err(|failures: Failures| {
+            let refused = failures.has(ResponseCode::Refused);
+            let doubt = if refused { self.asked.doubt() } else { "" };
+            let text = match doubt {
+                "" => failures.to_string(),
+                doubt => format!("{failures} ({doubt})"),
+            };
+            let server_failure = failures.has(ResponseCode::ServFail);
+            self.miss(name, kind, &text, server_failure)
+        })
     }
 
-    async fn alias(&self, name: &str) -> Result<Option<String>, NetError> {
-        let found = match self.resolver.lookup(name, RecordType::CNAME).await {
-            Ok(found) => found,
-            Err(error) if error.is_no_records_found() => return Ok(None),
-            Err(error) => return Err(error),
+    fn miss(&self, name: &Name, kind: RecordType, text: &str, server_failure: bool) -> Miss {
+        let (asked, name) = (self.asked, system::text(name));
+        Miss {
+            server_failure,
+            error: ResolveError(format!("DNS lookup of {kind} {name} {asked}: {text}")),
+        }
+    }
+
+    async fn alias(&self, conf: &Conf, name: &Name) -> Result<Option<Name>, Miss> {
+        let Ok(found) = self.ask(conf, name, RecordType::CNAME).await? else {
+            return Ok(None);
         };
         let own = |record: &&Record| record.name == *found.query().name();
         let target = found.answers().iter().filter(own).find_map(|record| {
             let RData::CNAME(target) = &record.data else {
                 return None;
             };
-            Some(target.0.to_utf8())
+            Some(target.0.clone())
         });
         Ok(target)
     }
@@ -232,12 +276,12 @@ impl look::Lookup for Dns {
         self.asked
     }
 
-    async fn ips(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        self.ips(host).await
+    async fn ips(&self, host: &str) -> Result<Records<IpAddr>, ResolveError> {
+        self.find_ips(host).await
     }
 
-    async fn srv(&self, name: &str) -> Result<Vec<SrvTarget>, ResolveError> {
-        self.srv(name).await
+    async fn srv(&self, name: &str) -> Result<Records<SrvTarget>, ResolveError> {
+        self.find_srv(name).await
     }
 
     async fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, ResolveError> {
@@ -253,7 +297,46 @@ impl std::fmt::Debug for Dns {
     }
 }
 
-type Ips = Result<Vec<IpAddr>, ResolveError>;
+/// What `host` may mean, in the order to ask for.
+fn names(conf: &Conf, host: &str) -> Result<Vec<Name>, ResolveError> {
+    if host.trim_end_matches('.').len() > LONGEST_NAME {
+        // A prefix can make a name longer than any that is in DNS.
+        return Ok(vec![]);
+    }
+    conf.names(host).map_err(ResolveError)
+}
+
+/// A search through what a name may mean. As in glibc, a name that is not there, or
+/// at which a server fails, leads on to the next one, and any other miss does not.
+#[derive(Default)]
+struct Search {
+    failed: Option<ResolveError>,
+}
+
+impl Search {
+    /// What was found, if it ends the search.
+    fn take<T>(
+        &mut self,
+        result: Result<Records<T>, Miss>,
+    ) -> Result<Option<Records<T>>, ResolveError> {
+        match result {
+            Ok(found) if found.is_empty() => Ok(None),
+            Ok(found) => Ok(Some(found)),
+            Err(miss) if miss.server_failure => {
+                self.failed.get_or_insert(miss.error);
+                Ok(None)
+            }
+            Err(miss) => Err(miss.error),
+        }
+    }
+
+    /// Nothing was found.
+    fn end<T>(self) -> Result<Records<T>, ResolveError> {
+        self.failed.map_or_else(|| Ok(Records::default()), Err)
+    }
+}
+
+type Ips = Result<Records<IpAddr>, Miss>;
 
 /// The other family's addresses, unless they are late and there are some already.
 async fn soon(first: &Ips, second: impl Future<Output = Ips>) -> Ips {
@@ -261,11 +344,11 @@ async fn soon(first: &Ips, second: impl Future<Output = Ips>) -> Ips {
         return second.await;
     }
     let late = tokio::time::timeout(PATIENCE, second).await;
-    late.unwrap_or_else(|_| Ok(vec![]))
+    late.unwrap_or_else(|_| Ok(Records::default()))
 }
 
 /// What `found` has of the name that was asked for, and of its aliases.
-fn of_the_name(found: &Lookup) -> Vec<RData> {
+fn of_the_name(found: &Lookup) -> Records<RData> {
     let kind = found.query().query_type();
     let mut names: Vec<&Name> = vec![found.query().name()];
     for _ in 0..MAX_ALIASES {
@@ -283,21 +366,21 @@ fn of_the_name(found: &Lookup) -> Vec<RData> {
         }
     }
     let records = found.answers().iter();
-    records
+    let records = records
         .filter(|record| record.record_type() == kind && names.contains(&&record.name))
-        .map(|record| record.data.clone())
-        .collect()
+        .map(|record| record.data.clone());
+    let ttl = found.answers().iter().map(|record| record.ttl).min();
+    Records {
+        list: records.collect(),
+        ttl: ttl.map(|ttl| Duration::from_secs(ttl.into())),
+    }
 }
 
 /// Whether there are SRV records behind a CNAME. hickory takes the target of such
 /// a record for another name of the one that was asked for, and looks there.
-fn is_aliased_srv(error: &NetError, asked: &str, kind: RecordType) -> bool {
+fn is_aliased_srv(error: &NetError, asked: &Name, kind: RecordType) -> bool {
     let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
         return false;
     };
-    let found = none.query.name().to_utf8().to_ascii_lowercase();
-    let asked = asked.trim_end_matches('.').to_ascii_lowercase();
-    // Behind a name may stand a search domain.
-    let rest = found.strip_prefix(&asked);
-    kind == RecordType::SRV && !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    kind == RecordType::SRV && none.query.name() != asked
 }

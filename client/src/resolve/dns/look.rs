@@ -12,6 +12,7 @@ use super::super::{Balancers, Reresolve, Resolution};
 use super::answers::{Answers, ConfigFault, Known};
 use super::asked::Asked;
 use super::balancers::{Found, find};
+use super::records::{Records, shorter};
 use super::srv::SrvTarget;
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
@@ -30,10 +31,14 @@ pub(super) trait Lookup: Send + Sync + 'static {
     fn asked(&self) -> Asked;
 
     /// A and AAAA of `host`.
-    fn ips(&self, host: &str) -> impl Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send;
+    fn ips(&self, host: &str)
+    -> impl Future<Output = Result<Records<IpAddr>, ResolveError>> + Send;
 
     /// SRV of `name`.
-    fn srv(&self, name: &str) -> impl Future<Output = Result<Vec<SrvTarget>, ResolveError>> + Send;
+    fn srv(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Records<SrvTarget>, ResolveError>> + Send;
 
     /// TXT of `name`.
     fn txt(&self, name: &str) -> impl Future<Output = Result<Vec<Vec<u8>>, ResolveError>> + Send;
@@ -100,6 +105,7 @@ impl<L: Lookup> Looks<L> {
         let mut config = std::pin::pin!(OptionFuture::from(txt));
         let mut answers = Answers {
             asked,
+            ttl: None,
             addresses: None,
             balancers: (!self.srv).then(|| Ok(Found::default())),
             some_balancers: vec![],
@@ -108,9 +114,15 @@ impl<L: Lookup> Looks<L> {
         while !answers.are_complete() {
             tokio::select! {
                 ips = &mut addresses, if answers.addresses.is_none() => {
-                    answers.addresses = Some(ips.map(|ips| self.endpoints(ips)));
+                    answers.addresses = Some(ips.map(|ips| {
+                        answers.ttl = shorter(answers.ttl, ips.ttl);
+                        self.endpoints(ips.list)
+                    }));
                 }
                 Some(found) = &mut balancers, if answers.balancers.is_none() => {
+                    if let Ok(found) = &found {
+                        answers.ttl = shorter(answers.ttl, found.ttl);
+                    }
                     answers.balancers = Some(found);
                 }
                 Some(some) = somes.recv() => answers.some_balancers = some,

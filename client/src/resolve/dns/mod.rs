@@ -10,7 +10,8 @@
 //!
 //! | | how long, how often |
 //! |---|---|
-//! | one query | 2 s, sent three times at most: a dead server costs 6 s (the system's `attempts`, and its `timeout` if it is not the usual 5 s) |
+//! | one query | 5 s until the next server is asked, or the same again, twice each: a dead server that is alone costs 10 s (the system's `timeout` and `attempts`); an answer that is late counts |
+//! | a server that was silent, where there are others | 1 s, for a minute |
 //! | A or AAAA, once the other has addresses | 500 ms more |
 //! | one balancer's address, once another's is there | 500 ms until that is passed on |
 //! | one look, with all its queries | 30 s |
@@ -25,8 +26,13 @@ mod answers;
 mod asked;
 mod balancers;
 mod client;
+mod hosts;
 mod look;
+mod records;
+mod servers;
 mod srv;
+mod system;
+mod transport;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -89,7 +95,7 @@ fn hostname() -> String {
 
 /// Whether there is nothing in DNS about `host`.
 fn is_local(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok() || host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+    host.parse::<IpAddr>().is_ok() || hosts::loopback(host).is_some()
 }
 
 impl Resolve for DnsResolver {

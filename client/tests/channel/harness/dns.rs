@@ -82,7 +82,8 @@ impl DnsServer {
     }
 
     pub(crate) fn srv_with_priority(&self, name: &str, priority: u16, port: u16, target: &str) {
-        let target = Name::from_ascii(target).unwrap();
+        let labels = target.split('.').filter(|label| !label.is_empty());
+        let target = Name::from_labels(labels.map(str::as_bytes)).unwrap();
         let srv = SRV::new(priority, 0, port, target);
         self.add(name, RecordType::SRV, RData::SRV(srv));
     }
@@ -182,7 +183,8 @@ impl Zone {
     fn answer(&mut self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let query = Message::from_vec(query).unwrap();
         let question = query.queries.first()?.clone();
-        let name = question.name().to_ascii();
+        // It escapes a leading hyphen.
+        let name = question.name().to_ascii().replace("\\-", "-");
         let name = name.trim_end_matches('.').to_lowercase();
         let kind = question.query_type();
         self.asked.push((name.clone(), kind));

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::asked::Asked;
 use super::look::{Client, Looks, Lookup};
+use super::records::Records;
 use super::*;
 use crate::error::ResolveError;
 use crate::resolve::{Balancers, Resolution};
@@ -33,6 +34,8 @@ struct Fake(Arc<Mutex<World>>);
 struct World {
     replies: HashMap<String, Reply>,
     asked: Vec<(String, Instant)>,
+    /// Of every answer.
+    ttl: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -68,6 +71,11 @@ impl Fake {
         }
     }
 
+    fn records<T>(&self, list: Vec<T>) -> Records<T> {
+        let ttl = self.0.lock().unwrap().ttl;
+        Records { list, ttl }
+    }
+
     /// When this was asked, in seconds from `start`.
     fn asked(&self, question: &str, start: Instant) -> Vec<f64> {
         let world = self.0.lock().unwrap();
@@ -95,17 +103,17 @@ impl Lookup for Fake {
         Asked::Server(([10, 0, 0, 53], 53).into())
     }
 
-    async fn ips(&self, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+    async fn ips(&self, host: &str) -> Result<Records<IpAddr>, ResolveError> {
         match self.ask(format!("A {host}")).await? {
-            Some(Reply::Ips(ips)) => Ok(ips),
-            _ => Ok(vec![]),
+            Some(Reply::Ips(ips)) => Ok(self.records(ips)),
+            _ => Ok(Records::default()),
         }
     }
 
-    async fn srv(&self, name: &str) -> Result<Vec<SrvTarget>, ResolveError> {
+    async fn srv(&self, name: &str) -> Result<Records<SrvTarget>, ResolveError> {
         match self.ask(format!("SRV {name}")).await? {
-            Some(Reply::Srv(targets)) => Ok(targets),
-            _ => Ok(vec![]),
+            Some(Reply::Srv(targets)) => Ok(self.records(targets)),
+            _ => Ok(Records::default()),
         }
     }
 
