@@ -12,7 +12,7 @@ use crate::endpoint::ConnectivityState;
 use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
 use crate::metrics::Metrics;
-use crate::policy::{PickFirst, Policy, Random, RoundRobin, Weighted};
+use crate::policy::{Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, BalancerAt, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
@@ -38,7 +38,7 @@ pub struct Builder {
     authority: Option<String>,
     balancer: Option<String>,
     resolver: Option<Box<dyn Resolve>>,
-    make_policy: MakePolicy,
+    make_policy: Option<MakePolicy>,
     user_agent: Option<String>,
     fallback_timeout: Duration,
     report: bool,
@@ -59,7 +59,7 @@ impl Builder {
             authority: None,
             balancer: None,
             resolver: None,
-            make_policy: Box::new(|_| Box::new(PickFirst::new())),
+            make_policy: None,
             user_agent: None,
             fallback_timeout: FALLBACK_TIMEOUT,
             report: true,
@@ -83,8 +83,8 @@ impl Builder {
         self
     }
 
-    /// Without a balancer, spreads RPCs over all addresses in turn. The default
-    /// is `pick_first`, as in gRPC.
+    /// Without a balancer, spreads RPCs over all addresses in turn, which are looked
+    /// up again every 30 s. The default is `pick_first`, as in gRPC.
     pub fn round_robin(self) -> Self {
         self.policy(|rng| Box::new(RoundRobin::new(rng)))
     }
@@ -106,7 +106,7 @@ impl Builder {
         mut self,
         make: impl Fn(fastrand::Rng) -> Box<dyn Policy> + Send + 'static,
     ) -> Self {
-        self.make_policy = Box::new(make);
+        self.make_policy = Some(Box::new(make));
         self
     }
 

@@ -50,7 +50,8 @@
 //! | any, with [`Builder::balancer`] | those of the balancer's list | that one |
 //!
 //! `localhost` and IP literals are not looked up in SRV (gRFC A10). The SRV query
-//! runs beside the others and never delays them. A service config in TXT
+//! runs beside the others and delays them by half a second at most. The system's
+//! name servers are asked as glibc asks them ([`resolve::Dns`]). A service config in TXT
 //! `_grpc_config.host` is read with [`Builder::txt_service_config`].
 //!
 //! # Policies
@@ -73,8 +74,9 @@
 //!
 //! - An RPC fails with UNAVAILABLE while nothing can be reached, and says why; with
 //!   the extension [`WaitForReady`] it waits. Its timeout holds while it waits, too.
-//! - While DNS has not yet said whether there is a balancer, RPCs use the addresses
-//!   as soon as one is ready, and wait rather than fail if none is.
+//! - RPCs wait half a second for DNS to say whether there is a balancer, and then use
+//!   the addresses as soon as one is ready. Where there is one, or was one before the
+//!   channel was idle, they wait for its list: ten seconds, or until it refuses.
 //! - An RPC that never left, or that a server refused unseen, is sent elsewhere. One
 //!   that may have run is not.
 //! - A balancer that dies leaves its list in use. If its backends die too, or if it

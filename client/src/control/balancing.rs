@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::endpoint::{ConnectivityState, Endpoint};
 use crate::grpclb::{Event, Grpclb, GrpclbConfig};
 use crate::policy::{Output, PickFirst, Policy, RoundRobin};
-use crate::resolve::{Balancers, Resolution};
+use crate::resolve::{BalancerAddress, Balancers, Resolution};
 use crate::service_config::{
     ChildPolicy, GrpclbPolicyConfig, PickFirstConfig, PolicyConfig, ServiceConfig,
 };
@@ -18,7 +18,8 @@ pub(crate) type MakePolicy = Box<dyn Fn(fastrand::Rng) -> Box<dyn Policy> + Send
 pub(crate) struct Recipe {
     pub(crate) target: String,
     /// The application's own choice.
-    pub(crate) make_policy: MakePolicy,
+    /// `pick_first` if there is none.
+    pub(crate) make_policy: Option<MakePolicy>,
     pub(crate) grpclb: GrpclbConfig,
     /// For when the resolver has none.
     pub(crate) service_config: Option<ServiceConfig>,
@@ -30,6 +31,10 @@ pub(super) struct Balancing {
     current: Decider,
     /// Serves while `current` connects, as in gRPC's graceful switch.
     before: Option<Decider>,
+    /// The balancers that were named last, also before the channel was idle.
+    named: Vec<BalancerAddress>,
+    /// What waits for word of the balancers, and until when.
+    held: Option<(Resolution, Instant)>,
     /// Lists followed by deciders that are gone.
     lists: u64,
 }
@@ -57,6 +62,8 @@ impl Balancing {
         Self {
             current: Decider::Nothing,
             before: None,
+            named: vec![],
+            held: None,
             lists: 0,
         }
     }
@@ -70,13 +77,15 @@ impl Balancing {
     pub(super) fn rest(&mut self, output: Output) {
         self.lists = self.lists_followed();
         self.before = None;
+        self.held = None;
         self.current = Decider::Fixed(output);
     }
 
     /// Fails RPCs for this reason, if there is nothing better.
     pub(super) fn fail(&mut self, reason: &str) -> bool {
-        let nothing = matches!(self.current, Decider::Nothing | Decider::Fixed(_));
+        let nothing = self.is_undecided();
         if nothing {
+            self.held = None;
             self.current = Decider::Fixed(Output::failure(reason));
         }
         nothing
@@ -85,12 +94,57 @@ impl Balancing {
     /// What the resolver knows now. Its word on the policy comes before the
     /// application's.
     pub(super) fn follow(&mut self, resolution: Resolution, recipe: &mut Recipe, pool: &mut Pool) {
+        let held = self.held.take();
+        if resolution.balancers == Balancers::Unknown && resolution.pending && self.remembers() {
+            // One that had a balancer before it was idle does not call past it.
+            let patience = recipe.grpclb.fallback_timeout;
+            let until = held.map_or_else(|| Instant::now() + patience, |(_, until)| until);
+            if until > Instant::now() {
+                self.held = Some((resolution, until));
+                return;
+            }
+        }
+        self.decide(resolution, recipe, pool);
+    }
+
+    /// When RPCs have waited long enough for word of the balancers.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Goes by what waits for word of the balancers.
+    pub(super) fn release(&mut self, recipe: &mut Recipe, pool: &mut Pool) {
+        if let Some((resolution, _)) = self.held.take() {
+            self.decide(resolution, recipe, pool);
+        }
+    }
+
+    /// What to go by if the resolver says nothing at all: the balancers that it named
+    /// before the channel was idle.
+    pub(super) fn remembered(&self) -> Option<Resolution> {
+        let named = || Resolution::default().with_balancers(self.named.clone());
+        self.remembers().then(named)
+    }
+
+    fn remembers(&self) -> bool {
+        self.is_undecided() && !self.named.is_empty()
+    }
+
+    fn is_undecided(&self) -> bool {
+        matches!(self.current, Decider::Nothing | Decider::Fixed(_))
+    }
+
+    fn decide(&mut self, resolution: Resolution, recipe: &mut Recipe, pool: &mut Pool) {
         let Resolution {
             endpoints,
-            balancers,
+            mut balancers,
             service_config,
             ..
         } = resolution;
+        if balancers == Balancers::Unknown && self.remembers() {
+            // What cannot be found out again stays what it was.
+            balancers = Balancers::Known(self.named.clone());
+        }
         let config = service_config.or_else(|| recipe.service_config.clone());
         // A balancer is followed unless the config names another policy.
         let (kind, grpclb) = match config.and_then(|config| config.policy) {
@@ -105,6 +159,12 @@ impl Balancing {
                 (kind, Some(config))
             }
         };
+        match (&balancers, &grpclb) {
+            (_, None) => self.named.clear(),
+            (Balancers::Known(balancers), _) => self.named.clone_from(balancers),
+            (Balancers::Absent, _) if self.is_undecided() => self.named.clear(),
+            _ => {}
+        }
         match (&mut self.current, grpclb, balancers) {
             (Decider::Grpclb(grpclb), Some(config), balancers) => {
                 // Whoever had a balancer keeps it: an SRV record that is gone for
@@ -150,7 +210,10 @@ impl Balancing {
         }
         let rng = recipe.rng.fork();
         let mut policy: Box<dyn Policy> = match kind {
-            Kind::Own => (recipe.make_policy)(rng),
+            Kind::Own => match &recipe.make_policy {
+                Some(make) => make(rng),
+                None => Box::new(PickFirst::with_config(PickFirstConfig::default(), rng)),
+            },
             Kind::PickFirst(config) => Box::new(PickFirst::with_config(config, rng)),
             Kind::RoundRobin => Box::new(RoundRobin::new(rng)),
         };
@@ -222,6 +285,15 @@ impl Balancing {
         match &self.current {
             Decider::Nothing | Decider::Fixed(_) | Decider::Plain(..) => true,
             Decider::Grpclb(grpclb) => grpclb.in_fallback(),
+        }
+    }
+
+    /// Whether addresses or balancers that are new are of use though all is well.
+    pub(super) fn wants_news(&self, recipe: &Recipe) -> bool {
+        match &self.current {
+            Decider::Plain(_, Kind::Own) => recipe.make_policy.is_some(),
+            Decider::Plain(_, Kind::RoundRobin) | Decider::Grpclb(_) => true,
+            Decider::Plain(_, Kind::PickFirst(_)) | Decider::Nothing | Decider::Fixed(_) => false,
         }
     }
 

@@ -21,6 +21,10 @@ use crate::resolve::{Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::subchannel::Pool;
 use crate::until::until;
 
+/// How often to ask the resolver for news where they are of use though all is well;
+/// it takes up to 30 s to follow.
+const NEWS: Duration = Duration::from_secs(24);
+
 /// What the control task starts with.
 pub(crate) struct Control {
     pub(crate) resolver: Box<dyn Resolve>,
@@ -53,20 +57,34 @@ impl Control {
         let mut complete = false;
         let connecting = Output::connecting();
         let mut use_ = Use::new(self.idle_timeout);
+        let mut news_at = Instant::now() + NEWS;
+        let mut ended = false;
         loop {
+            let news = balancing.wants_news(&self.recipe).then_some(news_at);
             tokio::select! {
-                resolution = next(&mut resolutions) => {
+                resolution = next(&mut resolutions), if !ended => {
+                    let resolution = resolution.unwrap_or_else(|| {
+                        ended = true;
+                        Err(ResolveError("the resolver has ended".to_owned()))
+                    });
                     let partial = matches!(&resolution, Ok(r) if r.pending);
                     complete |= !partial;
                     self.resolved(balancing, resolution);
                 }
                 () = self.pool.changed() => balancing.refresh(&mut self.pool),
                 () = until(balancing.next_due()) => balancing.refresh(&mut self.pool),
+                () = until(balancing.held_until()) => {
+                    balancing.release(&mut self.recipe, &mut self.pool);
+                }
                 event = balancing.event() => {
                     if event.is_loss() {
                         reresolve.request();
                     }
                     balancing.handle(event, &mut self.pool);
+                }
+                () = until(news) => {
+                    news_at = Instant::now() + NEWS;
+                    reresolve.request();
                 }
                 () = until(use_.check_at) => {
                     if use_.is_over(published) {
@@ -109,7 +127,10 @@ impl Control {
         match resolution {
             Ok(resolution) => balancing.follow(resolution, &mut self.recipe, &mut self.pool),
             Err(error) => {
-                if !balancing.fail(&error.to_string()) {
+                if let Some(remembered) = balancing.remembered() {
+                    tracing::warn!(%error, "using the balancers known from before");
+                    balancing.follow(remembered, &mut self.recipe, &mut self.pool);
+                } else if !balancing.fail(&error.to_string()) {
                     tracing::warn!(%error, "still using the known addresses");
                 }
             }
@@ -178,12 +199,9 @@ impl Drop for Ending {
     }
 }
 
-/// The next resolution; never, once the resolver has ended.
-async fn next(stream: &mut ResolutionStream) -> Result<Resolution, ResolveError> {
-    match poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
-        Some(resolution) => resolution,
-        None => std::future::pending().await,
-    }
+/// The next resolution; none once the resolver has ended.
+async fn next(stream: &mut ResolutionStream) -> Option<Result<Resolution, ResolveError>> {
+    poll_fn(|cx| stream.as_mut().poll_next(cx)).await
 }
 
 #[cfg(test)]

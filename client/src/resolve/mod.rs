@@ -4,8 +4,9 @@
 //! A [`Resolve`] yields a stream of [`Resolution`]s, each of which replaces the
 //! one before it. The stream says when it learns something; the channel asks
 //! for more through [`Reresolve`], when a connection failed or the balancer went
-//! away, and the resolver decides when that is (the DNS resolver looks again
-//! at most every 30 s, and an early wish is kept, not dropped).
+//! away, and every 24 s while it spreads RPCs or follows a balancer; the resolver
+//! decides when that is (the DNS resolver looks again at most every 24 to 30 s, and an
+//! early wish is kept, not dropped).
 
 mod balancer_at;
 mod dns;
@@ -29,8 +30,10 @@ use crate::target::Target;
 
 /// Turns the name of a service into addresses, now and whenever they change.
 pub trait Resolve: Send + 'static {
-    /// Starts to resolve. Dropping the stream ends it. An error replaces no
-    /// addresses: what was known stays in use.
+    /// Starts to resolve, also again after the channel was idle. Dropping the stream
+    /// ends it. An error replaces no addresses: what was known stays in use. So it
+    /// does if the stream ends, which is an error too: one that has said all it knows
+    /// stays pending.
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream;
 }
 

@@ -200,3 +200,28 @@ async fn what_was_known_serves_on_when_resolution_fails() {
     }
     assert_eq!(hello(&channel).await.unwrap(), "a");
 }
+
+#[tokio::test]
+async fn a_resolver_that_ends_without_a_word_fails_rpcs_and_says_so() {
+    let (tell, told) = mpsc::channel(1);
+    drop(tell);
+    let builder = Channel::builder("test:///greeter.test").resolver(Told(Some(told)));
+    let error = connect(builder).await.unwrap_err();
+    assert!(
+        error.to_string().contains("the resolver has ended"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_known_serves_on_when_the_resolver_ends() {
+    let a = Backend::start("a").await;
+    let (tell, told) = mpsc::channel(1);
+    let mut partial = Resolution::from(vec![Endpoint::new(a.addr)]);
+    partial.pending = true;
+    tell.send(Ok(partial)).await.unwrap();
+    drop(tell);
+    let builder = Channel::builder("test:///greeter.test").resolver(Told(Some(told)));
+    let channel = connect(builder).await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+}

@@ -18,6 +18,8 @@ pub(super) struct Answers {
     pub(super) ttl: Option<Duration>,
     pub(super) addresses: Option<Result<Vec<Endpoint>, ResolveError>>,
     pub(super) balancers: Option<Result<Found, ResolveError>>,
+    /// Whether the service has a balancer, wherever it is.
+    pub(super) named: bool,
     /// Balancers that are known before all are.
     pub(super) some_balancers: Vec<super::super::BalancerAddress>,
     pub(super) config: Option<Result<Option<ServiceConfig>, ConfigFault>>,
@@ -53,6 +55,13 @@ impl Answers {
     /// Whether an RPC could do something with them.
     pub(super) fn say_something(&self) -> bool {
         self.decide() || self.name_addresses() || self.name_balancers()
+    }
+
+    /// How long addresses should wait for balancers that are not known yet: `srv`
+    /// to hear of any, `balancer` if there are some.
+    pub(super) fn waits_for(&self, srv: Duration, balancer: Duration) -> Option<Duration> {
+        let unknown = self.balancers.is_none() && self.some_balancers.is_empty();
+        unknown.then_some(if self.named { balancer } else { srv })
     }
 
     fn name_addresses(&self) -> bool {

@@ -38,7 +38,7 @@ pub(super) struct Found {
 /// The balancers that the SRV records `name` lead to. Each target stands for
 /// itself: one that cannot be looked up takes no other with it, and one that is
 /// slow holds up the others for a short time only, after which `some` gets those
-/// that are known so far.
+/// that are known so far. It hears at once that there are targets.
 ///
 /// # Errors
 /// If there is no answer, or the targets could not be looked up.
@@ -50,6 +50,11 @@ pub(super) async fn find<L: Lookup>(
 ) -> Result<Found, ResolveError> {
     let found = lookup.srv(&name).await?;
     let (mut targets, mut ttl) = (found.list, found.ttl);
+    if !targets.is_empty() {
+        // There is a balancer, and where is still to come. Nobody listens if the look
+        // is over.
+        let _ = some.send(vec![]).await;
+    }
     order(&mut targets, &mut rng);
     let count = targets.len();
     targets.truncate(MAX_TARGETS);

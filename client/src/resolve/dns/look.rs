@@ -17,9 +17,14 @@ use super::srv::SrvTarget;
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
 use crate::service_config::ServiceConfig;
+use crate::until::until;
 
 /// Longest time of a look, as in Go; what is not answered by then has failed.
 pub(in super::super) const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long addresses wait for word of a balancer: whether there is one, and, if
+/// there is, where. A service that has a balancer is not called past it.
+const SRV_PATIENCE: Duration = Duration::from_millis(500);
+const BALANCER_PATIENCE: Duration = Duration::from_secs(10);
 /// The prefix under which gRFC A5 looks for balancers.
 const SRV_PREFIX: &str = "_grpclb._tcp.";
 /// The prefix under which gRFC A2 looks for service configs.
@@ -53,6 +58,9 @@ pub(super) struct Looks<L> {
     pub(super) srv: bool,
     /// As whom to look for a service config, if at all.
     pub(super) txt: Option<Client>,
+    /// Whether to look again when what was found is no longer good, at the latest
+    /// after 30 s, and not only on request.
+    pub(super) by_ttl: bool,
     pub(super) rng: fastrand::Rng,
 }
 
@@ -79,16 +87,23 @@ impl<L: Lookup> Looks<L> {
         let mut known = Known::default();
         loop {
             pace.begin();
-            let Ok(good) = self.look(&mut known, &mut teller).await else {
+            let Ok((good, ttl)) = self.look(&mut known, &mut teller).await else {
                 return;
             };
-            pace.pause(good, &reresolve).await;
+            match self.by_ttl {
+                true => pace.pause_for(ttl, good, &reresolve).await,
+                false => pace.pause(good, &reresolve).await,
+            }
         }
     }
 
     /// One look: passes on what there is as soon as it is there. Says whether all
-    /// was answered.
-    async fn look(&mut self, known: &mut Known, teller: &mut Teller) -> Result<bool, Closed> {
+    /// was answered, and for how long that holds.
+    async fn look(
+        &mut self,
+        known: &mut Known,
+        teller: &mut Teller,
+    ) -> Result<(bool, Option<Duration>), Closed> {
         let began = Instant::now();
         let deadline = began + LOOK_TIMEOUT;
         let asked = self.lookup.asked();
@@ -108,10 +123,16 @@ impl<L: Lookup> Looks<L> {
             ttl: None,
             addresses: None,
             balancers: (!self.srv).then(|| Ok(Found::default())),
+            named: false,
             some_balancers: vec![],
             config: self.txt.is_none().then_some(Ok(None)),
         };
         while !answers.are_complete() {
+            // Once something has been told, RPCs go by it, and nobody waits.
+            let first = teller.last.is_none();
+            let held = answers.waits_for(SRV_PATIENCE, BALANCER_PATIENCE);
+            let held = held.filter(|_| first).map(|patience| began + patience);
+            let held = held.filter(|until| *until > Instant::now());
             tokio::select! {
                 ips = &mut addresses, if answers.addresses.is_none() => {
                     answers.addresses = Some(ips.map(|ips| {
@@ -125,13 +146,19 @@ impl<L: Lookup> Looks<L> {
                     }
                     answers.balancers = Some(found);
                 }
-                Some(some) = somes.recv() => answers.some_balancers = some,
+                Some(some) = somes.recv() => {
+                    answers.named = true;
+                    answers.some_balancers = some;
+                }
                 Some(found) = &mut config, if answers.config.is_none() => {
                     answers.config = Some(found);
                 }
                 () = sleep_until(deadline) => answers.give_up(&self.host, LOOK_TIMEOUT),
+                () = until(held) => {}
             }
-            if answers.say_something() {
+            let waits = answers.waits_for(SRV_PATIENCE, BALANCER_PATIENCE);
+            let held = first && waits.is_some_and(|patience| began.elapsed() < patience);
+            if answers.say_something() && !held {
                 teller.tell(known.learn(&answers, &self.host)).await?;
             }
         }
@@ -139,7 +166,7 @@ impl<L: Lookup> Looks<L> {
         known.log(&answers, &self.host, told_failure);
         let good = !told_failure && answers.are_good();
         tracing::debug!(host = self.host, %asked, good, took = ?began.elapsed(), "looked in DNS");
-        Ok(good)
+        Ok((good, answers.ttl))
     }
 
     fn endpoints(&self, ips: Vec<IpAddr>) -> Vec<Endpoint> {

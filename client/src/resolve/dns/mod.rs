@@ -2,9 +2,10 @@
 //! `_grpclb._tcp.<host>`, which names balancers (gRFC A5), and, if asked for, TXT
 //! `_grpc_config.<host>`, which carries a service config (gRFC A2).
 //!
-//! No query holds up another: what is known is passed on at once, and what comes
+//! No query holds up another for long: what is known is passed on, and what comes
 //! later follows. (A process-wide SRV query in front of every lookup is why
-//! Google's own clients dropped grpclb.) What cannot be found out changes
+//! Google's own clients dropped grpclb.) But a service that has a balancer is not
+//! called past it: the first addresses wait for a moment. What cannot be found out changes
 //! nothing: addresses, balancers and service config stay what they were, also
 //! where the servers say that the name is gone.
 //!
@@ -15,7 +16,9 @@
 //! | A or AAAA, once the other has addresses | 500 ms more |
 //! | one balancer's address, once another's is there | 500 ms until that is passed on |
 //! | one look, with all its queries | 30 s |
-//! | looks that answered all | on request, at most every 30 s; an early request waits |
+//! | addresses, while it is not known whether there is a balancer | held back 500 ms |
+//! | addresses, while there is a balancer and it is not known where | held back 10 s |
+//! | looks that answered all | on request, at most every 24 to 30 s; an early request waits; with [`DnsResolver::refresh_by_ttl`] by TTL too |
 //! | looks that did not | gRPC's connection backoff, 1 s to 120 s |
 //!
 //! Of an SRV answer the first 32 records count, by priority and, within one, in
@@ -55,6 +58,7 @@ pub struct DnsResolver {
     port: u16,
     srv: bool,
     txt: Option<Client>,
+    by_ttl: bool,
 }
 
 impl DnsResolver {
@@ -68,7 +72,17 @@ impl DnsResolver {
             port: port.unwrap_or(DEFAULT_PORT),
             srv: !is_local(host),
             txt: None,
+            by_ttl: false,
         }
+    }
+
+    /// Whether to look again without being asked: when the TTL of what was found is
+    /// over, but no more often than every 5 s and no more rarely than every 30 s, each
+    /// less up to a fifth. Off unless asked for.
+    #[must_use]
+    pub fn refresh_by_ttl(mut self, refresh: bool) -> Self {
+        self.by_ttl = refresh;
+        self
     }
 
     /// Whether to look for a service config in the TXT records of
@@ -110,6 +124,7 @@ impl Resolve for DnsResolver {
             port: self.port,
             srv: self.srv,
             txt: self.txt.clone(),
+            by_ttl: self.by_ttl,
             rng: fastrand::Rng::new(),
         };
         run(looks, reresolve)

@@ -10,8 +10,7 @@ use lookaside_client::endpoint::Endpoint;
 use lookaside_client::resolve::{
     BalancerAddress, Balancers, Reresolve, Resolution, ResolutionStream, Resolve,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio::sync::{Mutex, mpsc};
 
 type Answer = Result<Resolution, ResolveError>;
 
@@ -23,7 +22,8 @@ pub(crate) struct Names {
 
 /// The channel's end.
 pub(crate) struct NamesResolver {
-    answers: Option<mpsc::UnboundedReceiver<Answer>>,
+    /// Each resolution that is begun goes on with those that are left.
+    answers: Arc<Mutex<mpsc::UnboundedReceiver<Answer>>>,
     wishes: Arc<AtomicUsize>,
 }
 
@@ -35,7 +35,7 @@ impl Names {
             answers: sender,
             wishes: Arc::clone(&wishes),
         };
-        let answers = Some(answers);
+        let answers = Arc::new(Mutex::new(answers));
         (names, NamesResolver { answers, wishes })
     }
 
@@ -83,7 +83,11 @@ impl Names {
 
 impl Resolve for NamesResolver {
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream {
-        let answers = self.answers.take().unwrap();
+        let answers = Arc::clone(&self.answers);
+        let answers = stream::unfold(answers, |answers| async move {
+            let answer = answers.lock().await.recv().await;
+            answer.map(|answer| (answer, answers))
+        });
         let wishes = Arc::clone(&self.wishes);
         // Part of the stream, so that it ends with it.
         let listen = stream::once(async move {
@@ -92,7 +96,7 @@ impl Resolve for NamesResolver {
                 wishes.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Box::pin(stream::select(UnboundedReceiverStream::new(answers), listen).fuse())
+        Box::pin(stream::select(answers, listen).fuse())
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lookaside_client::ConnectivityState;
+use lookaside_client::{Channel, ConnectivityState};
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tonic::{Code, Request, Status};
 
-use crate::harness::{World, entry, hello, hellos, share};
+use crate::harness::{Backend, World, entry, hello, hellos, share};
 
 #[tokio::test(start_paused = true)]
 async fn without_a_balancer_the_addresses_are_used_at_once_and_nobody_asks_again() {
@@ -169,7 +169,7 @@ async fn the_end_of_a_stream_asks_for_another_look_each_time() {
     }
     let stream = world.balancer.greet().await;
     stream.list([entry(a.addr, "")]);
-    world.pass(60.0).await;
+    world.settle().await;
     assert_eq!(world.names.wishes(), 5);
 }
 
@@ -183,7 +183,7 @@ async fn a_dead_backend_asks_for_another_look_only_if_the_resolver_named_it() {
     world.settle().await;
     // The balancer's backends are the balancer's business.
     a.kill();
-    world.pass(30.0).await;
+    world.pass(20.0).await;
     assert_eq!(world.names.wishes(), 0);
     stream.fallback();
     world.settle().await;
@@ -191,4 +191,112 @@ async fn a_dead_backend_asks_for_another_look_only_if_the_resolver_named_it() {
     spare.kill();
     world.settle().await;
     assert!(world.names.wishes() > before);
+}
+
+/// A channel that follows the balancer with `a` in its list, and is idle.
+async fn idle(world: &mut World, a: &Backend, spare: &Backend) -> Channel {
+    let minute = Duration::from_secs(60);
+    let channel = world.follow_with(&[spare], |builder| builder.idle_timeout(minute));
+    let stream = world.balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    world.settle().await;
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+    world.pass(130.0).await;
+    assert_eq!(channel.state(), ConnectivityState::Idle);
+    channel
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_idle_rpcs_wait_for_the_balancers_list() {
+    let mut world = World::new();
+    let [a, spare] = world.backends(["a", "spare"]);
+    let channel = idle(&mut world, &a, &spare).await;
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(hello(&channel))).collect();
+    // The addresses come first, the balancers later, and then the list.
+    world.names.pending(&[spare.addr]);
+    world.pass(3.0).await;
+    world.names.balancers(&[world.balancer.addr], &[spare.addr]);
+    let stream = world.balancer.greet().await;
+    world.pass(3.0).await;
+    stream.list([entry(a.addr, "")]);
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "a");
+    }
+    assert_eq!(spare.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_idle_the_balancers_of_before_are_used_if_nothing_is_heard_of_them() {
+    for failing in [true, false] {
+        let mut world = World::new();
+        let [a, spare] = world.backends(["a", "spare"]);
+        let channel = idle(&mut world, &a, &spare).await;
+        let call = tokio::spawn(hello(&channel));
+        let woken = world.now();
+        match failing {
+            true => world.names.fail("the name server is on fire"),
+            false => world.names.pending(&[spare.addr]),
+        }
+        let stream = world.balancer.greet().await;
+        let waited = world.now() - woken;
+        assert!(waited < if failing { 0.1 } else { 10.1 }, "{waited}");
+        stream.list([entry(a.addr, "")]);
+        assert_eq!(call.await.unwrap().unwrap(), "a");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_idle_a_service_may_have_left_its_balancer() {
+    let mut world = World::new();
+    let [a, spare] = world.backends(["a", "spare"]);
+    let channel = idle(&mut world, &a, &spare).await;
+    let call = tokio::spawn(hello(&channel));
+    world.names.pending(&[spare.addr]);
+    world.pass(1.0).await;
+    world.names.addresses(&[spare.addr]);
+    assert_eq!(call.await.unwrap().unwrap(), "spare");
+    world.settle().await;
+    assert!(!world.balancer.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_idle_a_balancer_that_is_dead_means_fallback() {
+    let mut world = World::new();
+    let [a, spare] = world.backends(["a", "spare"]);
+    let channel = idle(&mut world, &a, &spare).await;
+    world.balancer.kill();
+    let call = tokio::spawn(hello(&channel));
+    let woken = world.now();
+    world.names.balancers(&[world.balancer.addr], &[spare.addr]);
+    assert_eq!(call.await.unwrap().unwrap(), "spare");
+    assert!(world.now() - woken < 0.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_are_asked_for_while_they_are_of_use() {
+    // Of backends that are all in use, and of balancers.
+    for follows in [false, true] {
+        let mut world = World::new();
+        let [a, b] = world.backends(["a", "b"]);
+        let channel = world.channel_with(|builder| builder.round_robin());
+        let _stream = match follows {
+            false => {
+                world.names.addresses(&[a.addr]);
+                None
+            }
+            true => {
+                world.names.balancers(&[world.balancer.addr], &[]);
+                let stream = world.balancer.greet().await;
+                stream.list([entry(a.addr, "")]);
+                Some(stream)
+            }
+        };
+        world.pass(100.0).await;
+        assert_eq!(world.names.wishes(), 4);
+        if !follows {
+            world.names.addresses(&[a.addr, b.addr]);
+            world.settle().await;
+            assert_eq!(share(&hellos(&channel, 10).await, "b"), 5);
+        }
+    }
 }

@@ -73,6 +73,35 @@ async fn no_query_holds_up_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_that_has_a_balancer_is_not_called_past_it() {
+    let fake = Fake::default();
+    fake.set("A a.test", ips(&[1]));
+    fake.set(SRV, late(0.3, srv(&["lb.test"])));
+    fake.set("A lb.test.", late(8.0, ips(&[9])));
+    let mut stream = run(fake.looks(false), Reresolve::default());
+    let first = stream.next().await.unwrap().unwrap();
+    assert_eq!(Ok(seen(&first)), found(&[1], &[9], false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_do_not_wait_for_balancers_for_ever() {
+    // Half a second for whether there is one, ten for where it is.
+    for (srv_after, ip_after, wanted) in [(20.0, 0.0, 0.5), (0.3, 20.0, 10.0)] {
+        let fake = Fake::default();
+        fake.set("A a.test", ips(&[1]));
+        fake.set(SRV, late(srv_after, srv(&["lb.test"])));
+        fake.set("A lb.test.", late(ip_after, ips(&[9])));
+        let start = Instant::now();
+        let mut stream = run(fake.looks(false), Reresolve::default());
+        let first = next(&mut stream).await.unwrap();
+        assert_eq!((first.endpoints, first.balancers), (vec![1], None));
+        let waited = start.elapsed().as_secs_f64();
+        assert!((waited - wanted).abs() < 0.01, "{waited}");
+        assert_eq!(settled(&mut stream).await, found(&[1], &[9], false));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_config_is_looked_for_only_if_asked() {
     let fake = Fake::default();
     fake.set("A a.test", ips(&[1]));

@@ -93,6 +93,7 @@ impl Fake {
                 hostname: "me".to_owned(),
                 seed: 7,
             }),
+            by_ttl: false,
             rng: fastrand::Rng::with_seed(7),
         }
     }
