@@ -1,8 +1,8 @@
 //! A resolver that says what the test says, when the test says it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, stream};
 use lookaside_client::ResolveError;
@@ -10,7 +10,7 @@ use lookaside_client::endpoint::Endpoint;
 use lookaside_client::resolve::{
     BalancerAddress, Balancers, Reresolve, Resolution, ResolutionStream, Resolve,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 type Answer = Result<Resolution, ResolveError>;
 
@@ -84,10 +84,7 @@ impl Names {
 impl Resolve for NamesResolver {
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream {
         let answers = Arc::clone(&self.answers);
-        let answers = stream::unfold(answers, |answers| async move {
-            let answer = answers.lock().await.recv().await;
-            answer.map(|answer| (answer, answers))
-        });
+        let answers = stream::poll_fn(move |cx| answers.lock().unwrap().poll_recv(cx));
         let wishes = Arc::clone(&self.wishes);
         // Part of the stream, so that it ends with it.
         let listen = stream::once(async move {
