@@ -9,8 +9,7 @@ use lookaside_proto::bsm_v1::load_report_server::{LoadReport, LoadReportServer};
 use lookaside_proto::bsm_v1::{LoadRequest, LoadResponse};
 use lookaside_proto::helloworld::greeter_server::{Greeter, GreeterServer};
 use lookaside_proto::helloworld::{HelloReply, HelloRequest};
-use lookaside_proto::lb_v1::Server;
-use lookaside_tests::{Backends, Balancer, Follower, service, soon};
+use lookaside_tests::{Backends, Balancer, service, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -310,52 +309,5 @@ async fn a_score_of_bsm_is_utilization_by_the_capacity_that_the_operator_names()
     // Asked once, on a connection that does not know it.
     let once = "lookaside_load_polls_total{kind=\"load_report\",result=\"unimplemented\"} 1";
     until_counted(&balancer, once).await;
-    balancer.stop().await;
-}
-
-/// Takes lists until one says whether calls are dropped for overload.
-async fn until_dropping(follower: &mut Follower, wanted: bool) {
-    let found = async {
-        loop {
-            let list = follower.next_list().await;
-            let drops = |server: &Server| server.drop;
-            let of_overload = |server: &Server| {
-                let category = server.load_balance_token.split('~').next();
-                category == Some("overload")
-            };
-            let dropped: Vec<&Server> = list.0.iter().filter(|server| drops(server)).collect();
-            assert!(dropped.iter().all(|server| of_overload(server)), "{list:?}");
-            assert!(dropped.len() < list.0.len(), "backends are listed, too");
-            if dropped.is_empty() != wanted {
-                return;
-            }
-        }
-    };
-    found.await;
-}
-
-#[tokio::test]
-async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
-    let mut tasks = JoinSet::new();
-    let (load, addr) = reporting(1.5, &mut tasks).await;
-    let overload = "overload = { utilization = 0.9, max = 0.2 }\nbackends";
-    let text = asking(&service("greeter.test", &[(addr, 1.0)])).replace("backends", overload);
-    let balancer = Balancer::start(&text).await;
-    let mut follower = Follower::open(balancer.addr(), "greeter.test")
-        .await
-        .unwrap();
-    until_dropping(&mut follower, false).await;
-    // A peak of seconds drops nothing.
-    until_counted(
-        &balancer,
-        "lookaside_load_reports_total{result=\"taken\"} 15",
-    )
-    .await;
-    until_dropping(&mut follower, true).await;
-    load.set_utilization(0.1);
-    until_dropping(&mut follower, false).await;
-    let (_, metrics) = balancer.get("/metrics").await;
-    let none = "lookaside_overload_drop_share{service=\"greeter.test\"} 0";
-    assert!(metrics.contains(none), "{metrics}");
     balancer.stop().await;
 }

@@ -1,6 +1,7 @@
 //! The fleet's promises, on a paused clock: no socket is involved.
 
 mod groups;
+mod overload;
 mod publishing;
 mod series;
 mod sources;
