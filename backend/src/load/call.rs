@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use lookaside_proto::orca_v3::ENDPOINT_LOAD_METRICS_KEY;
 use tonic::{Code, Status};
@@ -24,10 +25,11 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Begins a call; `None` if calls to this path are not counted.
+    /// Begins a call; `None` if it is none of gRPC, or calls to this path are not
+    /// counted.
     pub(super) fn begin(load: &Load, path: &str, headers: &HeaderMap) -> Option<Self> {
         let settings = &load.0.settings;
-        if settings.uncounted.iter().any(|p| path.starts_with(p)) {
+        if !is_grpc(headers) || settings.uncounted.iter().any(|p| path.starts_with(p)) {
             return None;
         }
         let now = load.now();
@@ -84,6 +86,13 @@ impl Drop for Call {
             self.count((self.load.0.settings.is_error)(code));
         }
     }
+}
+
+/// Whether these are the headers of a gRPC call, and not of what else a server may
+/// have on the port: a page, metrics, a download.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// The time in a `grpc-timeout`: at most eight digits and a unit.

@@ -45,6 +45,9 @@ fn load() -> Load {
 
 fn request(path: &str, headers: &[(&'static str, &str)]) -> Request<()> {
     let mut request = Request::builder().uri(path);
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/grpc+proto");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -189,6 +192,27 @@ async fn grpcs_own_services_and_those_you_name_are_not_counted() {
     }
     let _call = begin(&load, "/my.AdminToo/Dump", &[]).await;
     assert_eq!(counts(&load), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_call_of_grpc_is_not_counted() {
+    let load = load();
+    for kind in ["text/html", "application/json", "application/grp", ""] {
+        // A page of unknown length: it ends without trailers.
+        let (body, pen) = begin(&load, "/metrics", &[("content-type", kind)]).await;
+        drop(pen);
+        body.collect().await.unwrap();
+        assert_eq!(counts(&load), (0, 0, 0), "{kind}");
+    }
+    for kind in [
+        "application/grpc",
+        "application/grpc+json",
+        "application/grpc;x=y",
+    ] {
+        let headers = [("content-type", kind)];
+        call(&load, &headers, Code::Ok).await;
+    }
+    assert_eq!(counts(&load), (0, 3, 0));
 }
 
 #[tokio::test(start_paused = true)]
