@@ -98,6 +98,6 @@ pub use self::load::{
 pub use self::orca::Orca;
 pub use self::registration::{
     BalancerState, BalancerStatus, DrainOptions, Drained, Registered, Registration,
-    RegistrationBuilder, RegistrationError,
+    RegistrationBuilder, RegistrationError, RegistrationStatus, TargetStatus,
 };
 pub use self::token::{LbToken, lb_token};

@@ -95,7 +95,7 @@ impl Reports {
             }
             State::Next => {
                 let pause = jittered(self.interval, JITTER, &mut self.rng);
-                let closed = self.load.closed().clone();
+                let closed = self.load.closed();
                 let open = closed.run_until_cancelled(sleep(pause)).await.is_some();
                 if !open {
                     self.state = State::Ended;

@@ -115,7 +115,7 @@ struct Shared {
     watched: AtomicBool,
     ended: Notify,
     /// Ends the streams of reports.
-    closed: CancellationToken,
+    closed: Mutex<CancellationToken>,
 }
 
 /// What a [`LoadBuilder`] was told.
@@ -228,7 +228,13 @@ impl Load {
     /// shuts down waiting. [`Registration::drain`](crate::Registration::drain)
     /// does it when it is done.
     pub fn close(&self) {
-        self.0.closed.cancel();
+        self.closed().cancel();
+    }
+
+    /// Streams of [`Self::orca`] that begin from now on last.
+    pub(crate) fn reopen(&self) {
+        let closed = self.0.closed.lock();
+        *closed.unwrap_or_else(PoisonError::into_inner) = CancellationToken::new();
     }
 
     /// Waits until no call is under way and none has come for `quiet`.
@@ -276,13 +282,14 @@ impl Load {
             recent_window: Mutex::new(Window::from(beginning)),
             watched: AtomicBool::new(false),
             ended: Notify::new(),
-            closed: CancellationToken::new(),
+            closed: Mutex::new(CancellationToken::new()),
         }))
     }
 
     /// Cancelled when streams of reports should end.
-    pub(crate) fn closed(&self) -> &CancellationToken {
-        &self.0.closed
+    pub(crate) fn closed(&self) -> CancellationToken {
+        let closed = self.0.closed.lock();
+        closed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A window of one's own, from now on.

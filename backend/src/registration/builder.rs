@@ -6,21 +6,19 @@ use std::sync::Arc;
 
 #[cfg(feature = "tls")]
 use lookaside_client::ClientTls;
-use lookaside_client::Target;
-use lookaside_client::resolve::{self, Resolve};
 use lookaside_proto::registration_v1 as pb;
 use lookaside_proto::registration_v1::registration::Where;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::lookup::{Balancers, Look};
+use super::lookup::{Balancers, look};
 use super::session::Identity;
 use super::status::Board;
 use super::{Phase, Registration, Wanted};
 use crate::load::{Load, Utilization};
 
 /// The largest weight a balancer takes.
-pub(super) const MAX_WEIGHT: f64 = 1e6;
+const MAX_WEIGHT: f64 = 1e6;
 
 /// Makes a [`Registration`].
 #[derive(Debug)]
@@ -48,6 +46,9 @@ pub enum RegistrationError {
     /// Something that is said of the backend cannot be.
     #[error("{0}")]
     Invalid(String),
+    /// No balancer has answered so far, for this reason.
+    #[error("not registered yet: {0}")]
+    NoAnswer(String),
     /// A balancer does not take it.
     #[error("balancer {balancer} refuses this backend: {reason}")]
     Refused {
@@ -161,13 +162,17 @@ impl RegistrationBuilder {
 
     /// Begins to register, and keeps at it. The server should listen already.
     ///
-    /// Must be called within a tokio runtime.
-    ///
     /// # Errors
-    /// If a target cannot be used, or what is said of the backend cannot be.
+    /// If a target cannot be used, or what is said of the backend cannot be, or this
+    /// is called outside a tokio runtime.
     pub fn start(self) -> Result<Registration, RegistrationError> {
         self.check()?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            let reason = "start was called outside a tokio runtime; call it in async code";
+            return Err(RegistrationError::Invalid(reason.to_owned()));
+        }
         let board = Board::default();
+        board.looking_up(self.targets.iter().cloned());
         let load = self.load.unwrap_or_else(|| Load::new(Utilization::Set));
         let (wanted, _) = watch::channel(Wanted {
             message: Arc::new(self.message),
@@ -216,12 +221,7 @@ impl RegistrationBuilder {
             }
             Some(_) => {}
         }
-        let weight = message.weight.unwrap_or(1.0);
-        if !(weight > 0.0 && weight <= MAX_WEIGHT) {
-            let reason =
-                format!("weight {weight} is out of range; it is above 0 and at most 1000000");
-            return Err(RegistrationError::Invalid(reason));
-        }
+        check_weight(message.weight.unwrap_or(1.0))?;
         let instance = &message.instance;
         let printable = instance.bytes().all(|b| b.is_ascii_graphic());
         if instance.is_empty() || instance.len() > 64 || !printable {
@@ -246,16 +246,11 @@ impl RegistrationBuilder {
     }
 }
 
-fn look(target: String) -> Result<Look, RegistrationError> {
-    let unusable = |reason: String| RegistrationError::Target {
-        target: target.clone(),
-        reason,
-    };
-    let parsed: Target = target.parse().map_err(|error| {
-        let error: lookaside_client::TargetError = error;
-        unusable(error.reason)
-    })?;
-    let resolver: Box<dyn Resolve> =
-        resolve::for_target(&parsed, false).map_err(|error| unusable(error.to_string()))?;
-    Ok(Look::new(parsed.authority(), target, resolver))
+pub(super) fn check_weight(weight: f64) -> Result<(), RegistrationError> {
+    if weight > 0.0 && weight <= MAX_WEIGHT {
+        return Ok(());
+    }
+    Err(RegistrationError::Invalid(format!(
+        "weight {weight} is out of range; it is above 0 and at most 1000000"
+    )))
 }

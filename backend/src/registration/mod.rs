@@ -24,7 +24,9 @@ use tokio::task::JoinSet;
 pub use self::builder::{RegistrationBuilder, RegistrationError};
 pub use self::drain::{DrainOptions, Drained};
 use self::status::Board;
-pub use self::status::{BalancerState, BalancerStatus, Registered};
+pub use self::status::{
+    BalancerState, BalancerStatus, Registered, RegistrationStatus, TargetStatus,
+};
 use crate::load::Load;
 
 /// This backend's registration with its balancers, for as long as it lives.
@@ -59,7 +61,9 @@ impl Registration {
     /// To register with the balancers of `target`: `dns:///lb.example.com:9000`
     /// (every address of that name is a balancer),
     /// `dns:///greeter.example.com` (if SRV `_grpclb._tcp.greeter.example.com`
-    /// says where they are), or `static:10.0.0.5:9000,10.0.0.6:9000`.
+    /// says where they are), or `static:10.0.0.5:9000,lb2.example.com:9000`. Names are
+    /// looked up again by their TTL, at the latest after 30 s: a balancer that is
+    /// added is registered with, and one that is gone is left.
     pub fn builder(target: impl Into<String>) -> RegistrationBuilder {
         RegistrationBuilder::new(target.into())
     }
@@ -67,10 +71,19 @@ impl Registration {
     /// Waits until a balancer has taken the backend up for all of its services.
     ///
     /// # Errors
-    /// If a balancer refuses it first, and none has taken it. It is tried again
-    /// all the same; balancers that cannot be reached are waited for.
+    /// If a balancer refuses it first, and none has taken it; or if none has answered
+    /// within ten seconds, with the reason: the name cannot be looked up, say. It is
+    /// tried again all the same, so that this can be called again, and a balancer that
+    /// comes later is found.
     pub async fn registered(&self) -> Result<(), RegistrationError> {
         self.board.registered().await
+    }
+
+    /// How the registration is doing: each target, each balancer, and, by
+    /// [`RegistrationStatus::reason`], why it is not registered.
+    #[must_use]
+    pub fn status(&self) -> RegistrationStatus {
+        self.board.status()
     }
 
     /// How things are with each balancer.
@@ -79,16 +92,27 @@ impl Registration {
         self.board.statuses()
     }
 
-    /// Says another weight from now on, above 0 and at most 10⁶; anything else is
-    /// ignored. The operator's, if the balancer's configuration has one, comes
-    /// first.
-    pub fn set_weight(&self, weight: f64) {
-        if !(weight > 0.0 && weight <= builder::MAX_WEIGHT) {
-            return;
-        }
+    /// Says another weight from now on, above 0 and at most 10⁶. The operator's, if
+    /// the balancer's configuration has one, comes first.
+    ///
+    /// # Errors
+    /// [`RegistrationError::Invalid`] if it is out of range; nothing changes then.
+    pub fn set_weight(&self, weight: f64) -> Result<(), RegistrationError> {
+        builder::check_weight(weight)?;
         self.wanted.send_modify(|wanted| {
             Arc::make_mut(&mut wanted.message).weight = Some(weight);
         });
+        Ok(())
+    }
+
+    /// Registers again after [`Self::drain`] or [`Self::leave`], with the same
+    /// weight: a shutdown that was called off. A drain that is under way has to be
+    /// dropped before, as it would go on.
+    pub fn resume(&self) {
+        self.load.reopen();
+        self.board.undrain();
+        self.wanted
+            .send_modify(|wanted| wanted.phase = Phase::Serving);
     }
 
     /// Says good-bye to every balancer, and waits up to a second for them to

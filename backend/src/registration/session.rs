@@ -186,6 +186,8 @@ impl Session {
             tokio::select! {
                 response = responses.message() => match response {
                     Ok(Some(response)) => match response.message {
+                        // It has crossed with our coming back.
+                        Some(Answer::Drained(_)) if self.phase() == Phase::Serving => {}
                         Some(Answer::Registered(registered)) => {
                             let registered = Registered::from_proto(registered);
                             if interval.is_none() {
@@ -263,9 +265,14 @@ struct Stuck;
 
 impl Outbound {
     /// Says what is wanted now and was not before. A registration undoes a drain,
-    /// so after one it is not said again.
+    /// so after one it is said again only to undo it.
     fn tell(&mut self, wanted: &Wanted) -> Result<(), Stuck> {
-        if self.phase == Phase::Serving && self.told.as_ref() != Some(&wanted.message) {
+        let resumed = wanted.phase < self.phase;
+        if resumed {
+            self.phase = Phase::Serving;
+        }
+        let news = self.told.as_ref() != Some(&wanted.message);
+        if resumed || (self.phase == Phase::Serving && news) {
             self.told = Some(Arc::clone(&wanted.message));
             let message = pb::Registration::clone(&wanted.message);
             self.send(Message::Registration(message))?;
@@ -300,7 +307,16 @@ impl Outbound {
 
 /// What a status says of why a stream ended.
 fn ended(status: &Status, registered: bool) -> End {
-    let reason = format!("{:?}: {}", status.code(), status.message());
+    let doubt = match status.code() {
+        Code::Unimplemented => "is this the port of a balancer that takes registrations?",
+        _ => "",
+    };
+    let words = [status.message(), doubt];
+    let words: Vec<_> = words.into_iter().filter(|text| !text.is_empty()).collect();
+    let reason = match words.is_empty() {
+        true => format!("{:?}", status.code()),
+        false => format!("{:?}: {}", status.code(), words.join("; ")),
+    };
     match status.code() {
         // As it is, the balancer will not take it. It may be configured to.
         Code::InvalidArgument

@@ -154,3 +154,51 @@ async fn without_balancers_a_drain_waits_for_calls_alone() {
     let drained = soon("the drain", registration.drain()).await;
     assert_eq!((drained.balancers, drained.calls_left), (0, 0));
 }
+
+#[tokio::test]
+async fn a_drain_that_is_called_off_registers_again_with_the_same_weight() {
+    let mut balancer = Balancer::start().await;
+    let load = load();
+    let registration = register(&balancer, &load);
+    let (mut stream, first) = balancer.registered(5000).await;
+    soon("registration", registration.registered())
+        .await
+        .unwrap();
+    // While it drains, on the same stream.
+    {
+        let draining = registration.drain();
+        let drained = async {
+            let said = stream.next_but_load().await;
+            assert!(matches!(said, Some(Message::Drain(_))), "{said:?}");
+        };
+        tokio::select! {
+            _ = draining => panic!("nobody has said that it is drained"),
+            () = drained => {}
+        }
+    }
+    registration.resume();
+    let Some(Message::Registration(again)) = stream.next_but_load().await else {
+        panic!("no registration")
+    };
+    assert_eq!(again, first);
+    stream.accept(&again, 5000).await;
+    soon("registration", registration.registered())
+        .await
+        .unwrap();
+    // After it has left, on a new one.
+    let left = async {
+        let said = stream.next_but_load().await;
+        assert!(matches!(said, Some(Message::Leave(_))), "{said:?}");
+        stream.end();
+    };
+    soon("good-bye", async {
+        tokio::join!(registration.leave(), left)
+    })
+    .await;
+    registration.resume();
+    let (_stream, again) = balancer.registered(5000).await;
+    assert_eq!(again, first);
+    soon("registration", registration.registered())
+        .await
+        .unwrap();
+}

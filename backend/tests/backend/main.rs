@@ -7,6 +7,7 @@ mod balancer;
 mod counts;
 mod drain;
 mod greeter;
+mod nameserver;
 mod registration;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -8,6 +8,8 @@ use lookaside_proto::registration_v1::{Outcome, ServiceResult};
 use tonic::Status;
 
 use crate::balancer::{Balancer, registered};
+use crate::greeter::Server;
+use crate::nameserver::NameServer;
 use crate::soon;
 
 fn backend(balancer: &Balancer) -> lookaside_backend::RegistrationBuilder {
@@ -165,11 +167,25 @@ async fn another_weight_is_another_registration_on_the_same_stream() {
     let mut balancer = Balancer::start().await;
     let backend = backend(&balancer).start().unwrap();
     let (mut stream, _) = balancer.registered(5000).await;
-    backend.set_weight(7.0);
+    backend.set_weight(7.0).unwrap();
     match stream.next_but_load().await {
         Some(Message::Registration(again)) => assert_eq!(again.weight, Some(7.0)),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_weight_out_of_range_is_an_error_and_changes_nothing() {
+    let mut balancer = Balancer::start().await;
+    let backend = backend(&balancer).start().unwrap();
+    let (mut stream, _) = balancer.registered(100).await;
+    for weight in [0.0, -1.0, 1e6 + 1.0, f64::NAN, f64::INFINITY] {
+        let error = backend.set_weight(weight).unwrap_err().to_string();
+        assert!(error.contains("out of range"), "{error}");
+    }
+    // Nothing but reports follows.
+    stream.load().await;
+    stream.load().await;
 }
 
 #[tokio::test]
@@ -196,7 +212,11 @@ async fn a_backend_that_leaves_says_so_and_one_that_is_dropped_does_not() {
         stream.end();
     };
     soon("good-bye", async { tokio::join!(leaving.leave(), left) }).await;
-    assert_eq!(leaving.balancers(), []);
+    // And nothing goes on behind it.
+    for _ in 0..100 {
+        assert_eq!(leaving.balancers(), []);
+        tokio::task::yield_now().await;
+    }
 
     let dropped = backend(&balancer).start().unwrap();
     let (mut stream, _) = balancer.registered(5000).await;
@@ -218,6 +238,16 @@ async fn what_no_balancer_would_take_is_refused_at_once() {
         ("instance", named().port(1).instance("with space")),
         ("63 bytes", named().port(1).zone("z".repeat(64))),
         ("token", named().port(1).token("two words")),
+        (
+            "port is missing after 10.0.0.5",
+            Registration::builder("static:10.0.0.5")
+                .service("a")
+                .port(1),
+        ),
+        (
+            "not an address of TCP",
+            Registration::builder("unix:/run/x").service("a").port(1),
+        ),
         (
             "no URL",
             Registration::builder("http://x").service("a").port(1),
@@ -241,4 +271,110 @@ async fn what_a_balancer_says_is_to_be_seen() {
     };
     assert_eq!(registered.address, "127.0.0.1:50051");
     assert_eq!(registered.report_interval.as_secs(), 5);
+}
+
+/// Waits until the reason why it is not registered says this; returns all of it.
+async fn reason_has(backend: &Registration, text: &str) -> String {
+    soon(text, async {
+        loop {
+            match backend.status().reason() {
+                Some(reason) if reason.contains(text) => return reason,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_looked_up_is_the_reason_why_it_is_not_registered() {
+    let dns = NameServer::start(&[]);
+    let target = format!("dns://{}/nope.test:9000", dns.addr);
+    let backend = Registration::builder(&target)
+        .service("greeter.test")
+        .port(1)
+        .start()
+        .unwrap();
+    reason_has(&backend, "nope.test has no addresses").await;
+    let status = backend.status();
+    assert_eq!(status.targets[0].target, target);
+    assert!(!status.is_registered());
+}
+
+#[tokio::test]
+async fn a_balancer_that_cannot_be_reached_is_the_reason_why_it_is_not_registered() {
+    let balancer = Balancer::start().await;
+    let target = balancer.target();
+    let addr = balancer.kill();
+    let backend = Registration::builder(target)
+        .service("greeter.test")
+        .port(1)
+        .start()
+        .unwrap();
+    let reason = reason_has(&backend, "refused").await;
+    assert!(reason.contains(&addr.to_string()), "{reason}");
+    let mut balancer = Balancer::start_at(addr).await;
+    let _stream = balancer.registered(5000).await;
+    soon("registration", backend.registered()).await.unwrap();
+    assert_eq!(backend.status().reason(), None);
+}
+
+#[tokio::test]
+async fn a_name_without_a_port_needs_srv_and_says_so() {
+    let dns = NameServer::start(&[("lb.test", "127.0.0.1")]);
+    let backend = Registration::builder(format!("dns://{}/lb.test", dns.addr))
+        .service("greeter.test")
+        .port(1)
+        .start()
+        .unwrap();
+    let reason = reason_has(&backend, "port is missing").await;
+    assert!(
+        reason.contains("SRV _grpclb._tcp.lb.test names no balancer"),
+        "{reason}"
+    );
+    assert_eq!(backend.balancers(), []);
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_balancer_is_asked_whether_it_is_one() {
+    let load = Load::new(Utilization::Set);
+    let server = Server::start(&load, std::future::pending()).await;
+    let backend = Registration::builder(format!("static:{}", server.addr))
+        .service("greeter.test")
+        .port(1)
+        .start()
+        .unwrap();
+    let error = soon("an answer", backend.registered()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("is this the port of a balancer"), "{text}");
+}
+
+#[tokio::test]
+async fn a_backend_hears_of_a_new_balancer_while_all_is_well_with_the_first() {
+    // Both listen on the same port, as replicas behind one name do.
+    let mut first = Balancer::start_at(([127, 0, 17, 1], 0).into()).await;
+    let port = first.addr.port();
+    let dns = NameServer::start(&[("lb.test", "127.0.17.1")]);
+    let target = format!("dns://{}/lb.test:{port}", dns.addr);
+    let backend = Registration::builder(target)
+        .service("greeter.test")
+        .port(1)
+        .start()
+        .unwrap();
+    let (_stream, said) = first.registered(5000).await;
+    soon("registration", backend.registered()).await.unwrap();
+    let mut second = Balancer::start_at(([127, 0, 17, 2], port).into()).await;
+    dns.set(&[("lb.test", "127.0.17.1"), ("lb.test", "127.0.17.2")]);
+    let (_stream, again) = second.registered(5000).await;
+    assert_eq!(said, again);
+    assert_eq!(backend.balancers().len(), 2);
+}
+
+#[test]
+fn outside_a_runtime_it_is_an_error_to_start() {
+    let builder = Registration::builder("static:127.0.0.1:9")
+        .service("a")
+        .port(1);
+    let error = builder.start().unwrap_err().to_string();
+    assert!(error.contains("outside a tokio runtime"), "{error}");
 }

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// do not go on together.
 const JITTER: f64 = 0.2;
 /// The shortest interval that records may ask for by their TTL.
-const MIN_TTL: Duration = Duration::from_secs(5);
+const MIN_TTL: Duration = Duration::from_secs(2);
 
 /// Spaces the looks of a resolver: after a good one it waits to be asked, and for
 /// the interval to be over; after a bad one it looks again by itself, as nobody

@@ -77,7 +77,7 @@ impl DnsResolver {
     }
 
     /// Whether to look again without being asked: when the TTL of what was found is
-    /// over, but no more often than every 5 s and no more rarely than every 30 s, each
+    /// over, but no more often than every 2 s and no more rarely than every 30 s, each
     /// less up to a fifth. Off unless asked for.
     #[must_use]
     pub fn refresh_by_ttl(mut self, refresh: bool) -> Self {

@@ -140,7 +140,7 @@ async fn what_is_found_is_looked_up_again_when_its_ttl_is_over_if_that_is_wanted
         (None, 24.0, 30.0),
         (Some(3600), 24.0, 30.0),
         (Some(10), 8.0, 10.0),
-        (Some(0), 4.0, 5.0),
+        (Some(0), 1.6, 2.0),
     ] {
         let fake = Fake::default();
         fake.set("A a.test", ips(&[1]));
