@@ -13,7 +13,7 @@ use crate::error::{Error, TargetError};
 use crate::grpclb::GrpclbConfig;
 use crate::metrics::Metrics;
 use crate::policy::{Policy, Random, RoundRobin, Weighted};
-use crate::resolve::{self, BalancerAt, Resolve};
+use crate::resolve::{self, Resolve};
 use crate::service_config::ServiceConfig;
 use crate::subchannel::{Connect, ConnectOptions, Pool};
 use crate::target::{Target, name_of_any_scheme, parse_balancer};
@@ -262,7 +262,7 @@ impl Builder {
                 let resolver = match &self.balancer {
                     Some(balancer) => {
                         let (host, port) = parse_balancer(balancer)?;
-                        Box::new(BalancerAt::new(host, port, &target)?)
+                        resolve::for_balancer(host, port, &target)?
                     }
                     None => resolve::for_target(&target, self.txt_service_config)?,
                 };

@@ -44,7 +44,7 @@
 //! | `dns:///host[:port]`, `host[:port]` | A and AAAA of `host` | SRV `_grpclb._tcp.host` |
 //! | `dns://10.0.0.53:53/host[:port]` | the same, asked of that server | the same |
 //! | `ipv4:10.0.0.1:50051,…`, `ipv6:[2001:db8::1]:50051,…` | these | none |
-//! | `static:10.0.0.1:50051,[2001:db8::1]:50051,…` | these, of either kind | none |
+//! | `static:10.0.0.1:50051,b.example.com:50051,…` | these, of either kind, and those of the names | none |
 //! | `unix:path`, `unix:///absolute/path`, `unix-abstract:name` | that socket | none |
 //! | any, with [`Builder::resolver`] | what your [`resolve::Resolve`] says | what it says |
 //! | any, with [`Builder::balancer`] | those of the balancer's list | that one |
@@ -91,6 +91,11 @@
 //! `lookaside-client` in `Cargo.toml` there are `ClientTls`, `Builder::tls` for
 //! backends and `Builder::balancer_tls` for the balancer, each with its own trust:
 //! see `ClientTls`. It is rustls with ring.
+//!
+//! # Without DNS
+//!
+//! `default-features = false` leaves out the feature `dns` and its crates. Targets then
+//! are IP addresses, sockets, and what a resolver of your own knows.
 //!
 //! # Inside
 //!

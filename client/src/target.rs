@@ -8,6 +8,7 @@
 //! | `ipv4:10.0.0.1[:port][,10.0.0.2[:port],…]` | these |
 //! | `ipv6:[2001:db8::1][:port][,…]` | these; `[fe80::1%2]:port` is at interface 2 |
 //! | `static:10.0.0.1[:port],[2001:db8::1][:port][,…]` | these, of either kind |
+//! | `static:lb1.example.com[:port],10.0.0.2[:port][,…]` | these, and those of the names in DNS, which is asked for nothing else |
 //! | `unix:path`, `unix:///absolute/path` | that socket |
 //! | `unix-abstract:name` | that socket in Linux's abstract namespace |
 //!
@@ -46,6 +47,9 @@ pub enum Target {
     },
     /// Given outright.
     Static(Vec<Address>),
+    /// Given outright, some of them by names to be looked up: hosts, without brackets,
+    /// and ports.
+    Listed(Vec<(String, u16)>),
 }
 
 impl Target {
@@ -60,6 +64,11 @@ impl Target {
                 Some(Address::Tcp(addr)) => SocketAddr::new(addr.ip(), addr.port()).to_string(),
                 // gRPC's authority for sockets without a network name.
                 _ => "localhost".to_owned(),
+            },
+            Self::Listed(hosts) => match hosts.first() {
+                Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
+                Some((host, port)) => format!("{host}:{port}"),
+                None => "localhost".to_owned(),
             },
         }
     }
@@ -172,7 +181,7 @@ fn parse(target: &str) -> Result<Target, String> {
             |a| a.is_ipv6(),
             "an IPv6 address, or one in brackets and a port",
         ),
-        "static" => parse_list(rest, |_| true, "an IP address, perhaps with a port"),
+        "static" => parse_static(rest),
         "unix" => parse_unix(rest),
         "unix-abstract" if rest.is_empty() => Err("the socket's name is missing".to_owned()),
         "unix-abstract" => Ok(Target::Static(vec![Address::UnixAbstract(decode(rest)?)])),
@@ -249,6 +258,30 @@ fn parse_list(
         })
         .collect::<Result<Vec<_>, _>>()
         .map(Target::Static)
+}
+
+/// Addresses of either kind, and names.
+fn parse_static(rest: &str) -> Result<Target, String> {
+    let addresses = parse_list(rest, |_| true, "an IP address, perhaps with a port");
+    // Where a name is meant, it is in characters of names, and does not look like an
+    // address that is wrong.
+    let name = |(host, _): &(String, u16)| {
+        let last = host
+            .trim_end_matches('.')
+            .rsplit('.')
+            .next()
+            .unwrap_or(host);
+        host.parse::<IpAddr>().is_ok() || !last.bytes().all(|b| b.is_ascii_digit())
+    };
+    let host = |text: &str| {
+        let (host, port) = parse_host_port(&decode(text.trim())?)?;
+        Ok((host, port.unwrap_or(DEFAULT_PORT)))
+    };
+    let hosts: Result<Vec<_>, String> = rest.split(',').map(host).collect();
+    match (addresses, hosts) {
+        (Err(_), Ok(hosts)) if hosts.iter().all(name) => Ok(Target::Listed(hosts)),
+        (addresses, _) => addresses,
+    }
 }
 
 /// An IP address and its port; an IPv6 address with a port stands in brackets.
@@ -374,8 +407,11 @@ mod tests {
             "ipv6:[::1",
             "ipv6:[::1]:",
             "ipv6:[fe80::1%eth0]:1",
-            "static:a:1",
             "static:10.0.0.1:0",
+            "static:10.0.0.300:1",
+            "static:lb.test:1,[fe80::1%eth0]:1",
+            "static:lb.test:0",
+            "static:lb.test,",
             "ipv4:",
         ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
@@ -401,6 +437,24 @@ mod tests {
             ["[2607:f8b0:400e:c00::ef]:443", "[::1]:443", "[::]:1234"]
         );
         assert_eq!(listed("static:10.0.0.1,::1"), ["10.0.0.1:443", "[::1]:443"]);
+    }
+
+    #[test]
+    fn lists_may_have_names_that_are_looked_up() {
+        let target: Target = "static:lb_1.test:9000, 10.0.0.1:80,[::1],lb2"
+            .parse()
+            .unwrap();
+        assert_eq!(target.authority(), "lb_1.test:9000");
+        let hosts = [
+            ("lb_1.test", 9000),
+            ("10.0.0.1", 80),
+            ("::1", 443),
+            ("lb2", 443),
+        ];
+        let hosts = hosts.map(|(host, port)| (host.to_owned(), port));
+        assert_eq!(target, Target::Listed(hosts.to_vec()));
+        let first: Target = "static:[::1]:80,lb".parse().unwrap();
+        assert_eq!(first.authority(), "[::1]:80");
     }
 
     #[test]

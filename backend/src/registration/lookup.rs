@@ -1,7 +1,7 @@
 //! Which balancers there are, and a session with each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use futures_util::stream::{SelectAll, StreamExt as _};
 use lookaside_client::endpoint::Address;
@@ -55,7 +55,22 @@ pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
         .map_err(|error: TargetError| unusable(error.reason))?;
     let mut port = true;
     match &parsed {
-        Target::Dns { port: None, .. } => port = false,
+        Target::Dns {
+            host, port: None, ..
+        } => {
+            if host.parse::<IpAddr>().is_ok() {
+                // There is no SRV of an address.
+                return Err(unusable(missing_port(host)));
+            }
+            port = false;
+        }
+        Target::Listed(hosts) => {
+            for (host, port) in hosts {
+                if *port == DEFAULT_PORT && !target.contains(":443") {
+                    return Err(unusable(missing_port(host)));
+                }
+            }
+        }
         Target::Static(addresses) => {
             for address in addresses {
                 match address {

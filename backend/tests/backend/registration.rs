@@ -245,6 +245,16 @@ async fn what_no_balancer_would_take_is_refused_at_once() {
                 .port(1),
         ),
         (
+            "port is missing after lb",
+            Registration::builder("static:lb,lb2:1")
+                .service("a")
+                .port(1),
+        ),
+        (
+            "port is missing after 10.0.0.5",
+            Registration::builder("10.0.0.5").service("a").port(1),
+        ),
+        (
             "not an address of TCP",
             Registration::builder("unix:/run/x").service("a").port(1),
         ),

@@ -6,23 +6,19 @@ use futures_util::stream;
 use tokio::time::timeout;
 
 use super::dns::LOOK_TIMEOUT;
+use super::listed::Hosts;
 use super::pace::Pace;
-use super::{
-    BalancerAddress, Dns, FixedResolver, Reresolve, Resolution, ResolutionStream, Resolve,
-};
+use super::{BalancerAddress, Dns, Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
 use crate::target::Target;
 
 /// Knows the balancer's host and port; only the host, if it is a name, is looked
-/// up, with the system's servers.
+/// up, with the system's servers, and so are names among the fallback.
 #[derive(Debug)]
 pub struct BalancerAt {
-    host: String,
-    port: u16,
-    /// To look up the host; none if it is an address.
-    dns: Option<Dns>,
-    endpoints: Vec<Endpoint>,
+    look: Look,
+    dns: Dns,
 }
 
 impl BalancerAt {
@@ -30,39 +26,30 @@ impl BalancerAt {
     /// it lists some, are the fallback.
     ///
     /// # Errors
-    /// If the host is to be looked up and the system's DNS configuration cannot be
-    /// read.
+    /// As [`Dns::system`].
     pub fn new(host: String, port: u16, target: &Target) -> Result<Self, ResolveError> {
-        let dns = match host.parse::<IpAddr>() {
-            Ok(_) => None,
-            Err(_) => Some(Dns::system()?),
-        };
-        let endpoints = match target {
-            Target::Static(addresses) => addresses.iter().cloned().map(Endpoint::new).collect(),
-            Target::Dns { .. } => vec![],
+        let (addresses, names): (&[_], &[_]) = match target {
+            Target::Static(addresses) => (addresses, &[]),
+            Target::Listed(hosts) => (&[], hosts),
+            Target::Dns { .. } => (&[], &[]),
         };
         Ok(Self {
-            host,
-            port,
-            dns,
-            endpoints,
+            look: Look {
+                host,
+                port,
+                addresses: addresses.iter().cloned().map(Endpoint::new).collect(),
+                names: Hosts::new(names),
+            },
+            dns: Dns::system()?,
         })
     }
 }
 
 impl Resolve for BalancerAt {
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream {
-        let look = Look {
-            host: self.host.clone(),
-            port: self.port,
-            endpoints: self.endpoints.clone(),
-        };
-        let Some(dns) = self.dns.clone() else {
-            let ips = self.host.parse().into_iter().collect();
-            return FixedResolver::new(look.resolution(ips)).resolve(reresolve);
-        };
+        let (look, dns) = (self.look.clone(), self.dns.clone());
         let pace = Pace::new(fastrand::Rng::new());
-        let looks = stream::unfold((look, pace, None), move |(look, mut pace, good)| {
+        let looks = stream::unfold((look, pace, None), move |(mut look, mut pace, good)| {
             let (dns, reresolve) = (dns.clone(), reresolve.clone());
             async move {
                 if let Some(good) = good {
@@ -78,15 +65,22 @@ impl Resolve for BalancerAt {
     }
 }
 
+#[derive(Debug, Clone)]
 struct Look {
     host: String,
     port: u16,
-    endpoints: Vec<Endpoint>,
+    /// The fallback.
+    addresses: Vec<Endpoint>,
+    names: Hosts,
 }
 
 impl Look {
-    async fn look(&self, dns: &Dns) -> Result<Resolution, ResolveError> {
-        let ips = timeout(LOOK_TIMEOUT, dns.ips(&self.host)).await;
+    async fn look(&mut self, dns: &Dns) -> Result<Resolution, ResolveError> {
+        // Fallback addresses that cannot be found are logged, and hold up no balancer.
+        let (ips, _) = tokio::join!(
+            timeout(LOOK_TIMEOUT, dns.ips(&self.host)),
+            self.names.look(dns)
+        );
         let host = &self.host;
         match ips {
             Ok(Ok(ips)) if ips.is_empty() => Err(ResolveError(format!(
@@ -108,6 +102,7 @@ impl Look {
             authority: self.host.clone(),
         };
         let balancers = ips.into_iter().map(balancer).collect();
-        Resolution::from(self.endpoints.clone()).with_balancers(balancers)
+        let fallback = [&self.addresses[..], &self.names.endpoints()].concat();
+        Resolution::from(fallback).with_balancers(balancers)
     }
 }

@@ -8,25 +8,34 @@
 //! decides when that is (the DNS resolver looks again at most every 24 to 30 s, and an
 //! early wish is kept, not dropped).
 
+#[cfg(feature = "dns")]
 mod balancer_at;
+#[cfg(feature = "dns")]
 mod dns;
 mod fixed;
+#[cfg(feature = "dns")]
+mod listed;
+#[cfg(feature = "dns")]
 mod pace;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, Stream};
 use tokio::sync::Notify;
 
+#[cfg(feature = "dns")]
 pub use self::balancer_at::BalancerAt;
+#[cfg(feature = "dns")]
 pub use self::dns::{Dns, DnsResolver, SrvTarget};
 pub use self::fixed::FixedResolver;
+#[cfg(feature = "dns")]
+use self::listed::ListedResolver;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ResolveError};
 use crate::service_config::ServiceConfig;
-use crate::target::Target;
+use crate::target::{DEFAULT_PORT, Target};
 
 /// Turns the name of a service into addresses, now and whenever they change.
 pub trait Resolve: Send + 'static {
@@ -132,13 +141,59 @@ impl Resolution {
 /// `txt_service_config` says so.
 ///
 /// # Errors
-/// [`Error::Resolve`] if the system's DNS configuration cannot be read.
+/// [`Error::Resolve`] if there are names to look up, and the crate was built without
+/// its feature `dns`.
 pub fn for_target(target: &Target, txt_service_config: bool) -> Result<Box<dyn Resolve>, Error> {
     match target {
         Target::Static(addresses) => {
             let endpoints: Vec<_> = addresses.iter().cloned().map(Endpoint::new).collect();
             Ok(Box::new(FixedResolver::new(endpoints.into())))
         }
+        Target::Dns { host, port, .. } if host.parse::<IpAddr>().is_ok() => {
+            let ip = host.parse().into_iter();
+            let endpoint = |ip| Endpoint::new(SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT)));
+            let endpoints: Vec<_> = ip.map(endpoint).collect();
+            Ok(Box::new(FixedResolver::new(endpoints.into())))
+        }
+        names => for_names(names, txt_service_config),
+    }
+}
+
+/// The resolver for a service whose balancer is `host:port`, and is not to be looked
+/// for. The addresses of the target, if it lists some, are the fallback.
+///
+/// # Errors
+/// As [`for_target`].
+pub(crate) fn for_balancer(
+    host: String,
+    port: u16,
+    target: &Target,
+) -> Result<Box<dyn Resolve>, Error> {
+    let ip = host.parse::<IpAddr>();
+    let addresses = match target {
+        Target::Static(addresses) => Some(&addresses[..]),
+        Target::Dns { .. } => Some(&[][..]),
+        Target::Listed(_) => None,
+    };
+    if let (Ok(ip), Some(addresses)) = (ip, addresses) {
+        let endpoints: Vec<_> = addresses.iter().cloned().map(Endpoint::new).collect();
+        let balancer = BalancerAddress {
+            addr: SocketAddr::new(ip, port),
+            authority: host,
+        };
+        let known = Resolution::from(endpoints).with_balancers(vec![balancer]);
+        return Ok(Box::new(FixedResolver::new(known)));
+    }
+    #[cfg(feature = "dns")]
+    return Ok(Box::new(BalancerAt::new(host, port, target)?));
+    #[cfg(not(feature = "dns"))]
+    Err(without_dns(&host))
+}
+
+#[cfg(feature = "dns")]
+fn for_names(target: &Target, txt_service_config: bool) -> Result<Box<dyn Resolve>, Error> {
+    match target {
+        Target::Static(_) => for_target(target, txt_service_config),
         Target::Dns {
             server, host, port, ..
         } => {
@@ -149,5 +204,19 @@ pub fn for_target(target: &Target, txt_service_config: bool) -> Result<Box<dyn R
             let resolver = DnsResolver::new(dns, host, *port);
             Ok(Box::new(resolver.txt_service_config(txt_service_config)))
         }
+        Target::Listed(hosts) => Ok(Box::new(ListedResolver::new(Dns::system()?, hosts))),
     }
+}
+
+#[cfg(not(feature = "dns"))]
+fn for_names(target: &Target, _txt_service_config: bool) -> Result<Box<dyn Resolve>, Error> {
+    Err(without_dns(&target.authority()))
+}
+
+#[cfg(not(feature = "dns"))]
+fn without_dns(name: &str) -> Error {
+    Error::Resolve(ResolveError(format!(
+        "{name:?} cannot be looked up: lookaside-client is built without its feature \"dns\"; \
+         enable it, give IP addresses, or set Builder::resolver"
+    )))
 }

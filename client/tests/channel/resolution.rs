@@ -93,6 +93,22 @@ async fn localhost_and_ip_literals_get_no_srv_query() {
 }
 
 #[tokio::test]
+async fn a_list_may_have_names_beside_addresses() {
+    let (a, b) = (Backend::start("a").await, Backend::start("b").await);
+    let (a_port, b_addr) = (a.addr.port(), b.addr);
+    let target = format!("static:localhost:{a_port},{b_addr}");
+    let builder = Channel::builder(target).round_robin();
+    let channel = connect(builder).await.unwrap();
+    reach(&channel, "a").await;
+    reach(&channel, "b").await;
+    // As a fallback too.
+    let target = format!("static:localhost:{a_port}");
+    let builder = Channel::builder(target).balancer(nobody().await.to_string());
+    let channel = connect(builder).await.unwrap();
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+}
+
+#[tokio::test]
 async fn names_may_have_underscores_and_begin_with_a_hyphen() {
     for (host, lb) in [
         ("my_greeter.test", "lb_1.stack_default"),
