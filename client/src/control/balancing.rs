@@ -33,6 +33,8 @@ pub(super) struct Balancing {
     before: Option<Decider>,
     /// The balancers that were named last, also before the channel was idle.
     named: Vec<BalancerAddress>,
+    /// What the service config says that is not known here, as it was logged.
+    ignored: Vec<String>,
     /// What waits for word of the balancers, and until when.
     held: Option<(Resolution, Instant)>,
     /// Lists followed by deciders that are gone.
@@ -63,6 +65,7 @@ impl Balancing {
             current: Decider::Nothing,
             before: None,
             named: vec![],
+            ignored: vec![],
             held: None,
             lists: 0,
         }
@@ -146,6 +149,18 @@ impl Balancing {
             balancers = Balancers::Known(self.named.clone());
         }
         let config = service_config.or_else(|| recipe.service_config.clone());
+        let ignored = config.as_ref().map(|config| &config.ignored[..]);
+        let ignored = ignored.unwrap_or_default();
+        if ignored != self.ignored {
+            self.ignored = ignored.to_vec();
+            if !ignored.is_empty() {
+                let settings = ignored.join(", ");
+                tracing::warn!(
+                    settings,
+                    "the service config has settings that are not known here"
+                );
+            }
+        }
         // A balancer is followed unless the config names another policy.
         let (kind, grpclb) = match config.and_then(|config| config.policy) {
             None => (Kind::Own, Some(GrpclbPolicyConfig::default())),

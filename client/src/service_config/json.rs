@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::method_json::{methods, throttling};
 use super::{
     ChildPolicy, GrpclbPolicyConfig, PickFirstConfig, PolicyConfig, ServiceConfig,
     ServiceConfigError,
@@ -16,12 +17,39 @@ const KNOWN: &str = "pick_first, round_robin and grpclb";
 const MAX_SECONDS: u64 = 315_576_000_000;
 /// How much of a wrong value is shown.
 const SHOWN: usize = 40;
+/// How many of the settings are told that are not known here.
+const MAX_IGNORED: usize = 8;
+
+/// The settings that are not known here.
+#[derive(Default)]
+pub(super) struct Ignored(Vec<String>);
+
+impl Ignored {
+    /// Takes note of what `object` has beside what is `known`.
+    pub(super) fn note(&mut self, object: &Map<String, Value>, at: &str, known: &[&str]) {
+        let unknown = object
+            .iter()
+            .filter(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
+        for (key, _) in unknown {
+            self.add(below(at, key));
+        }
+    }
+
+    fn add(&mut self, setting: String) {
+        if self.0.len() < MAX_IGNORED {
+            self.0.push(setting);
+        }
+    }
+}
 
 impl FromStr for ServiceConfig {
     type Err = ServiceConfigError;
 
-    /// Parses the JSON form, as the module describes it.
+    /// Parses the JSON form, as the module describes it. An empty text says nothing.
     fn from_str(text: &str) -> Result<Self, ServiceConfigError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
         let value = serde_json::from_str(text)
             .map_err(|fault| error("", format!("this is no JSON: {fault}")))?;
         from_value(&value, "")
@@ -31,25 +59,66 @@ impl FromStr for ServiceConfig {
 /// The service config that `value` is; errors are told to be below `at`.
 pub(super) fn from_value(value: &Value, at: &str) -> Result<ServiceConfig, ServiceConfigError> {
     let config = object(value, at)?;
-    let policy = match (
-        field(config, "loadBalancingConfig"),
-        field(config, "loadBalancingPolicy"),
-    ) {
-        (Some(list), _) => Some(first_policy(list, &below(at, "loadBalancingConfig"))?),
+    let mut ignored = Ignored::default();
+    let known = [
+        "loadBalancingConfig",
+        "loadBalancingPolicy",
+        "methodConfig",
+        "retryThrottling",
+    ];
+    ignored.note(config, at, &known);
+    // Protobuf does not tell an empty text from a missing one.
+    let name = field(config, "loadBalancingPolicy").filter(|name| *name != "");
+    let policy = match (field(config, "loadBalancingConfig"), name) {
+        (Some(list), _) => {
+            let at = below(at, "loadBalancingConfig");
+            Some(first_policy(list, &at, &mut ignored)?)
+        }
         (None, Some(name)) => Some(legacy_policy(name, &below(at, "loadBalancingPolicy"))?),
         (None, None) => None,
     };
-    Ok(ServiceConfig { policy })
+    let methods = match field(config, "methodConfig") {
+        Some(list) => methods(list, &below(at, "methodConfig"), &mut ignored)?,
+        None => vec![],
+    };
+    let retry_throttling = match field(config, "retryThrottling") {
+        Some(value) => Some(throttling(
+            value,
+            &below(at, "retryThrottling"),
+            &mut ignored,
+        )?),
+        None => None,
+    };
+    Ok(ServiceConfig {
+        policy,
+        methods,
+        retry_throttling,
+        ignored: ignored.0,
+    })
 }
 
-fn first_policy(list: &Value, at: &str) -> Result<PolicyConfig, ServiceConfigError> {
+fn first_policy(
+    list: &Value,
+    at: &str,
+    ignored: &mut Ignored,
+) -> Result<PolicyConfig, ServiceConfigError> {
     let entries = policies(list, at)?;
     for (name, settings, at) in &entries {
         match *name {
-            "pick_first" => return pick_first(settings, at).map(PolicyConfig::PickFirst),
-            "round_robin" => return Ok(PolicyConfig::RoundRobin),
-            "grpclb" => return grpclb(settings, at).map(PolicyConfig::Grpclb),
-            _ => {}
+            "pick_first" => {
+                ignored.note(settings, at, &["shuffleAddressList"]);
+                return pick_first(settings, at).map(PolicyConfig::PickFirst);
+            }
+            "round_robin" => {
+                ignored.note(settings, at, &[]);
+                return Ok(PolicyConfig::RoundRobin);
+            }
+            "grpclb" => {
+                let known = ["childPolicy", "serviceName", "initialFallbackTimeout"];
+                ignored.note(settings, at, &known);
+                return grpclb(settings, at).map(PolicyConfig::Grpclb);
+            }
+            _ => ignored.add(at.clone()),
         }
     }
     let names: Vec<_> = entries.iter().map(|(name, ..)| *name).collect();
@@ -158,7 +227,7 @@ fn policies<'a>(list: &'a Value, at: &str) -> Result<Vec<Entry<'a>>, ServiceConf
 
 /// Protobuf's JSON form of a duration, above zero: seconds, up to nine decimals,
 /// and `s`.
-fn duration(value: &Value, at: &str) -> Result<Duration, ServiceConfigError> {
+pub(super) fn duration(value: &Value, at: &str) -> Result<Duration, ServiceConfigError> {
     let wanted = "a duration above 0, like \"3s\" or \"0.5s\"";
     let parsed = value.as_str().and_then(|text| {
         let (seconds, decimals) = {

@@ -1,5 +1,5 @@
-//! gRPC's service config, as far as it is about load balancing: which policy a
-//! channel uses, and how.
+//! gRPC's service config: which policy a channel uses, and how, and what holds for
+//! the RPCs of single methods.
 //!
 //! It comes from the resolver (DNS can carry one in a TXT record, gRFC A2), or
 //! from [`Builder::service_config`](crate::Builder::service_config) for where the
@@ -22,8 +22,10 @@
 //! | key | what it may be |
 //! |---|---|
 //! | `loadBalancingConfig` | list of policies, `{"name": {settings}}` each; the first that is known here counts |
-//! | `loadBalancingPolicy` | one name, in any case; only where the key above is missing |
-//! | anything else | accepted and ignored: `methodConfig`, `retryThrottling`, `healthCheckConfig`, … |
+//! | `loadBalancingPolicy` | one name, in any case; only where the key above is missing; `""` is as good as missing |
+//! | `methodConfig` | list of [`MethodConfig`]: `name` (list of `service` and `method`), `timeout`, `waitForReady`, `retryPolicy` |
+//! | `retryThrottling` | `maxTokens`, `tokenRatio` |
+//! | anything else | accepted, ignored, and logged once by the channel: `healthCheckConfig`, … |
 //!
 //! | policy | its settings |
 //! |---|---|
@@ -31,23 +33,35 @@
 //! | `round_robin` | |
 //! | `grpclb` | `childPolicy`: list like the one above; the first of `round_robin` and `pick_first` counts, and `round_robin` if none is there. `serviceName`: text. `initialFallbackTimeout`: `"3s"`, above 0 |
 //!
-//! Settings that a policy does not have are ignored, and `null` is as good as a
-//! missing key, as everywhere in protobuf's JSON. Everything else that is not as
+//! Settings that a policy does not have are ignored, and logged once; `null` is as good
+//! as a missing key, as everywhere in protobuf's JSON, and an empty text as no service
+//! config. Everything else that is not as
 //! it should be is an error that says where; so is a list without a policy that
 //! is known here, as in all of gRPC's clients.
 
 mod json;
+mod method;
+mod method_json;
 mod txt;
 
 use std::time::Duration;
 
+pub use self::method::{MethodConfig, MethodName, RetryPolicy, RetryThrottling};
+
 /// A parsed service config.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct ServiceConfig {
     /// The first policy of `loadBalancingConfig` that is known here; `None` leaves
     /// the choice to the channel.
     pub policy: Option<PolicyConfig>,
+    /// What holds for single methods: see [`ServiceConfig::method`].
+    pub methods: Vec<MethodConfig>,
+    /// When to stop trying again.
+    pub retry_throttling: Option<RetryThrottling>,
+    /// What it says that is not known here, like `healthCheckConfig`; some of it, if
+    /// it is much.
+    pub ignored: Vec<String>,
 }
 
 /// A policy by its name in gRPC, and its settings.

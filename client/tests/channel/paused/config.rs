@@ -4,7 +4,7 @@
 use lookaside_client::ConnectivityState;
 use tonic::{Code, Status};
 
-use crate::harness::{World, drop_entry, entry, hello, hellos, patient_hello, share};
+use crate::harness::{Log, World, drop_entry, entry, hello, hellos, patient_hello, share};
 
 const PICK_FIRST: &str = r#"{"grpclb": {"childPolicy": [{"pick_first": {}}]}}"#;
 const ROUND_ROBIN: &str = r#"{"grpclb": {"childPolicy": [{"round_robin": {}}]}}"#;
@@ -288,4 +288,22 @@ async fn a_new_name_ends_the_wait_after_a_refusal_and_after_a_lost_connection() 
         assert!(world.now() - changed < 0.01, "{}", world.now() - changed);
         drop(channel);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_service_config_says_that_is_not_known_here_is_logged_once() {
+    let world = &mut World::new();
+    let a = world.backend("a");
+    let _channel = world.channel_with(|builder| builder);
+    let log = Log::start();
+    for _ in 0..3 {
+        world.configure_without_balancer(r#"{"round_robin": {"weights": [1]}}"#, &[&a]);
+        world.settle().await;
+    }
+    let said = log.warnings("settings that are not known here");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("loadBalancingConfig[0].round_robin.weights"),
+        "{said:?}"
+    );
 }

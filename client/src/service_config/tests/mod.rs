@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod methods;
+
 fn parse(text: &str) -> Result<ServiceConfig, String> {
     text.parse()
         .map_err(|error: ServiceConfigError| error.to_string())
@@ -103,11 +105,35 @@ fn the_name_of_old_serves_where_there_is_no_list() {
 }
 
 #[test]
-fn what_is_not_about_balancing_is_ignored() {
-    let text = r#"{"methodConfig":[{"name":[{}],"timeout":"1s"}],"retryThrottling":7}"#;
-    assert_eq!(policy(text), None);
-    assert_eq!(policy("{}"), None);
-    assert_eq!(policy(r#"{"loadBalancingConfig":null}"#), None);
+fn what_is_empty_is_absent() {
+    for text in ["", " \n", "{}", r#"{"loadBalancingConfig":null}"#] {
+        assert_eq!(parse(text), Ok(ServiceConfig::default()), "{text}");
+    }
+    assert_eq!(policy(r#"{"loadBalancingPolicy":""}"#), None);
+}
+
+#[test]
+fn what_is_not_known_is_ignored_and_named() {
+    let text = r#"{
+        "healthCheckConfig": {"serviceName": "x"},
+        "loadBalancingConfig": [{"of_tomorrow": {}}, {"grpclb": {"childPolicies": 7}}],
+        "methodConfig": [{"name": [{}], "hedgingPolicy": {}}],
+        "spare": null
+    }"#;
+    let ignored = parse(text).unwrap().ignored;
+    let mut wanted = [
+        "healthCheckConfig",
+        "loadBalancingConfig[0].of_tomorrow",
+        "loadBalancingConfig[1].grpclb.childPolicies",
+        "methodConfig[0].hedgingPolicy",
+    ];
+    wanted.sort_unstable();
+    let mut ignored: Vec<_> = ignored.iter().map(String::as_str).collect();
+    ignored.sort_unstable();
+    assert_eq!(ignored, wanted);
+    let many: Vec<_> = (0..100).map(|i| format!(r#""key{i}":1"#)).collect();
+    let many = parse(&format!("{{{}}}", many.join(","))).unwrap();
+    assert_eq!(many.ignored.len(), 8);
 }
 
 #[test]
@@ -145,7 +171,7 @@ fn durations_are_those_of_protobuf() {
 #[test]
 fn errors_say_where_and_what_would_be_right() {
     for (text, at, right) in [
-        ("", "no JSON", "EOF"),
+        ("{", "no JSON", "EOF"),
         ("[]", "[] is not an object", "{…}"),
         (
             r#"{"loadBalancingConfig":{"round_robin":{}}}"#,
@@ -243,6 +269,7 @@ const PICK_FIRST: &str = r#""serviceConfig":{"loadBalancingConfig":[{"pick_first
 fn the_first_choice_that_is_meant_for_us_counts() {
     let round_robin = ServiceConfig {
         policy: Some(PolicyConfig::RoundRobin),
+        ..ServiceConfig::default()
     };
     for (conditions, meant) in [
         ("", true),
@@ -340,6 +367,9 @@ fn nearly() -> impl Strategy<Value = String> {
             Just("initialFallbackTimeout"),
             Just("serviceConfig"),
             Just("percentage"),
+            Just("methodConfig"),
+            Just("retryPolicy"),
+            Just("retryThrottling"),
             Just("clientLanguage"),
         ];
         let pair = (key, inner.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
