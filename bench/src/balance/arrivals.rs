@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ArrivalsArgs) -> Result<()> {
     runtime.block_on(async {
         for rate in &args.rates {
             let channel = match args.balancer {
-                Some(balancer) => match connect(Kind::Ours, &[balancer]).await? {
+                Some(balancer) => match connect(Kind::Ours, &[balancer], None).await? {
                     Either::Ours(channel) => channel,
                     Either::Tonic(_) => bail!("a channel of another kind"),
                 },

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &SteadyArgs) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let channel = runtime.block_on(connect(args.kind, &args.addrs))?;
+    let channel = runtime.block_on(connect(args.kind, &args.addrs, None))?;
     let watch = Arc::new(Mutex::new(Watch::default()));
     // The set ends with the runtime, and the runtime with this function.
     let mut tasks = JoinSet::new();

@@ -5,28 +5,74 @@
 //! `run MILLIS CONCURRENCY`, it says `ran RPCS FAILED WALL CPU P50 P99`, all but
 //! the counts in nanoseconds.
 
+use std::any::Any;
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::channels::{Callable, Either, Kind, connect, echo};
+use super::channels::{Callable, Either, Kind, begin, connect, echo};
 use crate::child::say;
 use crate::clock;
 
-/// What every request says, and its answer.
+/// What a small request says, and its answer.
 const MESSAGE: &str = "a message of thirty-two letters.";
+
+/// Bytes of a large message.
+const LARGE: usize = 1 << 20;
+
+/// Responses that nobody reads, and their bytes: more together than the window that
+/// tonic's and this repository's channels have for a connection at first, and each more
+/// than that of a stream.
+const UNREAD: usize = 3;
+const UNREAD_BYTES: usize = 4_000_000;
+
+/// The connection window that tonic's channel needs beside them.
+const ROOM: u32 = 64 << 20;
+
+/// What is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Load {
+    /// Small messages.
+    Small,
+    /// Requests and responses of 1 MiB.
+    Large,
+    /// Small messages, while [`UNREAD`] responses on the same connection are not read.
+    Unread,
+}
+
+impl Load {
+    /// Its name on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Large => "large",
+            Self::Unread => "unread",
+        }
+    }
+
+    /// What a request says.
+    fn message(self) -> String {
+        match self {
+            Self::Small | Self::Unread => MESSAGE.to_owned(),
+            Self::Large => "x".repeat(LARGE),
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct CallerArgs {
     /// Which channel.
     #[arg(long, value_enum)]
     kind: Kind,
+    /// What is called.
+    #[arg(long, value_enum)]
+    load: Load,
     /// The balancer of ours; the backends, or one of them, of the others.
     addrs: Vec<SocketAddr>,
 }
@@ -44,7 +90,13 @@ pub(crate) fn run(args: &CallerArgs) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let channel = runtime.block_on(connect(args.kind, &args.addrs))?;
+    let window = (args.load == Load::Unread).then_some(ROOM);
+    let channel = runtime.block_on(connect(args.kind, &args.addrs, window))?;
+    // Kept to the end of the process.
+    let _unread = match args.load {
+        Load::Unread => runtime.block_on(unread(&channel))?,
+        Load::Small | Load::Large => vec![],
+    };
     say(format_args!("ready"))?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -57,8 +109,8 @@ pub(crate) fn run(args: &CallerArgs) -> Result<()> {
         let (began, cpu) = (Instant::now(), clock::cpu());
         let mut seen = runtime.block_on(async {
             match &channel {
-                Either::Ours(channel) => load(channel.clone(), over, concurrency).await,
-                Either::Tonic(channel) => load(channel.clone(), over, concurrency).await,
+                Either::Ours(channel) => load(channel.clone(), args.load, over, concurrency).await,
+                Either::Tonic(channel) => load(channel.clone(), args.load, over, concurrency).await,
             }
         });
         let (wall, cpu) = (began.elapsed().as_nanos(), clock::cpu() - cpu);
@@ -74,20 +126,34 @@ pub(crate) fn run(args: &CallerArgs) -> Result<()> {
     Ok(())
 }
 
+/// Begins RPCs whose responses come, and are not read as long as this is held.
+async fn unread(channel: &Either) -> Result<Vec<Box<dyn Any>>> {
+    let mut responses: Vec<Box<dyn Any>> = vec![];
+    for _ in 0..UNREAD {
+        let message = "x".repeat(UNREAD_BYTES);
+        responses.push(match channel {
+            Either::Ours(channel) => Box::new(begin(channel.clone(), message).await?),
+            Either::Tonic(channel) => Box::new(begin(channel.clone(), message).await?),
+        });
+    }
+    Ok(responses)
+}
+
 /// Calls for so long, `concurrency` RPCs at a time.
-async fn load(channel: impl Callable, over: Duration, concurrency: usize) -> Seen {
+async fn load(channel: impl Callable, load: Load, over: Duration, concurrency: usize) -> Seen {
     let until = Instant::now() + over;
     let mut tasks = JoinSet::new();
     for _ in 0..concurrency {
         let mut stub = GreeterClient::new(channel.clone());
+        let message = load.message();
         tasks.spawn(async move {
             let mut seen = Seen::default();
             let mut now = Instant::now();
             while now < until {
-                let answer = echo(&mut stub, MESSAGE).await;
+                let answer = echo(&mut stub, &message).await;
                 let began = std::mem::replace(&mut now, Instant::now());
                 match answer {
-                    Ok(answer) if answer == MESSAGE => {
+                    Ok(answer) if answer == message => {
                         let nanos = (now - began).as_nanos();
                         seen.nanos.push(u64::try_from(nanos).unwrap_or(u64::MAX));
                     }

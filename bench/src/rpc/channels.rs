@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use clap::ValueEnum;
+use http_body_util::Full;
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
+use prost::Message as _;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::StdError;
@@ -41,15 +43,20 @@ pub(crate) enum Either {
     Tonic(tonic::transport::Channel),
 }
 
-/// Connects.
+/// Connects; tonic's with this window for a connection, if it is not the usual one.
 ///
 /// # Errors
 /// If it does not succeed in time. A `balance_list` connects with its first RPC.
-pub(crate) async fn connect(kind: Kind, addrs: &[SocketAddr]) -> Result<Either> {
+pub(crate) async fn connect(
+    kind: Kind,
+    addrs: &[SocketAddr],
+    window: Option<u32>,
+) -> Result<Either> {
     let first = addrs.first().context("a channel needs an address")?;
     let endpoint = |addr: &SocketAddr| {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
-        Ok::<_, anyhow::Error>(endpoint.tcp_nodelay(true))
+        let endpoint = endpoint.tcp_nodelay(true);
+        Ok::<_, anyhow::Error>(endpoint.initial_connection_window_size(window))
     };
     let connecting = async {
         Ok::<_, anyhow::Error>(match kind {
@@ -101,4 +108,26 @@ pub(crate) async fn echo(
         name: caller.to_owned(),
     };
     Ok(stub.say_hello(request).await?.into_inner().message)
+}
+
+/// Begins an RPC with this request. Gives the response, whose body is not read.
+///
+/// # Errors
+/// If there is none.
+pub(crate) async fn begin<C: Callable>(
+    mut channel: C,
+    message: String,
+) -> Result<http::Response<C::ResponseBody>> {
+    let message = HelloRequest { name: message }.encode_to_vec();
+    let length = u32::try_from(message.len())?;
+    let mut frame = BytesMut::with_capacity(message.len() + 5);
+    frame.put_u8(0);
+    frame.put_u32(length);
+    frame.put_slice(&message);
+    let request = http::Request::post("http://bench/helloworld.Greeter/SayHello")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(Full::new(frame.freeze())))?;
+    let response = channel.call(request).await;
+    response.map_err(|error| anyhow::anyhow!(error.into()))
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-pub(crate) use self::caller::{CallerArgs, run as run_caller};
+pub(crate) use self::caller::{CallerArgs, Load, run as run_caller};
 pub(crate) use self::echo::{EchoArgs, run as run_echo};
 use self::proxy::Proxy;
 use self::report::{Report, Sample};
@@ -30,6 +30,10 @@ use crate::process;
 
 /// No step of a healthy run takes as long.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// RPCs of large messages at a time: as many as a server usually allows on a
+/// connection.
+const LARGE_AT_ONCE: usize = 100;
 
 /// Turns of each client in a round.
 const TURNS: u64 = 10;
@@ -46,10 +50,11 @@ pub(crate) struct RpcArgs {
     /// How long each client calls in a round, in ms.
     #[arg(long, default_value_t = 1000)]
     millis: u64,
-    /// RPCs at a time.
+    /// RPCs at a time; of large messages there are always 100.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64])]
     concurrency: Vec<usize>,
-    /// Only these backends, as many dead: `1`, `3` or `3-1`.
+    /// Only these: so many backends, `-1` of them dead; `-large`: messages of 1 MB,
+    /// `-unread`: three responses of the same connection are not read meanwhile.
     #[arg(long, value_delimiter = ',', default_values_t = Scene::ALL)]
     scenes: Vec<Scene>,
     /// Leave the proxies out.
@@ -63,18 +68,29 @@ pub(crate) struct RpcArgs {
     json: bool,
 }
 
-/// How many backends there are, and how many of them are dead.
+/// How many backends there are, how many of them are dead, and what is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scene {
     backends: usize,
     dead: usize,
+    load: Load,
 }
 
 impl Scene {
-    const ALL: [Self; 3] = [Self::of(1, 0), Self::of(3, 0), Self::of(3, 1)];
+    const ALL: [Self; 5] = [
+        Self::of(1, 0, Load::Small),
+        Self::of(3, 0, Load::Small),
+        Self::of(3, 1, Load::Small),
+        Self::of(1, 0, Load::Large),
+        Self::of(1, 0, Load::Unread),
+    ];
 
-    const fn of(backends: usize, dead: usize) -> Self {
-        Self { backends, dead }
+    const fn of(backends: usize, dead: usize, load: Load) -> Self {
+        Self {
+            backends,
+            dead,
+            load,
+        }
     }
 }
 
@@ -83,15 +99,20 @@ impl std::str::FromStr for Scene {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.iter().find(|scene| scene.to_string() == text);
-        known.copied().ok_or_else(|| "not one of 1, 3, 3-1".into())
+        let known = known.copied();
+        known.ok_or_else(|| format!("not one of {}", Self::ALL.map(|s| s.to_string()).join(", ")))
     }
 }
 
 impl std::fmt::Display for Scene {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.dead {
-            0 => write!(f, "{}", self.backends),
-            dead => write!(f, "{}-{dead}", self.backends),
+        write!(f, "{}", self.backends)?;
+        if self.dead > 0 {
+            write!(f, "-{}", self.dead)?;
+        }
+        match self.load {
+            Load::Small => Ok(()),
+            load => write!(f, "-{}", load.as_str()),
         }
     }
 }
@@ -112,6 +133,15 @@ impl Who {
             Self::Channel => "channel",
             Self::BalanceList => "balance_list",
             Self::Proxied(kind) => kind.as_str(),
+        }
+    }
+
+    /// The channel that it calls through, as the command line has it.
+    fn channel(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Channel | Self::Proxied(_) => "channel",
+            Self::BalanceList => "balance-list",
         }
     }
 }
@@ -152,8 +182,13 @@ pub(crate) fn run(args: &RpcArgs) -> Result<()> {
     let mut report = Report::default();
     runtime.block_on(async {
         for scene in &args.scenes {
-            let mut stage = Stage::set(*scene, &proxies).await?;
-            for concurrency in &args.concurrency {
+            let (proxies, concurrency) = match scene.load {
+                Load::Small => (&proxies[..], &args.concurrency[..]),
+                Load::Large => (&[][..], &[LARGE_AT_ONCE][..]),
+                Load::Unread => (&[][..], &args.concurrency[..]),
+            };
+            let mut stage = Stage::set(*scene, proxies).await?;
+            for concurrency in concurrency {
                 for _ in 0..pairs {
                     let samples = stage.round(millis, *concurrency).await?;
                     report.add(*scene, *concurrency, samples);
@@ -193,23 +228,25 @@ impl Stage {
         };
         // The plain channel beside both that are compared with it.
         if scene.backends > 1 {
-            stage.client(Who::BalanceList, "balance-list", &all).await?;
+            stage.client(Who::BalanceList, scene.load, &all).await?;
         }
         let first = addrs.first().context("a scene without backends")?;
         let first = first.to_string();
-        stage.client(Who::Channel, "channel", &first).await?;
-        stage.client(Who::Ours, "ours", &balancer_addr).await?;
+        stage.client(Who::Channel, scene.load, &first).await?;
+        stage.client(Who::Ours, scene.load, &balancer_addr).await?;
         for kind in proxies {
             let proxy = kind.start(&addrs).await?;
             let addr = proxy.addr.to_string();
             stage.proxies.push(proxy);
-            stage.client(Who::Proxied(*kind), "channel", &addr).await?;
+            stage.client(Who::Proxied(*kind), scene.load, &addr).await?;
         }
         Ok(stage)
     }
 
-    async fn client(&mut self, who: Who, kind: &str, addrs: &str) -> Result<()> {
-        let mut client = Child::start(&words(&[format!("caller --kind {kind} {addrs}")]))?;
+    async fn client(&mut self, who: Who, load: Load, addrs: &str) -> Result<()> {
+        let (kind, load) = (who.channel(), load.as_str());
+        let args = format!("caller --kind {kind} --load {load} {addrs}");
+        let mut client = Child::start(&words(&[args]))?;
         client.hear("ready", PATIENCE).await?;
         self.clients.push((who, client));
         Ok(())

@@ -78,8 +78,11 @@ struct Line {
 #[derive(Debug, Serialize)]
 struct Row {
     who: &'static str,
+    #[serde(skip)]
+    scene: Scene,
     backends: usize,
     dead: usize,
+    load: &'static str,
     concurrency: usize,
     rps: f64,
     p50_us: f64,
@@ -144,7 +147,7 @@ impl Report {
         )?;
         let rows: Vec<Row> = self.groups.iter().flat_map(Group::rows).collect();
         for row in &rows {
-            let scene = Scene::of(row.backends, row.dead).to_string();
+            let scene = row.scene.to_string();
             writeln!(
                 out,
                 "{scene:<8} {:>5}  {:<13} {:>8.0} {:>7.1} {:>6.0} {:>7.2} {:>7.2} {:>7.2}%  {:<30} {:<23} {:>5.0}%",
@@ -198,8 +201,10 @@ impl Group {
         };
         Row {
             who: who.as_str(),
+            scene: self.scene,
             backends: self.scene.backends,
             dead: self.scene.dead,
+            load: self.scene.load.as_str(),
             concurrency: self.concurrency,
             rps: round(over(&Sample::rps)),
             p50_us: round(over(&|s| s.p50 / 1e3)),
