@@ -168,8 +168,9 @@ impl Builder {
         self
     }
 
-    /// What to do where the resolver has no service config of its own. Its policy
-    /// comes before [`Builder::policy`] and its like. A balancer that DNS names is
+    /// What to do where the resolver has no service config of its own. Its method
+    /// configs (timeout, waiting for a connection, retries) hold for every RPC; its
+    /// policy comes before [`Builder::policy`] and its like. A balancer that DNS names is
     /// followed unless the config names another policy than `grpclb`.
     pub fn service_config(mut self, config: ServiceConfig) -> Self {
         self.service_config = Some(config);
@@ -307,6 +308,8 @@ impl Builder {
         let mut rng = fastrand::Rng::new();
         let metrics = Arc::<Metrics>::default();
         let scheme = options.scheme();
+        let published = Published::new(Arc::clone(&metrics));
+        published.configure(self.service_config.as_ref());
         let control = Control {
             resolver,
             pool: Pool::new(options, rng.fork(), Arc::clone(&metrics)),
@@ -319,20 +322,14 @@ impl Builder {
                     fallback_timeout: self.fallback_timeout,
                     report: self.report,
                     connect: balancer_options,
-                    metrics: Arc::clone(&metrics),
+                    metrics,
                 },
                 service_config: self.service_config,
                 rng,
             },
             idle_timeout: self.idle_timeout,
         };
-        Ok(Channel::start(
-            control,
-            Published::new(metrics),
-            scheme,
-            authority,
-            agent,
-        ))
+        Ok(Channel::start(control, published, scheme, authority, agent))
     }
 
     /// Starts the channel and waits until RPCs can be sent.

@@ -78,7 +78,8 @@
 //!   the addresses as soon as one is ready. Where there is one, or was one before the
 //!   channel was idle, they wait for its list: ten seconds, or until it refuses.
 //! - An RPC that never left, or that a server refused unseen, is sent elsewhere. One
-//!   that may have run is not.
+//!   that may have run is not, unless a service config has a retry policy for it
+//!   ([`service_config::RetryPolicy`]).
 //! - A balancer that dies leaves its list in use. If its backends die too, or if it
 //!   never answers, the addresses from DNS are the fallback.
 //! - [`Channel::watch_state`] follows the channel's state, [`Channel::metrics`] what

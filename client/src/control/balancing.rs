@@ -33,8 +33,8 @@ pub(super) struct Balancing {
     before: Option<Decider>,
     /// The balancers that were named last, also before the channel was idle.
     named: Vec<BalancerAddress>,
-    /// What the service config says that is not known here, as it was logged.
-    ignored: Vec<String>,
+    /// What the resolver, or else the application, says of policy and RPCs.
+    config: Option<ServiceConfig>,
     /// What waits for word of the balancers, and until when.
     held: Option<(Resolution, Instant)>,
     /// Lists followed by deciders that are gone.
@@ -65,7 +65,7 @@ impl Balancing {
             current: Decider::Nothing,
             before: None,
             named: vec![],
-            ignored: vec![],
+            config: None,
             held: None,
             lists: 0,
         }
@@ -149,17 +149,16 @@ impl Balancing {
             balancers = Balancers::Known(self.named.clone());
         }
         let config = service_config.or_else(|| recipe.service_config.clone());
-        let ignored = config.as_ref().map(|config| &config.ignored[..]);
-        let ignored = ignored.unwrap_or_default();
-        if ignored != self.ignored {
-            self.ignored = ignored.to_vec();
-            if !ignored.is_empty() {
-                let settings = ignored.join(", ");
-                tracing::warn!(
-                    settings,
-                    "the service config has settings that are not known here"
-                );
-            }
+        let before = std::mem::replace(&mut self.config, config.clone());
+        let ignored = config.as_ref().map(|config| &config.ignored);
+        if let Some(ignored) = ignored.filter(|ignored| !ignored.is_empty())
+            && before.is_none_or(|before| before.ignored != *ignored)
+        {
+            let settings = ignored.join(", ");
+            tracing::warn!(
+                settings,
+                "the service config has settings that are not known here"
+            );
         }
         // A balancer is followed unless the config names another policy.
         let (kind, grpclb) = match config.and_then(|config| config.policy) {
@@ -301,6 +300,11 @@ impl Balancing {
             Decider::Nothing | Decider::Fixed(_) | Decider::Plain(..) => true,
             Decider::Grpclb(grpclb) => grpclb.in_fallback(),
         }
+    }
+
+    /// The service config that is followed; none before anything is known.
+    pub(super) fn service_config(&self) -> Option<&ServiceConfig> {
+        self.config.as_ref()
     }
 
     /// Whether addresses or balancers that are new are of use though all is well.

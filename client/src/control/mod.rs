@@ -3,6 +3,7 @@
 //! only what it publishes.
 
 mod balancing;
+mod methods;
 mod published;
 
 use std::future::poll_fn;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use self::balancing::Balancing;
 pub(crate) use self::balancing::{MakePolicy, Recipe};
+pub(crate) use self::methods::{Methods, Throttle};
 pub(crate) use self::published::{Progress, Published};
 use crate::endpoint::ConnectivityState;
 use crate::error::ResolveError;
@@ -95,6 +97,7 @@ impl Control {
             if self.pool.take_losses() && balancing.uses_resolved() {
                 reresolve.request();
             }
+            published.configure(balancing.service_config());
             let output = match balancing.output() {
                 // The resolver has more to say, and it may be a balancer: RPCs wait
                 // for that rather than fail for want of it.

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 
+use super::Methods;
 use crate::endpoint::ConnectivityState;
 use crate::metrics::{ChannelMetrics, Metrics};
 use crate::policy::{Output, Pick, PickArgs, Picker};
+use crate::service_config::ServiceConfig;
 
 /// One per channel.
 #[derive(Debug)]
 pub(crate) struct Published {
     output: ArcSwap<Output>,
+    /// What the service config says of RPCs; mostly nothing.
+    methods: ArcSwapOption<Methods>,
     lists: AtomicU64,
     progress: watch::Sender<Progress>,
     metrics: Arc<Metrics>,
@@ -41,6 +45,7 @@ impl Published {
         });
         Arc::new(Self {
             output: ArcSwap::from_pointee(output),
+            methods: ArcSwapOption::empty(),
             lists: AtomicU64::new(0),
             progress,
             metrics,
@@ -51,6 +56,26 @@ impl Published {
     /// What the next RPC meets.
     pub(crate) fn output(&self) -> arc_swap::Guard<Arc<Output>> {
         self.output.load()
+    }
+
+    /// What the service config says of RPCs, if it says something.
+    pub(crate) fn methods(&self) -> Option<Arc<Methods>> {
+        // Most have none, and pay for a look only.
+        self.methods.load().as_ref().map(Arc::clone)
+    }
+
+    /// RPCs that begin from now on go by `config`. None changes nothing: it is not
+    /// known yet.
+    pub(crate) fn configure(&self, config: Option<&ServiceConfig>) {
+        let before = self.methods.load();
+        let same = match &*before {
+            Some(methods) => methods.are_of(config),
+            None => config.is_none_or(|config| config.methods.is_empty()),
+        };
+        if config.is_some() && !same {
+            let methods = Methods::new(config, before.as_deref());
+            self.methods.store(methods.map(Arc::new));
+        }
     }
 
     /// Takes an RPC's turn: picks, counts that, and has `f` see what was picked.

@@ -44,7 +44,7 @@ pub enum MethodName {
 pub struct RetryPolicy {
     /// How often an RPC is sent, the first time included: 2 to 5.
     pub max_attempts: u32,
-    /// The longest pause before the second attempt.
+    /// The pause before the second attempt; each is up to a fifth longer or shorter.
     pub initial_backoff: Duration,
     /// The longest pause of all.
     pub max_backoff: Duration,

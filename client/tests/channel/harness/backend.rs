@@ -31,6 +31,8 @@ struct Seen {
     calls: Mutex<Vec<Call>>,
     /// While `true`, RPCs do not end.
     hold: watch::Sender<bool>,
+    /// RPCs that are still to fail.
+    failures: AtomicUsize,
 }
 
 /// What a backend saw of one RPC.
@@ -42,6 +44,10 @@ pub(crate) struct Call {
     pub(crate) authority: String,
     /// The name in the request.
     pub(crate) caller: String,
+    /// How often it was sent before, as the client says.
+    pub(crate) previous_attempts: Option<String>,
+    /// How long it may take, as the client says.
+    pub(crate) timeout: Option<String>,
 }
 
 impl Backend {
@@ -130,6 +136,11 @@ impl Backend {
         self.seen.calls.lock().unwrap().clone()
     }
 
+    /// Makes the next `count` RPCs fail with UNAVAILABLE.
+    pub(crate) fn fail_next(&self, count: usize) {
+        self.seen.failures.store(count, Ordering::SeqCst);
+    }
+
     /// Makes RPCs wait, or go on.
     pub(crate) fn hold(&self, hold: bool) {
         self.seen.hold.send_replace(hold);
@@ -158,9 +169,17 @@ impl Greeter for Service {
                 .map(|seen| seen.0.clone())
                 .unwrap_or_default(),
             caller: request.get_ref().name.clone(),
+            previous_attempts: header("grpc-previous-rpc-attempts"),
+            timeout: header("grpc-timeout"),
         });
         let mut hold = self.0.hold.subscribe();
         hold.wait_for(|hold| !hold).await.unwrap();
+        let order = Ordering::SeqCst;
+        let failures = &self.0.failures;
+        let fails = failures.fetch_update(order, order, |left| left.checked_sub(1));
+        if fails.is_ok() {
+            return Err(Status::unavailable("as asked"));
+        }
         if request.get_ref().name == "fail" {
             return Err(Status::data_loss("as asked"));
         }

@@ -6,6 +6,7 @@ mod balancers;
 mod config;
 mod drops;
 mod fallback;
+mod methods;
 mod names;
 mod reports;
 mod streams;

@@ -1,5 +1,8 @@
 //! One RPC: from its pick to the end of its response.
 
+mod retry;
+mod timeout;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -7,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use lookaside_proto::lb_v1::LB_TOKEN_KEY;
 use tokio::sync::watch;
@@ -15,10 +18,12 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use self::retry::{Retries, code_in};
+use self::timeout::{set_timeout, timeout_of};
 use crate::control::{Progress, Published};
 use crate::endpoint::Address;
 use crate::policy::{CallEnd, CallTracker, Pick, PickArgs};
-use crate::subchannel::{Connection, Kept, NotSent, ResponseBody, describe};
+use crate::subchannel::{Connection, Kept, NotSent, RequestBody, ResponseBody, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
 /// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
@@ -32,15 +37,32 @@ use crate::subchannel::{Connection, Kept, NotSent, ResponseBody, describe};
 pub struct WaitForReady;
 
 /// Sends `request` where the pickers say, and again elsewhere if it never left, or
-/// was refused by a server that did not look at it. It ends by its
-/// `grpc-timeout`, also while it waits.
+/// was refused by a server that did not look at it, or if the service config has a
+/// retry policy for it. It ends by its `grpc-timeout`, also while it waits.
 pub(crate) async fn call(
     published: Arc<Published>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let deadline = timeout_of(request.headers()).map(|timeout| Instant::now() + timeout);
+    let mut timeout = timeout_of(request.headers());
+    let mut wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
+    let mut retries = None;
+    if let Some(methods) = published.methods()
+        && let Some(config) = methods.of(request.uri().path())
+    {
+        if let Some(longest) = config.timeout
+            && timeout.is_none_or(|timeout| longest < timeout)
+        {
+            timeout = Some(longest);
+            set_timeout(request.headers_mut(), longest);
+        }
+        wait_for_ready |= config.wait_for_ready == Some(true);
+        let policy = config.retry_policy.clone();
+        retries = policy.map(|policy| Retries::new(policy, methods.throttle().cloned()));
+    }
+    // One that ends when the clock does never ends.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let waits = AtomicBool::new(false);
-    let sent = send(&published, request, &waits);
+    let sent = send(&published, request, wait_for_ready, &mut retries, &waits);
     let (response, peer, attempt) = match deadline {
         None => sent.await?,
         Some(deadline) => match tokio::time::timeout_at(deadline, sent).await {
@@ -53,6 +75,7 @@ pub(crate) async fn call(
             incoming,
             peer,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            retries,
             _attempt: attempt,
         })
     }))
@@ -62,9 +85,10 @@ pub(crate) async fn call(
 async fn send(
     published: &Arc<Published>,
     request: Request<Body>,
+    wait_for_ready: bool,
+    retries: &mut Option<Retries>,
     waits: &AtomicBool,
 ) -> Result<(Response<ResponseBody>, Arc<Address>, Attempt), Status> {
-    let wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
     let mut outputs = Outputs::new(published, waits);
     let mut given_back = false;
     let mut refused = false;
@@ -101,7 +125,17 @@ async fn send(
         } = match connection.send(request).await {
             Ok(response) => {
                 attempt.end.received = true;
-                return Ok((response, Arc::clone(connection.peer()), attempt));
+                let headers = response.headers();
+                let ended = code_in(headers).zip(retries.as_mut());
+                let Some((pause, status)) = ended.and_then(|(code, retries)| {
+                    let pause = retries.after(code, Some(headers))?;
+                    Some((pause, Status::from_header_map(headers)?))
+                }) else {
+                    return Ok((response, Arc::clone(connection.peer()), attempt));
+                };
+                drop((response, attempt));
+                (request, kept) = again(published, kept, retries, pause, status).await?;
+                continue;
             }
             Err(not_sent) => not_sent,
         };
@@ -141,9 +175,40 @@ async fn send(
                 None => return Err(status_of(error, connection.peer())),
             }
         } else {
-            return Err(status_of(error, connection.peer()));
+            let status = status_of(error, connection.peer());
+            let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
+            drop(attempt);
+            match pause {
+                Some(pause) => {
+                    (request, kept) = again(published, kept, retries, pause, status).await?;
+                }
+                None => return Err(status),
+            }
         }
     }
+}
+
+/// The request for its next attempt, after a pause.
+///
+/// # Errors
+/// `status`, with which the last one ended, if it is too long to be sent again.
+async fn again(
+    published: &Published,
+    kept: Kept,
+    retries: &Option<Retries>,
+    pause: Duration,
+    status: Status,
+) -> Result<(Request<RequestBody>, Kept), Status> {
+    let Some((mut request, kept)) = kept.again().await else {
+        return Err(status);
+    };
+    tracing::debug!(%status, ?pause, "failed; it is tried again by its retry policy");
+    published.metrics().retries.fetch_add(1, Relaxed);
+    if let Some(retries) = retries {
+        retries.mark(request.headers_mut());
+    }
+    tokio::time::sleep(pause).await;
+    Ok((request, kept))
 }
 
 /// Whether the server says that it did not look at the RPC.
@@ -251,6 +316,8 @@ struct CallBody {
     /// Who answers.
     peer: Arc<Address>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Who counts how the RPC ends.
+    retries: Option<Retries>,
     _attempt: Attempt,
 }
 
@@ -263,6 +330,13 @@ impl http_body::Body for CallBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            if let Some(Ok(frame)) = &frame
+                && let Some(trailers) = frame.trailers_ref()
+                && let Some(retries) = self.retries.take()
+                && let Some(code) = code_in(trailers)
+            {
+                retries.note(code, false);
+            }
             let failed = |error| status_of(error, &self.peer);
             return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
         }
@@ -312,58 +386,5 @@ fn status_of(error: h2::Error, peer: &Address) -> Status {
             "connection to {peer} lost, and the call may have run: {text}"
         )),
         _ => status,
-    }
-}
-
-/// The value of `grpc-timeout`: up to eight digits and a unit. Nonsense is no
-/// timeout; the server will say so.
-fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn timeout(text: &str) -> Option<Duration> {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-timeout", text.parse().unwrap());
-        timeout_of(&headers)
-    }
-
-    #[test]
-    fn timeouts_of_every_unit() {
-        assert_eq!(timeout("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(timeout("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(timeout("4S"), Some(Duration::from_secs(4)));
-        assert_eq!(timeout("5m"), Some(Duration::from_millis(5)));
-        assert_eq!(timeout("6u"), Some(Duration::from_micros(6)));
-        assert_eq!(timeout("7n"), Some(Duration::from_nanos(7)));
-        for nonsense in ["", "S", "1", "1x", "-1S", "+1S", "123456789S", "1.5S"] {
-            assert_eq!(timeout(nonsense), None, "{nonsense}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_timeout_panics(text in "[ -~]{0,12}") {
-            let _ = timeout(&text);
-        }
     }
 }
