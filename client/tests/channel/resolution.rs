@@ -50,6 +50,29 @@ async fn connect_waits_for_the_balancers_list_where_there_are_addresses_too() {
 }
 
 #[tokio::test]
+async fn the_first_calls_of_a_lazy_channel_wait_for_the_balancers_list() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
+    dns.srv(
+        "_grpclb._tcp.greeter.test",
+        balancer.addr.port(),
+        "lb.test.",
+    );
+    dns.ip("lb.test", balancer.addr.ip());
+    dns.ip("greeter.test", spare.addr.ip());
+    let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    let calls: Vec<_> = (0..40).map(|_| tokio::spawn(hello(&channel))).collect();
+    let stream = balancer.greet().await;
+    stream.list([entry(a.addr, "")]);
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "a");
+    }
+    assert_eq!(spare.connections(), 0);
+}
+
+#[tokio::test]
 async fn without_srv_the_addresses_are_used() {
     let dns = DnsServer::start().await;
     let a = Backend::start("a").await;

@@ -1,10 +1,10 @@
 //! How a client's DNS is configured: the system's way, as glibc reads
 //! `resolv.conf`, or one server of its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hickory_resolver::proto::rr::Name;
 
@@ -12,13 +12,6 @@ use super::servers::Servers;
 
 /// Port of a name server.
 const PORT: u16 = 53;
-/// The servers that count, as in glibc.
-const MAX_SERVERS: usize = 3;
-/// The most that the options say, as in glibc.
-const MAX_NDOTS: u32 = 15;
-const MAX_TIMEOUT: u32 = 30;
-const MAX_ATTEMPTS: u32 = 5;
-
 /// What a client needs to know to ask.
 #[derive(Debug)]
 pub(super) struct Conf {
@@ -96,7 +89,7 @@ impl System {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(%error, "the system's DNS configuration cannot be read");
-                return Conf::parse(&[]).0;
+                return Conf::with(Servers::new([(Ipv4Addr::LOCALHOST, PORT).into()]));
             }
         };
         let addresses = config.name_servers().iter().map(|server| server.ip);
@@ -133,7 +126,13 @@ impl Conf {
     }
 
     /// Reads a `resolv.conf`, and says what of it is passed over.
+    #[cfg(not(windows))]
     fn parse(text: &[u8]) -> (Self, Vec<String>) {
+        // As in glibc: the servers that count, and the most that the options say.
+        const MAX_SERVERS: usize = 3;
+        const MAX_NDOTS: u32 = 15;
+        const MAX_TIMEOUT: u32 = 30;
+        const MAX_ATTEMPTS: u32 = 5;
         let (parsed, errors) = resolv_conf::Config::parse_with_errors(text);
         let mut faults: Vec<_> = errors
             .iter()
@@ -141,13 +140,14 @@ impl Conf {
             .filter(|error| !matches!(error, resolv_conf::ParseError::InvalidOption(_)))
             .map(|error| format!("a line is passed over: {error}"))
             .collect();
-        let mut addresses: Vec<IpAddr> = parsed.nameservers.iter().map(IpAddr::from).collect();
+        let mut addresses: Vec<std::net::IpAddr> =
+            parsed.nameservers.iter().map(Into::into).collect();
         addresses.truncate(MAX_SERVERS);
         if addresses.is_empty() {
             addresses.push(Ipv4Addr::LOCALHOST.into());
         }
         let mut servers = Servers::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, PORT)));
-        servers.timeout = Duration::from_secs(parsed.timeout.min(MAX_TIMEOUT).into());
+        servers.timeout = std::time::Duration::from_secs(parsed.timeout.min(MAX_TIMEOUT).into());
         servers.attempts = parsed.attempts.clamp(1, MAX_ATTEMPTS) as usize;
         servers.rotate = parsed.rotate;
         let mut domains: Vec<_> = parsed.get_last_search_or_domain().cloned().collect();
@@ -212,8 +212,10 @@ pub(super) fn text(name: &Name) -> String {
     text.trim_end_matches('.').to_owned()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(windows)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(text: &str) -> Conf {
