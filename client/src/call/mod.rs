@@ -1,28 +1,27 @@
 //! One RPC: from its pick to the end of its response.
 
+mod body;
 mod retry;
 mod timeout;
+mod waiting;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
 use lookaside_proto::lb_v1::LB_TOKEN_KEY;
-use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 
+use self::body::{Attempt, CallBody, status_of};
 use self::retry::{Retries, code_in};
 use self::timeout::{set_timeout, timeout_of};
-use crate::control::{Progress, Published};
+use self::waiting::{Outputs, expired};
+use crate::control::Published;
 use crate::endpoint::Address;
-use crate::policy::{CallEnd, CallTracker, Pick, PickArgs};
+use crate::policy::{Pick, PickArgs};
 use crate::subchannel::{Connection, Kept, NotSent, RequestBody, ResponseBody, describe};
 
 /// Extension of a request that waits for a connection instead of failing while
@@ -245,146 +244,4 @@ fn choose<B>(
         }
         Pick::Drop(status) => Err(status.clone()),
     })
-}
-
-/// Waits for the next output without missing one: it subscribes before the pick
-/// that may make it wait a second time.
-struct Outputs<'a> {
-    published: &'a Published,
-    waits: &'a AtomicBool,
-    progress: Option<watch::Receiver<Progress>>,
-}
-
-impl<'a> Outputs<'a> {
-    fn new(published: &'a Published, waits: &'a AtomicBool) -> Self {
-        Self {
-            published,
-            waits,
-            progress: None,
-        }
-    }
-
-    async fn next(&mut self) {
-        match &mut self.progress {
-            // The caller picked before there was a subscription: it has to pick
-            // once more before it may wait.
-            None => self.progress = Some(self.published.subscribe()),
-            Some(progress) => {
-                self.waits.store(true, Relaxed);
-                // The sender lives in `published`.
-                let _ = progress.changed().await;
-                self.waits.store(false, Relaxed);
-            }
-        }
-    }
-}
-
-/// One sending of an RPC. Its end is counted, however it comes about.
-#[derive(Debug)]
-struct Attempt {
-    published: Arc<Published>,
-    tracker: Option<Arc<dyn CallTracker>>,
-    end: CallEnd,
-}
-
-impl Attempt {
-    /// Of an RPC whose start has been counted.
-    fn new(published: &Arc<Published>, tracker: Option<&Arc<dyn CallTracker>>) -> Self {
-        Self {
-            published: Arc::clone(published),
-            tracker: tracker.cloned(),
-            end: CallEnd {
-                sent: true,
-                received: false,
-            },
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(tracker) = &self.tracker {
-            tracker.finished(self.end);
-        }
-        self.published.metrics().finished.add_one();
-    }
-}
-
-/// A response's body: ends the attempt, and the RPC at its deadline.
-struct CallBody {
-    incoming: ResponseBody,
-    /// Who answers.
-    peer: Arc<Address>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// Who counts how the RPC ends.
-    retries: Option<Retries>,
-    _attempt: Attempt,
-}
-
-impl http_body::Body for CallBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            if let Some(Ok(frame)) = &frame
-                && let Some(trailers) = frame.trailers_ref()
-                && let Some(retries) = self.retries.take()
-                && let Some(code) = code_in(trailers)
-            {
-                retries.note(code, false);
-            }
-            let failed = |error| status_of(error, &self.peer);
-            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
-        }
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            self.deadline = None;
-            return Poll::Ready(Some(Err(deadline_exceeded())));
-        }
-        Poll::Pending
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("the call's timeout is over")
-}
-
-/// The status of an RPC whose timeout is over: if it waited, with what for.
-fn expired(published: &Published, waited: bool) -> Status {
-    if !waited {
-        return deadline_exceeded();
-    }
-    published.metrics().expired.fetch_add(1, Relaxed);
-    let output = published.output();
-    let reason = output.picker.failure();
-    let reason = reason.unwrap_or("none has been opened or refused yet");
-    Status::deadline_exceeded(format!(
-        "the call's timeout is over, and it waited for a connection: {reason}"
-    ))
-}
-
-/// The status of an RPC that left and got no answer: the server may have run it.
-fn status_of(error: h2::Error, peer: &Address) -> Status {
-    let text = describe(&error);
-    let status = Status::from_error(Box::new(error));
-    match status.code() {
-        // A connection that is cut off is not an unknown matter.
-        Code::Unknown => Status::unavailable(format!(
-            "connection to {peer} lost, and the call may have run: {text}"
-        )),
-        _ => status,
-    }
 }
