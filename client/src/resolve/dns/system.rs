@@ -212,7 +212,8 @@ pub(super) fn text(name: &Name) -> String {
     text.trim_end_matches('.').to_owned()
 }
 
-#[cfg(all(test, not(windows)))]
+#[cfg(not(windows))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
