@@ -18,12 +18,18 @@ use crate::error::Error;
 #[cfg(feature = "tls")]
 use crate::tls::{ClientTls, Protocol, Tls};
 
-/// What a server may send of one response before it is taken, in bytes, and of
-/// all responses of a connection: enough for a fast network and not much of it.
+/// What a server may send of one response before it is read, in bytes: enough for a
+/// fast network and not much of it.
 const STREAM_WINDOW: u32 = 2 << 20;
-const CONNECTION_WINDOW: u32 = 5 << 20;
+/// HTTP/2's own windows: a server may have sent so much before it sees ours.
+const LEAST_WINDOW: u32 = (1 << 16) - 1;
+/// The largest window that HTTP/2 has, in bytes. Of a connection it never is used
+/// up, so that responses that are not read do not hold up the others.
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 /// Longest headers of a response, in bytes; more is an error of that RPC.
 const HEADER_LIST: u32 = 16 << 10;
+/// What it takes for gRPC's own headers.
+const LEAST_HEADER_LIST: u32 = 1 << 10;
 
 /// How connections are opened and kept.
 #[derive(Debug, Clone)]
@@ -38,6 +44,14 @@ pub struct ConnectOptions {
     pub keepalive_timeout: Duration,
     /// Whether to ping while no RPC is under way.
     pub keepalive_while_idle: bool,
+    /// How much of one response may wait to be read, in bytes.
+    pub stream_window: u32,
+    /// How much of all responses of a connection may wait to be read, in bytes. If it
+    /// is less than the streams' windows together, responses that are not read can
+    /// stop the others.
+    pub connection_window: u32,
+    /// Longest headers of a response, in bytes.
+    pub max_header_list_size: u32,
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
     /// TLS, if connections are to have it.
@@ -104,6 +118,9 @@ impl Default for ConnectOptions {
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(20),
             keepalive_while_idle: false,
+            stream_window: STREAM_WINDOW,
+            connection_window: LARGEST_WINDOW,
+            max_header_list_size: HEADER_LIST,
             connector: Arc::new(System),
             #[cfg(feature = "tls")]
             tls: None,
@@ -133,6 +150,10 @@ pub(crate) async fn connect(
     }
 }
 
+fn window(bytes: u32) -> u32 {
+    bytes.clamp(LEAST_WINDOW, LARGEST_WINDOW)
+}
+
 async fn handshake(
     address: &Address,
     socket: Box<dyn Transport>,
@@ -149,9 +170,9 @@ async fn handshake(
     let handshake = h2::client::Builder::new()
         .enable_push(false)
         .initial_max_send_streams(ROOM_AT_FIRST)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADER_LIST)
+        .initial_window_size(window(options.stream_window))
+        .initial_connection_window_size(window(options.connection_window))
+        .max_header_list_size(options.max_header_list_size.max(LEAST_HEADER_LIST))
         .handshake(io);
     let (sender, mut connection) = handshake.await.map_err(|error| describe(&error))?;
     let keepalive = Keepalive::new(connection.ping_pong(), options);

@@ -1,5 +1,7 @@
 //! From a target to a channel.
 
+mod connections;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, Resolve};
 use crate::service_config::ServiceConfig;
-use crate::subchannel::{Connect, ConnectOptions, Pool};
+use crate::subchannel::{ConnectOptions, Pool};
 use crate::target::{Target, name_of_any_scheme, parse_balancer};
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -192,28 +194,6 @@ impl Builder {
     /// never.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
-        self
-    }
-
-    /// Longest time an attempt to connect may take; 20 s by default.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = timeout;
-        self
-    }
-
-    /// Pings backends every `interval` while RPCs are under way, and takes a
-    /// connection for dead when an answer takes `timeout`. Off by default.
-    /// Servers may object to less than five minutes.
-    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.options.keepalive_interval = Some(interval);
-        self.options.keepalive_timeout = timeout;
-        self
-    }
-
-    /// Opens connections by `connector`, to backends and to the balancer, instead
-    /// of by the system's sockets.
-    pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.options.connector = Arc::new(connector);
         self
     }
 

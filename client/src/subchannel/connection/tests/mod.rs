@@ -1,5 +1,7 @@
 //! Connections to a server that a test plays itself, over memory.
 
+mod windows;
+
 use std::io;
 use std::pin::pin;
 use std::sync::Mutex;

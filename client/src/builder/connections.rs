@@ -1,0 +1,69 @@
+//! How a channel's connections are opened and kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Builder;
+use crate::subchannel::Connect;
+
+impl Builder {
+    /// Longest time an attempt to connect may take; 20 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Pings backends every `interval` while RPCs are under way, and takes a
+    /// connection for dead when an answer takes `timeout`. Off by default.
+    /// Servers may object to less than five minutes.
+    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.options.keepalive_interval = Some(interval);
+        self.options.keepalive_timeout = timeout;
+        self
+    }
+
+    /// Opens connections by `connector`, to backends and to the balancer, instead
+    /// of by the system's sockets.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.options.connector = Arc::new(connector);
+        self
+    }
+
+    /// How much of one response a server may send ahead of the application that reads
+    /// it, in bytes: the HTTP/2 window of a stream. 2 MiB by default; from 64 KiB - 1 to
+    /// 2 GiB - 1, and other values are the nearest of these.
+    ///
+    /// What is not read yet is in memory: at most this much for each response.
+    pub fn stream_window(mut self, bytes: u32) -> Self {
+        self.options.stream_window = bytes;
+        self
+    }
+
+    /// How much of all responses of one connection a server may send ahead of the
+    /// applications that read them, in bytes: the HTTP/2 window of the connection.
+    /// From 64 KiB - 1 to 2 GiB - 1, which is the default: then only
+    /// [`Builder::stream_window`] holds a response back, and responses that are not read
+    /// do not stop the others. A connection's memory is bounded by that window
+    /// times the number of RPCs that the server allows at a time, often 100.
+    ///
+    /// A lower value bounds a connection's memory by itself, and its price is that
+    /// responses that are not read can stop all RPCs of the connection.
+    pub fn connection_window(mut self, bytes: u32) -> Self {
+        self.options.connection_window = bytes;
+        self
+    }
+
+    /// Longest headers or trailers of a response, in bytes, as HTTP/2 counts them; a
+    /// response with longer ones fails. 16 KiB by default; at least 1 KiB.
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.options.max_header_list_size = bytes;
+        self
+    }
+
+    /// Whether [`Builder::keepalive`] also pings while no RPC is under way. Off by
+    /// default, because most servers object to it.
+    pub fn keepalive_while_idle(mut self, ping: bool) -> Self {
+        self.options.keepalive_while_idle = ping;
+        self
+    }
+}
