@@ -10,6 +10,7 @@ use crate::service_config::{
     ChildPolicy, GrpclbPolicyConfig, PickFirstConfig, PolicyConfig, ServiceConfig,
 };
 use crate::subchannel::Pool;
+use crate::until::after;
 
 /// Makes the policy that a channel without a balancer uses.
 pub(crate) type MakePolicy = Box<dyn Fn(fastrand::Rng) -> Box<dyn Policy> + Send>;
@@ -36,7 +37,7 @@ pub(super) struct Balancing {
     /// What the resolver, or else the application, says of policy and RPCs.
     config: Option<ServiceConfig>,
     /// What waits for word of the balancers, and until when.
-    held: Option<(Resolution, Instant)>,
+    held: Option<(Resolution, Option<Instant>)>,
     /// Lists followed by deciders that are gone.
     lists: u64,
 }
@@ -101,8 +102,8 @@ impl Balancing {
         if resolution.balancers == Balancers::Unknown && resolution.pending && self.remembers() {
             // One that had a balancer before it was idle does not call past it.
             let patience = recipe.grpclb.fallback_timeout;
-            let until = held.map_or_else(|| Instant::now() + patience, |(_, until)| until);
-            if until > Instant::now() {
+            let until = held.map_or_else(|| after(patience), |(_, until)| until);
+            if until.is_none_or(|until| until > Instant::now()) {
                 self.held = Some((resolution, until));
                 return;
             }
@@ -112,7 +113,7 @@ impl Balancing {
 
     /// When RPCs have waited long enough for word of the balancers.
     pub(super) fn held_until(&self) -> Option<Instant> {
-        self.held.as_ref().map(|(_, until)| *until)
+        self.held.as_ref().and_then(|(_, until)| *until)
     }
 
     /// Goes by what waits for word of the balancers.

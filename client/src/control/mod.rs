@@ -21,7 +21,7 @@ use crate::error::ResolveError;
 use crate::policy::Output;
 use crate::resolve::{Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::subchannel::Pool;
-use crate::until::until;
+use crate::until::{after, until};
 
 /// How often to ask the resolver for news where they are of use though all is well;
 /// it takes up to 30 s to follow.
@@ -153,7 +153,7 @@ impl Use {
     fn new(timeout: Option<Duration>) -> Self {
         Self {
             timeout,
-            check_at: timeout.map(|timeout| Instant::now() + timeout),
+            check_at: timeout.and_then(after),
             calls: 0,
         }
     }
@@ -167,7 +167,7 @@ impl Use {
         let calls = picks + metrics.drops.sum() + metrics.failed_picks.sum();
         let over = picks == finished && calls == self.calls;
         self.calls = calls;
-        self.check_at = self.timeout.map(|timeout| Instant::now() + timeout);
+        self.check_at = self.timeout.and_then(after);
         over
     }
 }

@@ -47,7 +47,7 @@ use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::BalancerAddress;
 use crate::service_config::{ChildPolicy, GrpclbPolicyConfig};
 use crate::subchannel::{ConnectOptions, Pool};
-use crate::until::until;
+use crate::until::{after, until};
 /// Events that wait for the control task before the stream waits too.
 const EVENTS: usize = 4;
 
@@ -142,7 +142,7 @@ impl Grpclb {
             fallback: vec![],
             children: Children::default(),
             stream_has_list: false,
-            startup_ends: Some(Instant::now() + patience),
+            startup_ends: after(patience),
             lost: None,
             loss_log: LossLog::default(),
             output: Output::connecting(),

@@ -34,6 +34,25 @@ async fn a_fallback_timeout_of_ones_own_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_longest_duration_means_never() {
+    let mut world = World::new();
+    let [a, spare] = world.backends(["a", "spare"]);
+    let channel = world.follow_with(&[&spare], |builder| {
+        let builder = builder.fallback_timeout(Duration::MAX);
+        builder.idle_timeout(Duration::MAX)
+    });
+    let stream = world.balancer.greet().await;
+    let call = tokio::spawn(hello(&channel));
+    world.pass(3600.0).await;
+    assert!(!call.is_finished());
+    stream.list([entry(a.addr, "")]);
+    assert_eq!(call.await.unwrap().unwrap(), "a");
+    world.pass(7200.0).await;
+    assert_eq!(hello(&channel).await.unwrap(), "a");
+    assert_eq!(spare.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_in_time_disarms_the_timer() {
     let mut world = World::new();
     let [a, spare] = world.backends(["a", "spare"]);
