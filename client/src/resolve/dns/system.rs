@@ -72,7 +72,7 @@ impl System {
     fn load(&self) -> Conf {
         let path = self.path.display();
         let text = std::fs::read(&self.path).unwrap_or_else(|error| {
-            tracing::info!(%path, %error, "the name server is 127.0.0.1");
+            tracing::info!(%path, %error, "the file cannot be read; using the name server 127.0.0.1");
             vec![]
         });
         let (conf, faults) = Conf::parse(&text);
@@ -125,7 +125,7 @@ impl Conf {
         }
     }
 
-    /// Reads a `resolv.conf`, and says what of it is passed over.
+    /// Reads a `resolv.conf`, and says what of it is ignored.
     #[cfg(not(windows))]
     fn parse(text: &[u8]) -> (Self, Vec<String>) {
         // As in glibc: the servers that count, and the most that the options say.
@@ -138,7 +138,7 @@ impl Conf {
             .iter()
             // Options that only others know are no fault.
             .filter(|error| !matches!(error, resolv_conf::ParseError::InvalidOption(_)))
-            .map(|error| format!("a line is passed over: {error}"))
+            .map(|error| format!("a line is ignored: {error}"))
             .collect();
         let mut addresses: Vec<std::net::IpAddr> =
             parsed.nameservers.iter().map(Into::into).collect();
@@ -158,7 +158,7 @@ impl Conf {
         for domain in domains {
             match complete(&domain) {
                 Ok(name) => search.push(name),
-                Err(reason) => faults.push(format!("search domain {reason}; it is passed over")),
+                Err(reason) => faults.push(format!("search domain {reason}; it is ignored")),
             }
         }
         let conf = Self {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_search_domain_is_passed_over_and_named() {
+    fn a_bad_search_domain_is_ignored_and_named() {
         let (conf, faults) = Conf::parse(b"search foo..bar corp_net.test\n");
         assert_eq!(names(&conf, "a"), ["a.corp_net.test.", "a."]);
         assert_eq!(faults.len(), 1);
