@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
+use lookaside_core::model::{BackendAddr, Token};
 use lookaside_proto::addr::ip_bytes;
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
 use lookaside_proto::lb_v1::{InitialLoadBalanceResponse, LoadBalanceResponse, Server, ServerList};
-use lookaside_server::model::{BackendAddr, Token};
 
 /// The service that all clients ask for.
 pub(crate) const SERVICE: &str = "bench.example.com";

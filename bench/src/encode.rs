@@ -11,10 +11,8 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 
-use lookaside_server::model::{BackendAddr, Nonce};
-use lookaside_server::server_list::{
-    Entry, ListFrame, ListSpec, ListedBackend, ServerLists, VARIANTS,
-};
+use lookaside_core::list::{Entry, ListFrame, ListSpec, ListedBackend, ServerLists, VARIANTS};
+use lookaside_core::model::{BackendAddr, Nonce};
 use serde::Serialize;
 use tokio::time::Instant;
 

@@ -7,12 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lookaside_server::model::{BackendAddr, Weight};
-use lookaside_server::plan::{
+use lookaside_core::list::{ServerLists, VARIANTS};
+use lookaside_core::model::{BackendAddr, Weight};
+use lookaside_core::plan::{
     Clients, Contribution, GroupPlan, MemberFields, Plan, PlanInput, PlanState, ServiceSettings,
     Source, plan,
 };
-use lookaside_server::server_list::{ServerLists, VARIANTS};
 use serde::Serialize;
 use tokio::time::Instant;
 

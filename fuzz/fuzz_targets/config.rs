@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use lookaside_server::config::{
     Allowed, Config, Outcome, Running, parse, reload, set_drain, set_weight,
 };
-use lookaside_server::model::Weight;
+use lookaside_core::model::Weight;
 
 fuzz_target!(|data: &str| {
     let (text, next) = data.split_once('\0').unwrap_or((data, ""));

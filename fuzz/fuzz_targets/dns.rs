@@ -12,7 +12,7 @@ use lookaside_server::config::DnsConfig;
 use lookaside_server::dns::{
     Asker, Cookies, MAX_UDP, Transport, View, Zone, ZoneService, ZoneSettings, answer, respond,
 };
-use lookaside_server::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// Seconds since 1970.
 const NOW: u32 = 1_700_000_000;

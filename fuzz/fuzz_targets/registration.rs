@@ -9,9 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use lookaside_proto::orca_v3::OrcaLoadReport;
 use lookaside_proto::registration_v1::RegisterRequest;
 use lookaside_proto::registration_v1::register_request::Message;
-use lookaside_server::model::{BackendAddr, Labels, Weight};
+use lookaside_core::model::{BackendAddr, Labels, Weight};
 use lookaside_server::registration::Claim;
-use lookaside_server::weights::{
+use lookaside_core::weights::{
     Candidate, FEEDBACK_BOUNDS, Moment, PolicyChoice, RawReport, Report, ReportSource, Weigher,
     WeightSettings,
 };

@@ -12,9 +12,10 @@
 //! | S3 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
 //! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
-//! | S1 | [`config`], [`plan`], [`weights`], [`server_list`] | arithmetic and text, no I/O and no clock |
-//! | S0 | [`model`], [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
+//! | S1 | [`config`] | text, no I/O and no clock |
+//! | S0 | [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
 //!
+//! The arithmetic below them is a crate of its own, `lookaside-core`.
 //! `ARCHITECTURE.md` has the map and the invariants.
 
 // Both panic where they cannot write; `cli` prints, `telemetry` logs.
@@ -22,16 +23,12 @@
 
 pub mod certificate;
 pub mod file;
-pub mod model;
 pub mod net;
 pub mod subchannel;
 pub mod telemetry;
 pub mod wait;
 
 pub mod config;
-pub mod plan;
-pub mod server_list;
-pub mod weights;
 
 pub mod fleet;
 pub mod simulate;

@@ -5,11 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Floors of the arithmetic, from the ground up.
+const CORE_FLOORS: &[&[&str]] = &[&["model"], &["list", "weights"], &["plan"]];
+
 /// Floors of the server, from the ground up; modules of one floor do not know
 /// each other.
 const SERVER_FLOORS: &[&[&str]] = &[
     &[
-        "model",
         "file",
         "certificate",
         "telemetry",
@@ -17,7 +19,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
         "subchannel",
         "wait",
     ],
-    &["config", "plan", "weights", "server_list"],
+    &["config"],
     &["fleet", "simulate"],
     &["discovery", "health", "load", "state"],
     &["balance_load", "registration", "dns", "admin"],
@@ -25,20 +27,15 @@ const SERVER_FLOORS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Within a floor, who may use whom: a plan weighs and lists, a configuration says
-/// how to weigh, who serves a port or opens a connection waits, and whoever does TLS
-/// reads its files and knows when they expire.
+/// Within a floor, who may use whom: who serves a port or opens a connection waits, and
+/// whoever does TLS reads its files and knows when they expire.
 const SERVER_SIDEWAYS: &[(&str, &str)] = &[
-    ("plan", "weights"),
-    ("plan", "server_list"),
-    ("config", "weights"),
     ("net", "wait"),
     ("net", "file"),
     ("net", "certificate"),
     ("subchannel", "wait"),
     ("subchannel", "file"),
     ("subchannel", "certificate"),
-    ("subchannel", "model"),
 ];
 
 /// Floors of the client, from the ground up.
@@ -108,7 +105,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 fn crates() -> Vec<PathBuf> {
     let names = [
-        "proto", "client", "backend", "server", "examples", "tests", "bench",
+        "proto", "core", "client", "backend", "server", "examples", "tests", "bench",
     ];
     names.iter().map(|name| root().join(name)).collect()
 }
@@ -207,6 +204,12 @@ fn floor_faults(src: &Path, floors: &[&[&str]], sideways: &[(&str, &str)]) -> Ve
 }
 
 #[test]
+fn core_floors_import_downward_only() {
+    let faults = floor_faults(&root().join("core/src"), CORE_FLOORS, &[]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
 fn server_floors_import_downward_only() {
     let faults = floor_faults(&root().join("server/src"), SERVER_FLOORS, SERVER_SIDEWAYS);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -221,8 +224,8 @@ fn client_floors_import_downward_only() {
 #[test]
 fn arithmetic_has_no_clock_no_lock_and_no_task() {
     let mut faults = Vec::new();
-    for module in SERVER_FLOORS[1] {
-        for file in rust_files(&root().join("server/src").join(module)) {
+    for folder in ["core/src", "server/src/config"] {
+        for file in rust_files(&root().join(folder)) {
             let text = fs::read_to_string(&file).unwrap();
             let code = if is_tests(&file) {
                 ""
@@ -251,6 +254,19 @@ fn client_and_proto_never_depend_on_the_server() {
     for name in ["proto", "client", "backend"] {
         let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
         assert!(!manifest.contains("lookaside-server"), "{name}");
+        assert!(!manifest.contains("lookaside-core"), "{name}");
+    }
+}
+
+#[test]
+fn the_arithmetic_depends_on_no_runtime() {
+    let manifest = fs::read_to_string(root().join("core/Cargo.toml")).unwrap();
+    let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
+    let (dependencies, _) = dependencies.split_once("[dev-dependencies]").unwrap();
+    for runtime in [
+        "tokio", "hyper", "tonic", "tracing", "fastrand", "rand", "socket",
+    ] {
+        assert!(!dependencies.contains(runtime), "{runtime}");
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 use lookaside_server::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
 use lookaside_server::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
-use lookaside_server::model::ServiceName;
 use lookaside_server::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
-use lookaside_server::plan::{Contribution, MemberFields, ServiceSettings, Source};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;

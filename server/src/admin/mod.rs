@@ -26,9 +26,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, Readiness};
-use crate::model::ServiceName;
 use crate::net::cannot_listen;
 use crate::telemetry::{Exposition, MetricsRegistry};
+use lookaside_core::model::ServiceName;
 
 pub use self::connections::AdminLimits;
 pub use self::metrics::AdminMetrics;

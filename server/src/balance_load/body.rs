@@ -15,7 +15,7 @@ use tonic::Status;
 use super::grpc_message;
 use super::side::SideBody;
 use super::stream::Stream;
-use crate::server_list::ListFrame;
+use lookaside_core::list::ListFrame;
 
 /// The body of a response.
 #[derive(Default)]

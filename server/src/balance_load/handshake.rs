@@ -19,10 +19,10 @@ use super::request::{Encoding, Message, RequestReader};
 use super::stream::Stream;
 use super::{BalanceLoad, Shared};
 use crate::fleet::{EndReason, ResolveError, Subscription};
-use crate::model::RequestedName;
 use crate::net::{Network, Peer};
 use crate::telemetry::printable;
 use crate::wait::within;
+use lookaside_core::model::RequestedName;
 
 /// Characters of a header that are quoted.
 const MAX_QUOTE: usize = 64;

@@ -18,10 +18,10 @@ use prometheus_client::registry::Registry;
 use super::refusal::Refusal;
 use super::stats::Counts;
 use crate::fleet::Service;
-use crate::model::{DropShare, OverloadDrops, ServiceName};
-use crate::plan::ServiceSettings;
-use crate::server_list::ListFrame;
 use crate::telemetry::{Held, Series};
+use lookaside_core::list::ListFrame;
+use lookaside_core::model::{DropShare, OverloadDrops, ServiceName};
+use lookaside_core::plan::ServiceSettings;
 
 /// Calls dropped for a reason that the service does not have (any more).
 const OTHER: &str = "other";
@@ -334,8 +334,8 @@ impl Drop for OpenStream {
 mod tests {
     use super::*;
     use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
-    use crate::model::DropCategory;
-    use crate::plan::Source;
+    use lookaside_core::model::DropCategory;
+    use lookaside_core::plan::Source;
 
     fn text(registry: &Registry) -> String {
         let mut text = String::new();

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use super::body::Body;
 use super::request::{Encoding, Malformed};
 use crate::fleet::EndReason;
-use crate::model::{BadServiceName, RequestedName};
+use lookaside_core::model::{BadServiceName, RequestedName};
 
 /// Why a request becomes no stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

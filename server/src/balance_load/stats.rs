@@ -5,7 +5,7 @@
 
 use lookaside_proto::lb_v1::ClientStats;
 
-use crate::model::{DropShare, OverloadDrops};
+use lookaside_core::model::{DropShare, OverloadDrops};
 
 /// Most calls that one report is believed to be about.
 const MAX_CALLS: u64 = 1_000_000_000;
@@ -72,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::DropCategory;
+    use lookaside_core::model::DropCategory;
 
     fn drops(categories: &[&str]) -> Vec<DropShare> {
         let category = |name: &&str| DropCategory::new(name).unwrap();

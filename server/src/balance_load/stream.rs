@@ -24,7 +24,7 @@ use super::pace::Pace;
 use super::refusal;
 use super::request::{Message, RequestReader, Unread};
 use crate::fleet::{Group, Listing, Subscription, Update};
-use crate::model::Nonce;
+use lookaside_core::model::Nonce;
 
 /// Messages and DATA frames of a client that are taken in one go, so that one that
 /// sends without pause does not keep a thread to itself.

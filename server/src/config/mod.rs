@@ -32,11 +32,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{
+use lookaside_core::model::{
     BackendAddr, BackendTls, Cidr, DialRules, DropShare, LabelMatch, Labels, OverloadDrops,
     ServiceName, Weight, Zone, ZoneTable,
 };
-use crate::weights::WeightSettings;
+use lookaside_core::weights::WeightSettings;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]

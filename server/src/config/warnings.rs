@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{Config, LoadKind, ServiceConfig, unreachable};
-use crate::model::BackendAddr;
-use crate::weights::PolicyChoice;
+use lookaside_core::model::BackendAddr;
+use lookaside_core::weights::PolicyChoice;
 
 /// What is said of a configuration, each with its service, its key and what would
 /// be right; in the order of the file.

@@ -16,7 +16,7 @@ use super::serials::{self, Origin, Serials};
 use super::settings::ZoneSettings;
 use super::zone::{Zone, ZoneService};
 use crate::fleet::{Fleet, Service};
-use crate::plan::Member;
+use lookaside_core::plan::Member;
 
 /// Answers from the fleet. Names are kept until the services or the settings
 /// change; backends are read for each query.

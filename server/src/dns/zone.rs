@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::settings::{ZoneSettings, parse};
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// Every name that is answered for. Built again when the services change.
 ///

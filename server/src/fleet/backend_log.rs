@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// A line waits so long for what goes with it.
 const MOMENT: Duration = Duration::from_millis(100);

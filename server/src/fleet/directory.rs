@@ -20,9 +20,9 @@ use super::readiness::{Latch, Readiness};
 use super::service::{Reported, Service};
 use super::subscribers::EndReason;
 use super::suspicions::Suspicions;
-use crate::model::{BackendAddr, RequestedName, ServiceName};
-use crate::plan::{Contribution, HealthFields, ServiceSettings, Source};
-use crate::weights::Report;
+use lookaside_core::model::{BackendAddr, RequestedName, ServiceName};
+use lookaside_core::plan::{Contribution, HealthFields, ServiceSettings, Source};
+use lookaside_core::weights::Report;
 
 /// A publisher that is there says what it has learned in less.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::model::ServiceName;
-use crate::plan::SavedPlan;
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::SavedPlan;
 
 /// What was learned longer ago is of another fleet by now, and is forgotten.
 pub const LONGEST_MEMORY: Duration = Duration::from_secs(86_400);

@@ -10,9 +10,9 @@ use prometheus_client::registry::Registry;
 
 use super::snapshot::Snapshot;
 use super::weight_metrics::{Exported, WeightMetrics};
-use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{BackendState, Clients};
 use crate::telemetry::{Held, Series};
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::plan::{BackendState, Clients};
 
 /// Handles to the fleet's metrics. Labels come from the configuration and from
 /// backends that a source lists, so that nothing else from the wire can add one.

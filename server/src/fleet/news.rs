@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use super::backend_log::Named;
 use super::service::{Service, SourceState};
-use crate::model::{BackendAddr, OverloadDrops, ServiceName};
-use crate::plan::{BackendState, OverloadObservation, Plan, Source};
+use lookaside_core::model::{BackendAddr, OverloadDrops, ServiceName};
+use lookaside_core::plan::{BackendState, OverloadObservation, Plan, Source};
 
 /// Says what is new about a service whose clients have `before` and get `now`.
 pub(super) fn tell(
@@ -203,11 +203,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::plan::{
+    use crate::telemetry::Lines;
+    use lookaside_core::plan::{
         Clients, Contribution, HealthFields, MemberFields, PlanInput, PlanState, Probe,
         ServiceSettings, plan,
     };
-    use crate::telemetry::Lines;
 
     fn service() -> ServiceName {
         ServiceName::parse("greeter.test").unwrap()

@@ -15,11 +15,11 @@ use super::news::{self, Waiting};
 use super::service::Service;
 use super::snapshot::Snapshot;
 use super::subscribers::EndReason;
-use crate::model::BackendAddr;
-use crate::plan::{
+use crate::wait::until;
+use lookaside_core::model::BackendAddr;
+use lookaside_core::plan::{
     Lane, OverloadObservation, Pace, Plan, PlanInput, PlanState, Publish, SavedPlan, plan,
 };
-use crate::wait::until;
 
 /// A service publishes what it knows this long after it began, even if a
 /// source has not answered.
@@ -286,9 +286,9 @@ mod tests {
 
     use super::*;
     use crate::fleet::FleetMetrics;
-    use crate::model::{BackendAddr, ServiceName};
-    use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
-    use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
+    use lookaside_core::model::{BackendAddr, ServiceName};
+    use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+    use lookaside_core::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
     /// A service of these hosts that learns from reports.
     fn service(hosts: &[u8]) -> Service {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// Whether the balancer as a whole can answer clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::model::ServiceName;
-use crate::plan::{Clients, Layout, score};
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::{Clients, Layout, score};
 
 /// A group is crowded when it has so many times the mean of streams, and so many
 /// more. Tighter bounds would even out the groups, which need not be even (lists
@@ -188,7 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::ZoneTable;
+    use lookaside_core::model::ZoneTable;
 
     fn client(number: u32) -> Client {
         let service = ServiceName::parse("greeter.test").unwrap();

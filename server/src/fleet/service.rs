@@ -15,9 +15,11 @@ use super::seating::{Client, Seat};
 use super::snapshot::{Group, Snapshot};
 use super::subscribers::{EndReason, Subscribers, Subscription};
 use super::view::View;
-use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{Clients, Contribution, HealthFields, ServiceSettings, Source, TimedReport};
-use crate::weights::Report;
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::plan::{
+    Clients, Contribution, HealthFields, ServiceSettings, Source, TimedReport,
+};
+use lookaside_core::weights::Report;
 
 /// How far a source of a service's backends is to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::seating::Seat;
-use crate::plan::{GroupPlan, Plan};
-use crate::server_list::ServerLists;
+use lookaside_core::list::ServerLists;
+use lookaside_core::plan::{GroupPlan, Plan};
 
 /// A published plan. It moves as a whole: whoever holds one sees members,
 /// weights and lists that belong together.

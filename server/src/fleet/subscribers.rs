@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::seating::{Client, Seat, Seating};
 use super::service::Service;
 use super::snapshot::{Group, Snapshot};
-use crate::plan::{Clients, Layout};
+use lookaside_core::plan::{Clients, Layout};
 
 /// Streams woken per look at the table: the lock is held for the copying of
 /// so many handles, some microseconds.

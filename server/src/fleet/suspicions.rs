@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// Suspects that nobody has looked at yet: each once, and of known backends
 /// only, so there are no more than those.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::BackendAddr;
-use crate::plan::{
+use lookaside_core::model::BackendAddr;
+use lookaside_core::plan::{
     Clients, Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport,
 };
 

@@ -10,10 +10,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::model::BackendAddr;
-use crate::plan::{PlanState, ServiceSettings};
 use crate::telemetry::{Held, Series};
-use crate::weights::{Ejections, GateCounts, Observation};
+use lookaside_core::model::BackendAddr;
+use lookaside_core::plan::{PlanState, ServiceSettings};
+use lookaside_core::weights::{Ejections, GateCounts, Observation};
 
 type Value = Gauge<f64, AtomicU64>;
 

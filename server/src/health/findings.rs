@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::metrics::HealthMetrics;
 use crate::fleet::{BackendEvent, Fleet};
-use crate::model::{BackendAddr, ServiceName};
-use crate::plan::{HealthFields, Probe};
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::plan::{HealthFields, Probe};
 
 /// One backend's verdict, and who is told.
 #[derive(Debug)]

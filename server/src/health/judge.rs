@@ -1,7 +1,7 @@
 //! From what probes find to what is thought of a backend. Pure.
 
-use crate::plan::{HealthFields, Probe};
 use crate::wait::NoAnswer;
+use lookaside_core::plan::{HealthFields, Probe};
 
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

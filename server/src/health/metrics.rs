@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::judge::Found;
-use crate::plan::Probe;
+use lookaside_core::plan::Probe;
 
 /// Handles to the metrics of health checks.
 #[derive(Debug, Clone, Default)]

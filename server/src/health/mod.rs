@@ -39,9 +39,9 @@ use self::pace::{Pace, Said};
 use self::probing::Probing;
 use crate::config::{Config, HealthConfig, HealthKind};
 use crate::fleet::Fleet;
-use crate::model::{BackendAddr, DialRules, ServiceName};
-use crate::plan::HealthFields;
 use crate::subchannel::{Address, Subchannels};
+use lookaside_core::model::{BackendAddr, DialRules, ServiceName};
+use lookaside_core::plan::HealthFields;
 
 /// How soon a new backend is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

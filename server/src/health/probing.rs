@@ -62,7 +62,7 @@ impl Probing {
 
     /// Whether it is thought to be well, or nothing is known against it.
     pub(super) fn is_in(&self) -> bool {
-        use crate::plan::Probe::{Good, Unknown};
+        use lookaside_core::plan::Probe::{Good, Unknown};
         matches!(self.judge.verdict().probe, Good | Unknown)
     }
 

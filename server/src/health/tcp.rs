@@ -13,9 +13,9 @@ use super::findings::Findings;
 use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
 use super::probing::Probing;
-use crate::model::BackendAddr;
-use crate::plan::HealthFields;
 use crate::subchannel::{NotOpened, Seats, at_most_5000_a_second, is_kept, open};
+use lookaside_core::model::BackendAddr;
+use lookaside_core::plan::HealthFields;
 
 /// Who is out is looked at again after the first, later after the second at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));

@@ -7,8 +7,8 @@ use tokio::time::timeout;
 use super::*;
 use crate::certificate::Certificates;
 use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
-use crate::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
 use crate::subchannel::SubchannelMetrics;
+use lookaside_core::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

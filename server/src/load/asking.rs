@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::metrics::LoadMetrics;
 use super::report;
 use crate::fleet::Fleet;
-use crate::model::{BackendAddr, ServiceName};
 use crate::subchannel::{NotOpened, Ready, State};
-use crate::weights::ReportSource;
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::weights::ReportSource;
 
 /// One backend that is asked. Clones are of the same.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::asking::Asking;
 use crate::subchannel::{State, Subchannel};
-use crate::weights::ReportSource;
+use lookaside_core::weights::ReportSource;
 
 /// An answer of one number is no longer.
 const MAX_ANSWER: usize = 4096;

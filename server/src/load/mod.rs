@@ -35,8 +35,8 @@ use self::sessions::{Sessions, Wanted};
 use self::ways::Ways;
 use crate::config::Config;
 use crate::fleet::Fleet;
-use crate::model::ServiceName;
 use crate::subchannel::Subchannels;
+use lookaside_core::model::ServiceName;
 
 /// How soon a new backend is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::asking::Asking;
 use crate::subchannel::{State, Subchannel};
-use crate::weights::ReportSource;
+use lookaside_core::weights::ReportSource;
 
 /// A report longer than this is none.
 const MAX_REPORT: usize = 64 * 1024;

@@ -3,8 +3,8 @@
 use lookaside_proto::orca_v3::OrcaLoadReport;
 
 use crate::fleet::{Fleet, Reported};
-use crate::model::{BackendAddr, ServiceName};
-use crate::weights::{RawReport, Report, ReportSource};
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::weights::{RawReport, Report, ReportSource};
 
 /// What may become of a report, as labels.
 pub(crate) const REPORT_RESULTS: [&str; 7] = [

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::LoadConfig;
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// What a backend is asked, how often, and for whom.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lookaside_proto::registration_v1 as pb;
 use lookaside_proto::registration_v1::registration::Where;
 
-use crate::model::{BackendAddr, Labels, RequestedName, Weight, Zone};
+use lookaside_core::model::{BackendAddr, Labels, RequestedName, Weight, Zone};
 
 /// Services that one backend may have.
 const MAX_SERVICES: usize = 64;

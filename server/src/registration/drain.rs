@@ -1,7 +1,7 @@
 //! When a drain is done.
 
 use crate::fleet::Fleet;
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// Waits until what clients of a service are sent no longer has the backend.
 pub(super) async fn unlisted(fleet: &Fleet, service: &ServiceName, addr: BackendAddr) {

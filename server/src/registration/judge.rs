@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::Shared;
 use super::rules::{Caller, Refused};
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// Runs until `end`.
 pub(super) async fn follow(shared: &Shared, end: CancellationToken) {

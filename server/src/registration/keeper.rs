@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 use super::Shared;
 use super::table::{Change, HOLD, Suspect};
 use crate::fleet::{BackendEvent, Fleet};
-use crate::model::{BackendAddr, ServiceName};
-use crate::plan::Source;
 use crate::subchannel::{NotOpened, Seats, is_kept, open};
 use crate::wait::until;
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::plan::Source;
 
 /// A host that is there takes or refuses a connection in less.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);

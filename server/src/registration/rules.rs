@@ -12,8 +12,8 @@ use rustls::pki_types::ServerName;
 use super::claim::Claim;
 use super::tokens::Tokens;
 use crate::config::{Config, RegisterConfig};
-use crate::model::{BackendAddr, DialRules, RequestedName, ServiceName};
 use crate::net::Peer;
+use lookaside_core::model::{BackendAddr, DialRules, RequestedName, ServiceName};
 
 /// Reports after which a silent backend is given up.
 const REPORTS_IN_A_LEASE: u32 = 3;

@@ -29,7 +29,7 @@ use crate::load::pass_on;
 use crate::net::Peer;
 use crate::telemetry::printable;
 use crate::wait::{if_any, within};
-use crate::weights::ReportSource;
+use lookaside_core::weights::ReportSource;
 
 /// A backend has this long for its first message, as far as it could be read.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);

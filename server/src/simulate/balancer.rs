@@ -12,13 +12,13 @@ use super::clients::{DROP, Walk};
 use super::hosts::Host;
 use super::random::Random;
 use super::scenario::{PolicyName, Scenario};
-use crate::model::{BackendAddr, Weight};
-use crate::plan::{
+use lookaside_core::list::ServerLists;
+use lookaside_core::model::{BackendAddr, Weight};
+use lookaside_core::plan::{
     Clients, Contribution, GroupPlan, Lane, MemberFields, Pace, Plan, PlanInput, PlanState,
     Publish, ServiceSettings, Source, TimedReport, plan,
 };
-use crate::server_list::ServerLists;
-use crate::weights::{PolicyChoice, Report, WeightSettings};
+use lookaside_core::weights::{PolicyChoice, Report, WeightSettings};
 
 /// A balancer with one service.
 #[derive(Debug)]

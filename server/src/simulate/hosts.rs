@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::exact::{exp, sqrt};
 use super::random::Random;
 use super::scenario::Scenario;
-use crate::model::BackendAddr;
-use crate::weights::{RawReport, Report, ReportSource};
+use lookaside_core::model::BackendAddr;
+use lookaside_core::weights::{RawReport, Report, ReportSource};
 
 /// The load at which a mean backend gets the scenario's rate.
 const RATE_AT: f64 = 0.55;

@@ -1,13 +1,13 @@
 //! `lookaside simulate`: how policies would do, in virtual time.
 //!
 //! The balancer is the real one, from reports to encoded lists: [`plan`],
-//! [`weights`] and [`server_list`], as they serve. Around it are models of
+//! [`weights`] and [`list`], as they serve. Around it are models of
 //! backends and clients. Nothing here knows the time of day or chance but that
 //! of the seed: one scenario gives the same digits on every machine.
 //!
 //! ```text
 //!  hosts ─ reports, jittered, late, lost ─► plan · weights · pace
-//!    ▲                                            │ server_list
+//!    ▲                                            │ list
 //!    └───── calls ── clients ◄── lists, late ─────┘
 //! ```
 //!
@@ -17,9 +17,9 @@
 //! second. A *client* walks its list entry by entry, with a new rotation at each
 //! push. *Skew* is how much more calls than its weight a backend gets.
 //!
-//! [`plan`]: crate::plan
-//! [`weights`]: crate::weights
-//! [`server_list`]: crate::server_list
+//! [`plan`]: lookaside_core::plan
+//! [`weights`]: lookaside_core::weights
+//! [`list`]: lookaside_core::list
 
 mod balancer;
 mod bars;

@@ -9,8 +9,8 @@ use super::hosts::{Host, arrival};
 use super::measure::{Measure, PolicyOutcome};
 use super::random::Random;
 use super::scenario::{Event, EventKind, PolicyName, Scenario};
-use crate::model::BackendAddr;
-use crate::weights::{Report, TICK};
+use lookaside_core::model::BackendAddr;
+use lookaside_core::weights::{Report, TICK};
 
 /// Half a second is short against everything that is measured.
 const STEP: f64 = 0.5;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bars::Bar;
-use crate::model::OverloadDrops;
+use lookaside_core::model::OverloadDrops;
 
 /// A scenario. Every key may be left out.
 #[derive(Debug, Clone, PartialEq)]

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fleet::{LONGEST_MEMORY, Remembered};
-use crate::model::ServiceName;
-use crate::plan::SavedPlan;
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::SavedPlan;
 
 /// What every such file begins with.
 const MAGIC: &str = "lookaside-state ";

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::file;
 use crate::fleet::{Fleet, Remembered};
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// It is saved this often, whatever happens.
 const EVERY: Duration = Duration::from_secs(60);

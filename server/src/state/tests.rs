@@ -9,8 +9,8 @@ use rustix::fs::{CWD, mkfifoat};
 
 use super::*;
 use crate::fleet::FleetMetrics;
-use crate::model::ServiceName;
-use crate::plan::{PlanState, SavedPlan};
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::{PlanState, SavedPlan};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

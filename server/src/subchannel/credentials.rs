@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::SubchannelMetrics;
 use crate::certificate::{Certificates, Role, Used};
 use crate::file;
-use crate::model::BackendTls;
+use lookaside_core::model::BackendTls;
 
 /// How often the files are looked at.
 const CHECK: Duration = Duration::from_secs(2);

@@ -44,7 +44,7 @@ pub use own_fault::{OwnFault, OwnFaults};
 
 use self::credentials::Credentials;
 use crate::certificate::Certificates;
-use crate::model::BackendTls;
+use lookaside_core::model::BackendTls;
 
 /// Where a subchannel leads. Who says the same shares a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use lookaside_proto::duration;
 
 use super::raw::{Raw, initial};
 use super::*;
-use crate::model::Token;
+use lookaside_core::model::Token;
 
 fn last_token(list: &ServerList) -> String {
     list.servers.last().unwrap().load_balance_token.clone()

@@ -28,9 +28,9 @@ use tonic::{Request, Status, Streaming};
 
 use super::*;
 use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
-use crate::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
 use crate::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
-use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
 /// The gauge of the streams that follow it.
 pub(super) const STREAMS: &str = "streams{service=\"greeter.test\"}";

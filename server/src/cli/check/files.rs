@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigError, HealthKind, ServiceConfig, locate};
-use crate::model::BackendTls;
 use crate::net::{TlsFiles, TlsPaths};
 use crate::registration::check_token_file;
 use crate::subchannel::check_tls;
+use lookaside_core::model::BackendTls;
 
 /// What is wrong with the files, each at the key that names it.
 pub(super) fn faults(config: &Config, text: &str) -> Vec<ConfigError> {

@@ -31,8 +31,8 @@ use super::print::say;
 use crate::app::{Addresses, App, AppOptions};
 use crate::config::set_weight;
 use crate::fleet::Service;
-use crate::model::{BackendAddr, ServiceName, Weight};
-use crate::plan::Member;
+use lookaside_core::model::{BackendAddr, ServiceName, Weight};
+use lookaside_core::plan::Member;
 
 /// Calls in progress at any time.
 const CONCURRENCY: usize = 4;

@@ -11,7 +11,7 @@ use crate::cli::check::BAD_INPUT;
 use crate::config::{BackendConfig, Config, ConfigErrors, EditError, ServiceConfig, parse};
 use crate::discovery::file::read_config;
 use crate::file::{self, PATIENCE};
-use crate::model::{BackendAddr, ServiceName, Weight};
+use lookaside_core::model::{BackendAddr, ServiceName, Weight};
 
 /// Exit code for what failed though the input was right.
 const FAILED: u8 = 1;

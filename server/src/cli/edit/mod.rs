@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use self::change::{Error, change};
 use super::print::printed;
 use crate::config::{BackendConfig, set_drain, set_weight};
-use crate::model::{BackendAddr, ServiceName, Weight};
+use lookaside_core::model::{BackendAddr, ServiceName, Weight};
 
 /// Change the weight of a backend in the configuration file
 #[derive(Debug, Clone, clap::Args)]

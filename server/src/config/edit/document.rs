@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::EditError;
 use crate::config::error::{Lines, printable};
 use crate::config::nearest::nearest;
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// A list of what there is ends after this many.
 const MAX_LISTED: usize = 20;

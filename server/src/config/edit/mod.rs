@@ -10,7 +10,7 @@ mod registered;
 use toml::de::DeValue;
 
 use self::document::{Document, number, splice};
-use crate::model::{BackendAddr, ServiceName, Weight};
+use lookaside_core::model::{BackendAddr, ServiceName, Weight};
 
 /// Why an edit was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::document::{Found, Service, splice, tables};
-use crate::model::BackendAddr;
+use lookaside_core::model::BackendAddr;
 
 /// The comment, behind the entry or its header.
 const MARK: &str = "# registers itself; `lookaside undrain` removes this entry";

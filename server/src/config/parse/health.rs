@@ -7,7 +7,7 @@ use super::read::{Node, Table};
 use super::{MILLISECOND, tls};
 use crate::config::error::Faults;
 use crate::config::{HealthConfig, HealthKind};
-use crate::model::BackendTls;
+use lookaside_core::model::BackendTls;
 
 /// How often a backend has to show that it is alive, unless the file says so.
 const INTERVAL: Duration = Duration::from_secs(1);

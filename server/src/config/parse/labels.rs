@@ -5,7 +5,7 @@ use super::read::{Node, Table};
 use super::service::read_weight;
 use super::zones;
 use crate::config::error::Faults;
-use crate::model::{LabelMatch, Labels};
+use lookaside_core::model::{LabelMatch, Labels};
 
 /// As it is written.
 const EXAMPLE: &str = "{ version = \"v2\" }";

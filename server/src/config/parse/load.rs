@@ -8,7 +8,7 @@ use super::{MILLISECOND, REPORT_INTERVAL, tls};
 use crate::config::error::Faults;
 use crate::config::nearest::list;
 use crate::config::{LoadConfig, LoadKind, PrometheusConfig, Selector};
-use crate::model::BackendTls;
+use lookaside_core::model::BackendTls;
 
 /// How often backends are asked to report, unless the file says so.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -25,7 +25,7 @@ pub(crate) use self::read::{Node, Table};
 use self::service::Names;
 use crate::config::error::{Faults, Place};
 use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig};
-use crate::model::BackendAddr;
+use lookaside_core::model::BackendAddr;
 
 /// C-core waits no less than a second between reports, whatever it is told;
 /// an hour is longer than any dashboard looks back for a rate.

@@ -2,7 +2,7 @@
 
 use super::read::Node;
 use crate::config::error::Faults;
-use crate::model::{BadOverloadDrops, DropShare, OverloadDrops};
+use lookaside_core::model::{BadOverloadDrops, DropShare, OverloadDrops};
 
 /// Reads it; `drops` are the operator's own.
 pub(crate) fn read(

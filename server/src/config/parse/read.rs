@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::error::{Faults, Place};
 use crate::config::nearest::{list, nearest};
-use crate::model::{BadServiceName, ServiceName};
+use lookaside_core::model::{BadServiceName, ServiceName};
 
 /// A value and its place.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use super::read::Node;
 use super::tls::is_name_in_certificate;
 use crate::config::RegisterConfig;
 use crate::config::error::Faults;
-use crate::model::Cidr;
+use lookaside_core::model::Cidr;
 
 /// As it is written.
 const EXAMPLE: &str = "{ cidrs = [\"10.0.0.0/8\"] }";

@@ -9,7 +9,7 @@ use super::{health, labels, load, overload, register, tls, zones};
 use super::{is_of_nobody, of_nobody};
 use crate::config::error::{Faults, Place};
 use crate::config::{BackendConfig, DnsConfig, ServiceConfig, TlsConfig};
-use crate::model::{
+use lookaside_core::model::{
     BackendAddr, BackendTls, Cidr, DialRules, DropCategory, DropShare, ServiceName, Weight,
     ZoneTable,
 };

@@ -9,7 +9,7 @@ use lookaside_client::tls::is_spiffe_id;
 use super::read::{Node, Table};
 use crate::config::error::Faults;
 use crate::config::{HealthConfig, HealthKind, LoadConfig, TlsConfig};
-use crate::model::{BackendTls, ServiceName, TlsIdentity};
+use lookaside_core::model::{BackendTls, ServiceName, TlsIdentity};
 
 /// As it is written.
 const EXAMPLE: &str = "{ ca = \"/etc/lookaside/backends.pem\" }";

@@ -6,7 +6,7 @@ use super::MILLISECOND;
 use super::read::{Node, Table};
 use crate::config::error::Faults;
 use crate::config::nearest::list;
-use crate::weights::{PolicyChoice, ReportSettings, WeightSettings};
+use lookaside_core::weights::{PolicyChoice, ReportSettings, WeightSettings};
 
 /// A backend that needs longer than this to warm up should be drained.
 const SLOW_START: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(3600));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::read::{Node, Table};
 use crate::config::error::Faults;
-use crate::model::{Cidr, Zone, ZoneTable};
+use lookaside_core::model::{Cidr, Zone, ZoneTable};
 
 /// Longest name of a zone, in bytes, as of a label value in Kubernetes.
 const MAX_ZONE_LEN: usize = 63;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::config::{BackendConfig, BalancerConfig, Config, DnsConfig, ServiceConfig};
-use crate::model::{BackendAddr, ServiceName};
-use crate::weights::{ReportSettings, WeightSettings};
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::weights::{ReportSettings, WeightSettings};
 
 /// So many services are named of each kind; of the others it says how many.
 const NAMED: usize = 10;

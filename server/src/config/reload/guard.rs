@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Running;
 use crate::config::{Config, ConfigErrors, ServiceConfig};
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// So many services are named in a message; of the others it says how many.
 const NAMED: usize = 3;

@@ -10,7 +10,7 @@ pub use guard::{Allowed, Refusal};
 use std::collections::BTreeSet;
 
 use super::{Config, parse};
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 /// What a changed file is compared with.
 #[derive(Debug, Clone, Copy)]

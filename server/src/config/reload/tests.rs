@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::DnsConfig;
-use crate::model::Weight;
+use lookaside_core::model::Weight;
 
 /// What becomes of a text if only the file lists backends.
 fn reloaded(config: &Config, text: &str, file: &str, allowed: Allowed) -> Outcome {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::config::{BackendConfig, Config, ServiceConfig};
 use crate::fleet::{Fleet, FleetConfig, ServiceEntry};
-use crate::model::ServiceName;
-use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
 /// Makes the configuration's services those of the fleet, with the backends
 /// that the file lists; a service without any gets a contribution without any,

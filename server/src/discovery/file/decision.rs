@@ -15,8 +15,8 @@ use super::metrics::{ConfigMetrics, Ended};
 use super::read::Content;
 use crate::config::{self, Allowed, Changes, Config, Outcome, Refusal, Running};
 use crate::fleet::Fleet;
-use crate::model::ServiceName;
-use crate::plan::Source;
+use lookaside_core::model::ServiceName;
+use lookaside_core::plan::Source;
 
 /// A file that lacks most services is applied if it says the same this much later.
 pub(super) const HOLD: Duration = Duration::from_secs(30);

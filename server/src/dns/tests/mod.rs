@@ -18,7 +18,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::settings::ZoneSettings;
 use super::zone::{Zone, ZoneService};
 use crate::config::DnsConfig;
-use crate::model::ServiceName;
+use lookaside_core::model::ServiceName;
 
 fn config() -> DnsConfig {
     DnsConfig {

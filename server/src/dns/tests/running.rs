@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Dns, DnsMetrics};
 use super::*;
 use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
-use crate::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
 pub(super) const GREETER: &str = "greeter.test";
 pub(super) const ADVERTISED: [&str; 2] = ["10.9.0.1:9000", "10.9.0.2:9000"];

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Zone, ZoneTable};
+use lookaside_core::model::{Zone, ZoneTable};
 
 /// So many backends of weight 1, those of index i in zone `zone(i)`.
 fn many(count: u32, zone: impl Fn(u32) -> Option<&'static str>) -> Contribution {

@@ -18,9 +18,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::model::{BackendAddr, RequestedName, ServiceName, Weight};
-use crate::plan::{Contribution, HealthFields, MemberFields, Probe, ServiceSettings, Source};
-use crate::weights::{PolicyChoice, RawReport, Report, ReportSource};
+use lookaside_core::model::{BackendAddr, RequestedName, ServiceName, Weight};
+use lookaside_core::plan::{
+    Contribution, HealthFields, MemberFields, Probe, ServiceSettings, Source,
+};
+use lookaside_core::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
 const GREETER: &str = "greeter.test";
 

@@ -1,7 +1,7 @@
 //! A service that has more calls than its backends can take.
 
 use super::*;
-use crate::model::{DropShare, OverloadDrops};
+use lookaside_core::model::{DropShare, OverloadDrops};
 
 /// A backend that reports this utilization each second.
 async fn reporting(fleet: &Fleet, utilization: f64, seconds: u32) {

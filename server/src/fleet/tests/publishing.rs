@@ -1,7 +1,7 @@
 //! What is published when, and what is not.
 
 use super::*;
-use crate::model::{DropCategory, DropShare, Labels};
+use lookaside_core::model::{DropCategory, DropShare, Labels};
 
 #[tokio::test(start_paused = true)]
 async fn a_removed_backend_leaves_at_once_and_a_new_one_joins_after_quiet() {

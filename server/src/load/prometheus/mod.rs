@@ -25,7 +25,7 @@ use self::page::{Page, rate};
 use super::asking::Asking;
 use crate::config::PrometheusConfig;
 use crate::subchannel::{Credential, NotOpened, Seats, open};
-use crate::weights::ReportSource;
+use lookaside_core::weights::ReportSource;
 
 /// A longer page is none.
 const MAX_PAGE: usize = 1 << 20;

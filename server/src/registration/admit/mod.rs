@@ -15,7 +15,7 @@ use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules, lease};
 use super::table::{Before, Owner, Rejected, Seat, Table};
 use crate::fleet::BackendEvent;
-use crate::model::{BackendAddr, ServiceName};
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// A seat: the service, and the backend's address in it.
 pub(super) type Place = (ServiceName, BackendAddr);

@@ -1,8 +1,8 @@
 //! Taking out who may not be registered any more.
 
 use super::Table;
-use crate::model::{BackendAddr, ServiceName};
 use crate::registration::rules::Caller;
+use lookaside_core::model::{BackendAddr, ServiceName};
 
 impl Table {
     /// Takes out those of whom it is said so.

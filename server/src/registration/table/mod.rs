@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::registrations::HOLD;
 use self::registrations::Registrations;
 use super::rules::Caller;
-use crate::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
-use crate::plan::Contribution;
+use lookaside_core::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
+use lookaside_core::plan::Contribution;
 
 /// Backends that may register for one service.
 const MAX_BACKENDS: usize = 10_000;

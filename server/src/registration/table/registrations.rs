@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Change, Seat};
-use crate::model::{BackendAddr, ServiceName};
-use crate::plan::MemberFields;
+use lookaside_core::model::{BackendAddr, ServiceName};
+use lookaside_core::plan::MemberFields;
 
 /// A service that loses more than half of its backends within this time to
 /// silence alone keeps the rest of them for [`HOLD`]: it is likelier that we

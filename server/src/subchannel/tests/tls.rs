@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::model::TlsIdentity;
+use lookaside_core::model::TlsIdentity;
 
 /// A CA, and its certificate in a file.
 struct Ca {

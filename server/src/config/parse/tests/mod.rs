@@ -13,11 +13,11 @@ use crate::config::{
     BackendConfig, HealthConfig, HealthKind, LimitsConfig, LoadConfig, LoadKind, PrometheusConfig,
     RegisterConfig, ServiceConfig, TlsConfig,
 };
-use crate::model::{
+use lookaside_core::model::{
     BackendTls, DialRules, DropCategory, DropShare, LabelMatch, Labels, OverloadDrops, ServiceName,
     TlsIdentity, Weight, ZoneTable,
 };
-use crate::weights::{PolicyChoice, ReportSettings, WeightSettings};
+use lookaside_core::weights::{PolicyChoice, ReportSettings, WeightSettings};
 
 /// The faults of a text, each as `line:column: key: message`.
 fn faults(text: &str) -> Vec<String> {

@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fleet::FleetMetrics;
-use crate::model::{RequestedName, ServiceName};
-use crate::plan::{Contribution, MemberFields, Source};
 use crate::telemetry::Lines;
+use lookaside_core::model::{RequestedName, ServiceName};
+use lookaside_core::plan::{Contribution, MemberFields, Source};
 
 mod edits;
 mod guard;

@@ -24,7 +24,7 @@ mod hostile;
 mod tests;
 
 pub use eligible::{BackendState, HealthFields, Probe};
-pub(crate) use group::score;
+pub use group::score;
 pub use group::{Clients, GroupPlan, Layout, USUAL_SUBSET};
 pub use merge::{Contribution, MemberFields, Merged, Source};
 pub use overload::OverloadObservation;

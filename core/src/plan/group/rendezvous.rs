@@ -3,7 +3,8 @@
 
 /// The score of a pair. Both may be any numbers; small ones are as good as
 /// hashes.
-pub(crate) fn score(a: u64, b: u64) -> u64 {
+#[must_use]
+pub fn score(a: u64, b: u64) -> u64 {
     // The finalizer of SplitMix64, over both.
     mix(a ^ mix(b.wrapping_add(0x9e37_79b9_7f4a_7c15)))
 }

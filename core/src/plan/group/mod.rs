@@ -25,7 +25,7 @@ mod tests;
 
 pub use demand::Clients;
 pub use layout::Layout;
-pub(crate) use rendezvous::score;
+pub use rendezvous::score;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,8 +37,8 @@ use self::layout::groups_for;
 use self::level::{Level, Weighed};
 use self::part::{Part, Pool, seats};
 use super::{BackendState, Member, ServiceSettings};
+use crate::list::{ListSpec, ListedBackend};
 use crate::model::{BackendAddr, DropShare};
-use crate::server_list::{ListSpec, ListedBackend};
 
 /// About how many backends a client gets at most, if the operator does not say.
 pub const USUAL_SUBSET: usize = 100;

@@ -37,7 +37,8 @@ impl Default for Layout {
 impl Layout {
     /// As many rounds of `per_round` groups as there may be; fewer groups if
     /// there may not be so many.
-    pub(crate) fn new(zones: Option<Arc<ZoneTable>>, per_round: usize) -> Self {
+    #[must_use]
+    pub fn new(zones: Option<Arc<ZoneTable>>, per_round: usize) -> Self {
         let audiences = zones.as_ref().map_or(0, |zones| zones.zones().len()) + 1;
         let most = (MAX_LISTS / audiences).max(1);
         let per_round = per_round.clamp(1, most);

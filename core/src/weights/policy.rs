@@ -25,7 +25,7 @@ use crate::model::BackendAddr;
 /// # Examples
 /// Calls by free capacity, as far as it is known:
 /// ```
-/// use lookaside_server::weights::{Backends, Freshness, PolicyChoice, WeightPolicy};
+/// use lookaside_core::weights::{Backends, Freshness, PolicyChoice, WeightPolicy};
 ///
 /// #[derive(Debug, Default)]
 /// struct Headroom;
@@ -36,7 +36,7 @@ use crate::model::BackendAddr;
 ///     }
 ///
 ///     fn weigh(&mut self, backends: &Backends<'_>) -> Vec<f64> {
-///         let factor = |backend: &lookaside_server::weights::Observed<'_>| {
+///         let factor = |backend: &lookaside_core::weights::Observed<'_>| {
 ///             match backend.freshness {
 ///                 Freshness::Known | Freshness::Stale => {
 ///                     (1.0 - backend.signals.utilization()).clamp(0.1, 1.0)
