@@ -48,6 +48,12 @@ pub enum Error {
     /// No name resolution could be set up.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// There is no tokio runtime on this thread, and a channel has to have one.
+    #[error(
+        "a channel needs a tokio runtime to run on: call Builder::connect and \
+         Builder::connect_lazy inside one, e.g. under #[tokio::main] or Runtime::enter"
+    )]
+    NoRuntime,
     /// No connection came about; the text says to where and why.
     #[error("{0}")]
     Connect(String),

@@ -26,8 +26,12 @@ pub struct ChannelMetrics {
     pub drops: u64,
     /// RPCs that failed because nothing could be reached.
     pub failed_picks: u64,
-    /// RPCs whose timeout ended while they waited for a connection.
+    /// RPCs whose timeout ended while they waited, for a connection or for their server
+    /// to allow one more.
     pub expired: u64,
+    /// RPCs that waited because their server allowed no more at a time
+    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    pub stream_waits: u64,
     /// Attempts that came back unsent or unseen and were made again elsewhere.
     pub retries: u64,
     /// Connections to backends by state.
@@ -83,6 +87,7 @@ pub(crate) struct Metrics {
     pub(crate) drops: Striped,
     pub(crate) failed_picks: Striped,
     pub(crate) expired: AtomicU64,
+    pub(crate) stream_waits: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) idle: AtomicU64,
     pub(crate) connecting: AtomicU64,
@@ -108,6 +113,7 @@ impl Metrics {
             drops: self.drops.sum(),
             failed_picks: self.failed_picks.sum(),
             expired: self.expired.load(Relaxed),
+            stream_waits: self.stream_waits.load(Relaxed),
             retries: self.retries.load(Relaxed),
             subchannels: SubchannelCounts {
                 idle: self.idle.load(Relaxed),

@@ -222,11 +222,12 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error`] if a setting is malformed or the system's DNS configuration
-    /// cannot be read.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime: it starts tasks.
+    /// cannot be read; [`Error::NoRuntime`] outside a tokio runtime, which the channel's
+    /// tasks need. RPCs may be sent from anywhere.
     pub fn connect_lazy(self) -> Result<Channel, Error> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::NoRuntime);
+        }
         let (resolver, name) = match self.resolver {
             Some(_) if self.balancer.is_some() => {
                 return Err(Error::Target(TargetError {
@@ -318,9 +319,6 @@ impl Builder {
     /// [`Error::Connect`] with the reason if no connection can be had, and what
     /// [`Builder::connect_lazy`] fails with. A service that may come later is for
     /// `connect_lazy`.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
     pub async fn connect(self) -> Result<Channel, Error> {
         let channel = self.connect_lazy()?;
         let mut progress = channel.published().subscribe();

@@ -6,20 +6,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::retry::{Retries, code_in};
 use crate::control::Published;
-use crate::endpoint::Address;
 use crate::policy::{CallEnd, CallTracker};
-use crate::subchannel::{ResponseBody, describe};
+use crate::subchannel::{Connection, ResponseBody, describe};
 
 /// A response's body: ends the attempt, and the RPC at its deadline.
 pub(super) struct CallBody {
     pub(super) incoming: ResponseBody,
-    /// Who answers.
-    pub(super) peer: Arc<Address>,
+    /// Over which it comes.
+    pub(super) connection: Connection,
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
     /// Who counts how the RPC ends.
     pub(super) retries: Option<Retries>,
@@ -42,8 +41,11 @@ impl http_body::Body for CallBody {
             {
                 retries.note(code, false);
             }
-            let failed = |error| status_of(error, &self.peer);
-            return Poll::Ready(frame.map(|frame| frame.map_err(failed)));
+            let frame = frame.map(|frame| {
+                let frame = frame.map_err(|error| status_of(error, &self.connection));
+                self.in_time(frame)
+            });
+            return Poll::Ready(frame);
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
@@ -98,15 +100,78 @@ pub(super) fn deadline_exceeded() -> Status {
     Status::deadline_exceeded("the call's timeout is over")
 }
 
+impl CallBody {
+    /// What came, if it came in time: an application that reads slowly does not make the
+    /// call longer. How a call ended that was over in time stands.
+    fn in_time(&mut self, frame: Result<Frame<Bytes>, Status>) -> Result<Frame<Bytes>, Status> {
+        let deadline = self.deadline.as_ref().map(|sleep| sleep.deadline());
+        let stands = match &frame {
+            Ok(frame) => {
+                let code = frame.trailers_ref().and_then(code_in);
+                code.is_some_and(|code| code != Code::Cancelled)
+            }
+            Err(_) => return at_deadline(frame, deadline),
+        };
+        if stands || !is_over(deadline) {
+            return frame;
+        }
+        self.deadline = None;
+        Err(deadline_exceeded())
+    }
+}
+
+pub(super) fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
+}
+
+/// A server that counts the same timeout may end the call first, as cancelled.
+pub(super) fn at_deadline<T>(
+    result: Result<T, Status>,
+    deadline: Option<Instant>,
+) -> Result<T, Status> {
+    result.map_err(|status| match status.code() {
+        Code::Cancelled if is_over(deadline) => deadline_exceeded(),
+        _ => status,
+    })
+}
+
 /// The status of an RPC that left and got no answer: the server may have run it.
-pub(super) fn status_of(error: h2::Error, peer: &Address) -> Status {
-    let text = describe(&error);
+pub(super) fn status_of(error: h2::Error, connection: &Connection) -> Status {
+    let mut text = describe(&error);
+    let ended = error.is_io() || error.is_go_away();
+    if let Some(goodbye) = connection.goodbye()
+        && error.is_io()
+    {
+        text += &format!("; before that, {goodbye}");
+    }
     let status = Status::from_error(Box::new(error));
     match status.code() {
         // A connection that is cut off is not an unknown matter.
-        Code::Unknown => Status::unavailable(format!(
-            "connection to {peer} lost, and the call may have run: {text}"
+        code if ended || code == Code::Unknown => Status::unavailable(format!(
+            "connection to {} lost, and the call may have run: {text}",
+            connection.peer()
         )),
         _ => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_times_out_at_the_same_moment_did_not_cancel() {
+        let server = Err::<(), _>(Status::cancelled("Timeout expired"));
+        let deadline = Instant::now() + Duration::from_millis(10);
+        let code = |deadline| at_deadline(server.clone(), deadline).unwrap_err().code();
+        assert_eq!(code(None), Code::Cancelled);
+        assert_eq!(code(Some(deadline)), Code::Cancelled);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert_eq!(code(Some(deadline)), Code::DeadlineExceeded);
+        let other = Err::<(), _>(Status::data_loss("x"));
+        let other = at_deadline(other, Some(deadline)).unwrap_err();
+        assert_eq!(other.code(), Code::DataLoss);
     }
 }

@@ -6,23 +6,24 @@ mod timeout;
 mod waiting;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use lookaside_proto::lb_v1::LB_TOKEN_KEY;
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 
-use self::body::{Attempt, CallBody, status_of};
+use self::body::{Attempt, CallBody, at_deadline, deadline_exceeded, is_over, status_of};
 use self::retry::{Retries, code_in};
 use self::timeout::{set_timeout, timeout_of};
-use self::waiting::{Outputs, expired};
+use self::waiting::{Outputs, Waits};
 use crate::control::Published;
-use crate::endpoint::Address;
 use crate::policy::{Pick, PickArgs};
-use crate::subchannel::{Connection, Kept, NotSent, RequestBody, ResponseBody, describe};
+use crate::subchannel::{
+    Connection, Kept, NotSent, RequestBody, ResponseBody, describe, grpc_or_status,
+};
 
 /// Extension of a request that waits for a connection instead of failing while
 /// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
@@ -40,7 +41,7 @@ pub struct WaitForReady;
 /// retry policy for it. It ends by its `grpc-timeout`, also while it waits.
 pub(crate) async fn call(
     published: Arc<Published>,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let mut timeout = timeout_of(request.headers());
     let mut wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
@@ -52,7 +53,6 @@ pub(crate) async fn call(
             && timeout.is_none_or(|timeout| longest < timeout)
         {
             timeout = Some(longest);
-            set_timeout(request.headers_mut(), longest);
         }
         wait_for_ready |= config.wait_for_ready == Some(true);
         let policy = config.retry_policy.clone();
@@ -60,19 +60,34 @@ pub(crate) async fn call(
     }
     // One that ends when the clock does never ends.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let waits = AtomicBool::new(false);
-    let sent = send(&published, request, wait_for_ready, &mut retries, &waits);
-    let (response, peer, attempt) = match deadline {
-        None => sent.await?,
-        Some(deadline) => match tokio::time::timeout_at(deadline, sent).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(expired(&published, waits.load(Relaxed))),
-        },
+    let waits = Waits::default();
+    let terms = Terms {
+        wait_for_ready,
+        deadline,
+        waits: &waits,
     };
+    let sent = send(&published, request, &terms, &mut retries);
+    let (response, connection, attempt) = match deadline {
+        None => sent.await?,
+        Some(deadline) => {
+            let bounded = {
+                let _clock = published.clock();
+                tokio::time::timeout_at(deadline, sent)
+            };
+            match bounded.await {
+                Ok(sent) => at_deadline(sent, Some(deadline))?,
+                Err(_) => return Err(waits.expired(&published)),
+            }
+        }
+    };
+    if code_in(response.headers()) == Some(Code::Cancelled) && is_over(deadline) {
+        return Err(deadline_exceeded());
+    }
+    let _clock = published.clock();
     Ok(response.map(|incoming| {
         Body::new(CallBody {
             incoming,
-            peer,
+            connection,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
             retries,
             _attempt: attempt,
@@ -80,20 +95,61 @@ pub(crate) async fn call(
     }))
 }
 
-/// `waits` says whether it waits for a connection at the moment.
+/// What holds for all attempts of an RPC.
+struct Terms<'a> {
+    wait_for_ready: bool,
+    /// When its timeout is over.
+    deadline: Option<Instant>,
+    waits: &'a Waits,
+}
+
+impl Terms<'_> {
+    /// Sends one attempt.
+    async fn send(
+        &self,
+        published: &Published,
+        connection: &Connection,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, NotSent> {
+        let waited = connection.is_full();
+        if waited {
+            self.waits.for_room(connection);
+            published.metrics().stream_waits.fetch_add(1, Relaxed);
+            tracing::debug!(
+                peer = %connection.peer(),
+                limit = connection.limit(),
+                "the call waits until the server allows one more on this connection"
+            );
+        }
+        let leaves = |headers: &mut HeaderMap| {
+            if waited {
+                self.waits.for_answer();
+            }
+            if let Some(deadline) = self.deadline {
+                // What is left of it, wherever it waited.
+                set_timeout(headers, deadline.saturating_duration_since(Instant::now()));
+            }
+        };
+        let sent = connection.send_with(request, leaves).await;
+        if waited {
+            self.waits.for_answer();
+        }
+        sent
+    }
+}
+
 async fn send(
     published: &Arc<Published>,
     request: Request<Body>,
-    wait_for_ready: bool,
+    terms: &Terms<'_>,
     retries: &mut Option<Retries>,
-    waits: &AtomicBool,
-) -> Result<(Response<ResponseBody>, Arc<Address>, Attempt), Status> {
-    let mut outputs = Outputs::new(published, waits);
+) -> Result<(Response<ResponseBody>, Connection, Attempt), Status> {
+    let mut outputs = Outputs::new(published, terms.waits);
     let mut given_back = false;
     let mut refused = false;
     let (mut request, mut kept) = Kept::new(request).await?;
     loop {
-        let chosen = match choose(published, &request, wait_for_ready) {
+        let chosen = match choose(published, &request, terms.wait_for_ready) {
             Ok(chosen) => chosen,
             Err(status) => {
                 // A caller that tries again and again must not keep the control
@@ -121,18 +177,30 @@ async fn send(
             left,
             malformed,
             error,
-        } = match connection.send(request).await {
+        } = match terms.send(published, &connection, request).await {
             Ok(response) => {
                 attempt.end.received = true;
-                let headers = response.headers();
-                let ended = code_in(headers).zip(retries.as_mut());
-                let Some((pause, status)) = ended.and_then(|(code, retries)| {
-                    let pause = retries.after(code, Some(headers))?;
-                    Some((pause, Status::from_header_map(headers)?))
-                }) else {
-                    return Ok((response, Arc::clone(connection.peer()), attempt));
+                let (pause, status) = match grpc_or_status(response).await {
+                    Ok(response) => {
+                        let headers = response.headers();
+                        let ended = code_in(headers).zip(retries.as_mut());
+                        let Some(again) = ended.and_then(|(code, retries)| {
+                            let pause = retries.after(code, Some(headers))?;
+                            Some((pause, Status::from_header_map(headers)?))
+                        }) else {
+                            return Ok((response, connection, attempt));
+                        };
+                        again
+                    }
+                    Err(status) => {
+                        let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
+                        let Some(pause) = pause else {
+                            return Err(status);
+                        };
+                        (pause, status)
+                    }
                 };
-                drop((response, attempt));
+                drop(attempt);
                 (request, kept) = again(published, kept, retries, pause, status).await?;
                 continue;
             }
@@ -151,7 +219,7 @@ async fn send(
                 Some(unsent) => request = *unsent,
                 None => match kept.again().await {
                     Some(again) => (request, kept) = again,
-                    None => return Err(status_of(error, connection.peer())),
+                    None => return Err(status_of(error, &connection)),
                 },
             }
             // The picker will change, as the connection is gone. Until then its
@@ -171,10 +239,10 @@ async fn send(
                     tracing::debug!(%error, "refused unseen; it goes elsewhere");
                     (request, kept) = again;
                 }
-                None => return Err(status_of(error, connection.peer())),
+                None => return Err(status_of(error, &connection)),
             }
         } else {
-            let status = status_of(error, connection.peer());
+            let status = status_of(error, &connection);
             let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
             drop(attempt);
             match pause {
@@ -206,7 +274,11 @@ async fn again(
     if let Some(retries) = retries {
         retries.mark(request.headers_mut());
     }
-    tokio::time::sleep(pause).await;
+    let pause = {
+        let _clock = published.clock();
+        tokio::time::sleep(pause)
+    };
+    pause.await;
     Ok((request, kept))
 }
 
@@ -237,7 +309,8 @@ fn choose<B>(
             attempt: Attempt::new(published, picked.tracker),
         })),
         Pick::Queue => Ok(None),
-        Pick::Fail(_) if wait_for_ready => Ok(None),
+        // Of a channel that has ended nothing more can come.
+        Pick::Fail(_) if wait_for_ready && !published.has_ended() => Ok(None),
         Pick::Fail(status) => {
             published.metrics().failed_picks.add_one();
             Err(status.clone())

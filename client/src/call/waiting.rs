@@ -1,23 +1,26 @@
-//! Waiting for a picker that has a connection.
+//! What an RPC waits for before it leaves: a picker that has a connection, or room on
+//! the connection.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tonic::Status;
 
 use super::body::deadline_exceeded;
 use crate::control::{Progress, Published};
+use crate::subchannel::Connection;
 
 /// Waits for the next output without missing one: it subscribes before the pick
 /// that may make it wait a second time.
 pub(super) struct Outputs<'a> {
     published: &'a Published,
-    waits: &'a AtomicBool,
+    waits: &'a Waits,
     progress: Option<watch::Receiver<Progress>>,
 }
 
 impl<'a> Outputs<'a> {
-    pub(super) fn new(published: &'a Published, waits: &'a AtomicBool) -> Self {
+    pub(super) fn new(published: &'a Published, waits: &'a Waits) -> Self {
         Self {
             published,
             waits,
@@ -31,25 +34,66 @@ impl<'a> Outputs<'a> {
             // once more before it may wait.
             None => self.progress = Some(self.published.subscribe()),
             Some(progress) => {
-                self.waits.store(true, Relaxed);
+                self.waits.for_connection();
                 // The sender lives in `published`.
                 let _ = progress.changed().await;
-                self.waits.store(false, Relaxed);
+                self.waits.for_answer();
             }
         }
     }
 }
 
-/// The status of an RPC whose timeout is over: if it waited, with what for.
-pub(super) fn expired(published: &Published, waited: bool) -> Status {
-    if !waited {
-        return deadline_exceeded();
+/// What one RPC waits for at the moment.
+#[derive(Debug, Default)]
+pub(super) struct Waits(Mutex<Wait>);
+
+#[derive(Debug, Default)]
+enum Wait {
+    /// For its answer.
+    #[default]
+    Answer,
+    /// For a picker that has a connection.
+    Connection,
+    /// For its server to allow one more RPC on this connection.
+    Room(Connection),
+}
+
+impl Waits {
+    pub(super) fn for_answer(&self) {
+        *self.lock() = Wait::Answer;
     }
-    published.metrics().expired.fetch_add(1, Relaxed);
-    let output = published.output();
-    let reason = output.picker.failure();
-    let reason = reason.unwrap_or("none has been opened or refused yet");
-    Status::deadline_exceeded(format!(
-        "the call's timeout is over, and it waited for a connection: {reason}"
-    ))
+
+    pub(super) fn for_connection(&self) {
+        *self.lock() = Wait::Connection;
+    }
+
+    pub(super) fn for_room(&self, connection: &Connection) {
+        *self.lock() = Wait::Room(connection.clone());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wait> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status of the RPC when its timeout is over: if it has not left, with why.
+    pub(super) fn expired(&self, published: &Published) -> Status {
+        let reason = match &*self.lock() {
+            Wait::Answer => return deadline_exceeded(),
+            Wait::Connection => {
+                let output = published.output();
+                let reason = output.picker.failure();
+                let reason = reason.unwrap_or("none has been opened or refused yet");
+                format!("it waited for a connection: {reason}")
+            }
+            Wait::Room(connection) => format!(
+                "it was not sent: {} allows {} calls at a time on a connection \
+                 (MAX_CONCURRENT_STREAMS), and as many were under way",
+                connection.peer(),
+                connection.limit()
+            ),
+        };
+        let metrics = published.metrics();
+        metrics.expired.fetch_add(1, Relaxed);
+        Status::deadline_exceeded(format!("the call's timeout is over, and {reason}"))
+    }
 }

@@ -37,16 +37,23 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Runs until it is dropped.
-    pub(crate) async fn run(mut self, published: Arc<Published>) {
-        let _ending = Ending(Arc::clone(&published));
+    /// Runs until it is dropped, which RPCs hear of also if it never began to run.
+    pub(crate) fn run(self, published: Arc<Published>) -> impl Future<Output = ()> + Send {
+        let ending = Ending(Arc::clone(&published));
+        async move {
+            self.balance(&published).await;
+            drop(ending);
+        }
+    }
+
+    async fn balance(mut self, published: &Published) {
         let mut balancing = Balancing::new();
         loop {
-            self.work(&mut balancing, &published).await;
+            self.work(&mut balancing, published).await;
             tracing::debug!("nobody uses the channel: it is idle from now on");
             balancing.rest(published.idle());
             published.publish(balancing.output(), true, balancing.lists_followed());
-            self.rest(&published).await;
+            self.rest(published).await;
             balancing.start();
             published.publish(balancing.output(), false, balancing.lists_followed());
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
+use tokio::runtime::{EnterGuard, Handle};
 use tokio::sync::{Notify, watch};
 
 use super::Methods;
@@ -22,6 +23,8 @@ pub(crate) struct Published {
     lists: AtomicU64,
     progress: watch::Sender<Progress>,
     metrics: Arc<Metrics>,
+    /// Where the channel was made.
+    runtime: Option<Handle>,
     /// Tells an idle channel that it is wanted.
     wake: Arc<Notify>,
 }
@@ -49,6 +52,7 @@ impl Published {
             lists: AtomicU64::new(0),
             progress,
             metrics,
+            runtime: Handle::try_current().ok(),
             wake: Arc::default(),
         })
     }
@@ -112,6 +116,20 @@ impl Published {
 
     pub(crate) fn read_metrics(&self) -> ChannelMetrics {
         self.metrics.read(self.output().state)
+    }
+
+    /// Whether the channel has ended, with its runtime: there will be no other picker.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.output().state == ConnectivityState::Shutdown
+    }
+
+    /// For as long as this is held there is a runtime whose clock can be used: the
+    /// caller's, or else the channel's.
+    pub(crate) fn clock(&self) -> Option<EnterGuard<'_>> {
+        match Handle::try_current() {
+            Ok(_) => None,
+            Err(_) => self.runtime.as_ref().map(Handle::enter),
+        }
     }
 
     /// Has the channel connect, if it is idle.

@@ -10,7 +10,7 @@ use super::Connection;
 use super::connection::Shared;
 use super::driver::{Driver, Ending, ROOM_AT_FIRST, Running};
 use super::frames::{Frames, Watched};
-use super::keepalive::Keepalive;
+use super::keepalive::{Keepalive, Pace};
 use super::transport::{Connect, System, Transport};
 use crate::endpoint::Address;
 #[cfg(feature = "tls")]
@@ -54,6 +54,8 @@ pub struct ConnectOptions {
     pub max_header_list_size: u32,
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
+    /// How often servers want to be pinged at most.
+    pub(crate) pace: Pace,
     /// TLS, if connections are to have it.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
@@ -122,6 +124,7 @@ impl Default for ConnectOptions {
             connection_window: LARGEST_WINDOW,
             max_header_list_size: HEADER_LIST,
             connector: Arc::new(System),
+            pace: Pace::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }

@@ -130,6 +130,7 @@ impl Running {
     fn make_room(&mut self) {
         let allowed = self.connection.max_concurrent_send_streams();
         let allowed = allowed.min(Semaphore::MAX_PERMITS);
+        self.shared.limit.store(allowed, Ordering::Relaxed);
         if allowed > self.room {
             self.shared.room.add_permits(allowed - self.room);
             self.room = allowed;
@@ -151,6 +152,11 @@ impl Running {
             && self.shared.heard.swap(false, Ordering::Relaxed)
         {
             keepalive.heard();
+        }
+        if let Some(keepalive) = &self.keepalive
+            && self.shared.too_many_pings.swap(false, Ordering::Relaxed)
+        {
+            keepalive.too_many();
         }
         polled.map(|end| end.err().map(|error| describe(&error)))
     }

@@ -41,6 +41,8 @@ pub(super) struct Frames {
     skip: usize,
     opening: Option<oneshot::Sender<Opening>>,
     goodbye: Option<oneshot::Sender<String>>,
+    /// The payload of the GOAWAY, until it is taken.
+    payload: Option<Vec<u8>>,
 }
 
 impl Frames {
@@ -56,6 +58,7 @@ impl Frames {
             skip: 0,
             opening: Some(opening),
             goodbye: Some(goodbye),
+            payload: None,
         };
         (frames, opened, goes)
     }
@@ -93,8 +96,10 @@ impl Frames {
             self.want = HEADER + kept;
         } else if self.buffer[3] == GOAWAY {
             if let Some(goodbye) = self.goodbye.take() {
+                let payload = &self.buffer[HEADER..];
+                self.payload = Some(payload.to_vec());
                 // Nobody listens to a connection that was let go.
-                let _ = goodbye.send(reason(&self.buffer[HEADER..]));
+                let _ = goodbye.send(reason(payload));
             }
         } else {
             self.buffer.clear();
@@ -153,6 +158,13 @@ fn reason(payload: &[u8]) -> String {
     text + ")"
 }
 
+/// Whether a GOAWAY's payload says that the client pings too often, in gRPC's way.
+fn wants_fewer_pings(payload: &[u8]) -> bool {
+    let calm = u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes();
+    payload.get(4..GOAWAY_FIXED) == Some(&calm)
+        && payload.get(GOAWAY_FIXED..) == Some(b"too_many_pings")
+}
+
 /// A transport whose incoming bytes [`Frames`] sees.
 pub(super) struct Watched {
     pub(super) socket: Box<dyn Transport>,
@@ -173,6 +185,9 @@ impl AsyncRead for Watched {
             Ok(()) => {
                 self.shared.heard.store(true, Ordering::Relaxed);
                 self.frames.see(&buf.filled()[before..]);
+                if let Some(payload) = self.frames.payload.take() {
+                    self.said_goodbye(&payload);
+                }
             }
             Err(error) => self.frames.failed(error),
         }
@@ -181,6 +196,15 @@ impl AsyncRead for Watched {
 }
 
 impl Watched {
+    #[cold]
+    fn said_goodbye(&self, payload: &[u8]) {
+        // There is one only.
+        let _ = self.shared.goodbye.set(reason(payload));
+        if wants_fewer_pings(payload) {
+            self.shared.too_many_pings.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Passes on what came of writing. If a server hangs up before it has begun,
     /// what it said last stands there to be read, or is about to; the attempt's
     /// timeout bounds the wait for it.

@@ -19,6 +19,7 @@
 mod connect;
 mod connection;
 mod driver;
+mod foreign;
 mod frames;
 mod keepalive;
 mod pool;
@@ -35,6 +36,7 @@ pub use self::connect::ConnectOptions;
 pub(crate) use self::connect::{connect, describe};
 pub use self::connection::{Connection, NotSent};
 pub(crate) use self::driver::{Driver, Ending};
+pub(crate) use self::foreign::grpc_or_status;
 pub use self::pool::Pool;
 pub(crate) use self::request::Kept;
 pub use self::request::RequestBody;

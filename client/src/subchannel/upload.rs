@@ -7,6 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 
@@ -18,8 +19,13 @@ use super::request::Replayable;
 pub(super) struct Upload(AbortHandle);
 
 impl Upload {
-    pub(super) fn start(body: Replayable, stream: SendStream<Bytes>, tasks: &TaskTracker) -> Self {
-        Self(tasks.spawn(send(body, stream)).abort_handle())
+    pub(super) fn start(
+        body: Replayable,
+        stream: SendStream<Bytes>,
+        tasks: &TaskTracker,
+        runtime: &Handle,
+    ) -> Self {
+        Self(tasks.spawn_on(send(body, stream), runtime).abort_handle())
     }
 }
 

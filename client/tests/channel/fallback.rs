@@ -110,6 +110,11 @@ async fn balancer_and_backends_lost_means_fallback_until_the_same_list_is_back()
     a.kill();
     reach_at_last(&channel, "spare").await;
     let _a = Backend::start_at("a", backend_addr).await;
+    // A list does not cut short the backoff of a backend that has just refused.
+    until("the end of the backoff", async || {
+        channel.metrics().subchannels.transient_failure == 0
+    })
+    .await;
     let mut balancer = Balancer::start_at(balancer_addr).await;
     let stream = balancer.greet().await;
     stream.list([entry(backend_addr, "same")]);

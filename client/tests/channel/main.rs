@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod answers;
 mod bad_dns;
 mod bad_input;
 mod drops;
@@ -17,6 +18,7 @@ mod plain;
 mod records;
 mod resolution;
 mod retries;
+mod runtimes;
 mod state;
 mod stats;
 mod streams;

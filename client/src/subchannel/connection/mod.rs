@@ -4,21 +4,25 @@
 mod tests;
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use super::RequestBody;
+use super::driver::ROOM_AT_FIRST;
+use super::foreign::grpc_or_status;
 use super::request::Outgoing;
 use super::response::ResponseBody;
 use super::upload::Upload;
@@ -34,8 +38,10 @@ struct Inner {
     /// Shared with the task that runs the connection, which is not to keep it
     /// open.
     shared: Arc<Shared>,
-    /// For the bodies of streaming requests.
+    /// For the bodies of streaming requests: on the connection's runtime, which may be
+    /// another than the caller's.
     tasks: TaskTracker,
+    runtime: Handle,
     peer: Arc<Address>,
     /// One per connection of the process.
     id: u64,
@@ -47,6 +53,14 @@ pub(super) struct Shared {
     /// A permit for each RPC that the server allows at a time. Whoever waits for
     /// one has not left. Closed when the connection takes no more RPCs.
     pub(super) room: Arc<Semaphore>,
+    /// How many RPCs the server allows at a time.
+    pub(super) limit: AtomicUsize,
+    /// What the server said when it wanted no more RPCs.
+    pub(super) goodbye: OnceLock<String>,
+    /// Whether it then said that it gets too many pings.
+    pub(super) too_many_pings: AtomicBool,
+    /// Whether an RPC was answered.
+    pub(super) useful: AtomicBool,
     /// Cancelled when an RPC found that the connection takes no more, which h2 tells
     /// nobody else: it may have run out of stream numbers.
     pub(super) refuses: CancellationToken,
@@ -77,6 +91,10 @@ impl Shared {
     pub(super) fn new(room: usize) -> Arc<Self> {
         Arc::new(Self {
             room: Arc::new(Semaphore::new(room)),
+            limit: AtomicUsize::new(ROOM_AT_FIRST),
+            goodbye: OnceLock::new(),
+            too_many_pings: AtomicBool::new(false),
+            useful: AtomicBool::new(false),
             refuses: CancellationToken::new(),
             queued: AtomicBool::new(false),
             writes: AtomicU64::new(0),
@@ -97,6 +115,7 @@ impl Connection {
             sender,
             shared,
             tasks: tasks.clone(),
+            runtime: Handle::current(),
             peer: Arc::new(peer.clone()),
             id: IDS.fetch_add(1, Ordering::Relaxed),
         }))
@@ -108,6 +127,30 @@ impl Connection {
         &self.0.peer
     }
 
+    /// Whether the server allows no more RPCs for the moment: the next one waits until
+    /// another ends.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let room = &self.0.shared.room;
+        room.available_permits() == 0 && !room.is_closed()
+    }
+
+    /// How many RPCs the server allows at a time (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.0.shared.limit.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server answered an RPC on it.
+    pub(super) fn was_useful(&self) -> bool {
+        self.0.shared.useful.load(Ordering::Relaxed)
+    }
+
+    /// What the server said when it wanted no more RPCs on this connection.
+    pub(crate) fn goodbye(&self) -> Option<&str> {
+        self.0.shared.goodbye.get().map(String::as_str)
+    }
+
     /// Sends one RPC and waits for the response's headers. Dropping the future, or
     /// the response, cancels the RPC.
     ///
@@ -116,6 +159,15 @@ impl Connection {
     pub async fn send(
         &self,
         request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, NotSent> {
+        self.send_with(request, |_| {}).await
+    }
+
+    /// The same; `leaves` may change the headers at the moment at which they go.
+    pub(crate) async fn send_with(
+        &self,
+        mut request: Request<RequestBody>,
+        leaves: impl FnOnce(&mut HeaderMap),
     ) -> Result<Response<ResponseBody>, NotSent> {
         let room = &self.0.shared.room;
         let permit = match Arc::clone(room).try_acquire_owned() {
@@ -139,6 +191,7 @@ impl Connection {
                 request: Some(Box::new(request)),
             });
         };
+        leaves(request.headers_mut());
         let (head, body) = request.into_parts();
         let head = Request::from_parts(head, ());
         // Before it can be written, and so before that is counted.
@@ -154,7 +207,12 @@ impl Connection {
             request: None,
         })?;
         match response.await {
-            Ok(response) => Ok(response.map(|stream| ResponseBody::new(stream, upload, permit))),
+            Ok(response) => {
+                if !self.0.shared.useful.load(Ordering::Relaxed) {
+                    self.0.shared.useful.store(true, Ordering::Relaxed);
+                }
+                Ok(response.map(|stream| ResponseBody::new(stream, upload, permit)))
+            }
             Err(error) => Err(NotSent {
                 error,
                 left: writes() != writes_before,
@@ -185,7 +243,7 @@ impl Connection {
             }
             Outgoing::Stream(body) => {
                 let (response, stream) = sender.send_request(head, false)?;
-                let upload = Upload::start(body, stream, &self.0.tasks);
+                let upload = Upload::start(body, stream, &self.0.tasks, &self.0.runtime);
                 (response, Some(upload))
             }
         })
@@ -205,7 +263,7 @@ impl Eq for Connection {}
 /// need a scheme and an authority.
 impl Service<Request<Body>> for Connection {
     type Response = Response<ResponseBody>;
-    type Error = h2::Error;
+    type Error = Status;
     type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     /// Always ready: an RPC waits in its own future.
@@ -217,7 +275,8 @@ impl Service<Request<Body>> for Connection {
         let connection = self.clone();
         Box::pin(async move {
             let sent = connection.send(request.map(RequestBody::from)).await;
-            sent.map_err(|not_sent| not_sent.error)
+            let response = sent.map_err(|not_sent| Status::from_error(not_sent.error.into()))?;
+            grpc_or_status(response).await
         })
     }
 }

@@ -21,7 +21,6 @@ use self::attempts::{Attempts, Step};
 use self::slot::{Outcome, Slot, gauge, own};
 use super::connect::{ConnectOptions, connect};
 use super::{Hold, Subchannel, SubchannelState};
-use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
 use crate::until::until;
@@ -29,10 +28,6 @@ use crate::until::until;
 /// How long a subchannel that nobody holds keeps its connection, as in gRPC: a
 /// backend that leaves a list often comes back with the next one.
 const RETENTION: Duration = Duration::from_secs(10);
-/// Least time between the starts of two attempts to one address, ±20 %. It
-/// matters for a server that accepts and then closes, which no backoff slows
-/// down: the attempt did succeed.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// A policy may look at all its subchannels after each change, which takes time
 /// when there are 100 000 of them. This much of it is nothing to care about; for so
 /// many times as long as it took more, changes are gathered before the next are
@@ -146,9 +141,7 @@ impl Pool {
         }
         let now = Instant::now();
         slot.set(SubchannelState::Connecting, &self.metrics);
-        let earliest = slot
-            .started
-            .map(|last| last + jittered(MIN_INTERVAL, Backoff::JITTER, &mut self.rng));
+        let earliest = slot.earliest(&mut self.rng);
         match earliest.filter(|earliest| *earliest > now) {
             Some(earliest) => {
                 slot.wake_at = Some(earliest);
@@ -335,6 +328,7 @@ impl Pool {
             Outcome::Opened(Err(reason)) => self.fail(place, reason),
             Outcome::Ended(reason) => {
                 tracing::debug!(%address, %reason, "connection ended");
+                slot.note_end();
                 slot.set(SubchannelState::Idle, &self.metrics);
                 self.losses = true;
                 self.news = true;

@@ -2,15 +2,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
 use super::attempts::Attempts;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
 use crate::subchannel::{Connection, Driver, Ending, Hold, Subchannel, SubchannelState};
+
+/// Least time between the starts of two attempts to one address, ±20 %, once
+/// [`BARREN`] connections to it in a row ended without an answer to an RPC: for a
+/// server that accepts and then closes, which no backoff slows down, because the
+/// attempt did succeed. A server that restarts, or that ends its connections after so
+/// many RPCs, is back at once.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How many it takes.
+const BARREN: u32 = 2;
 
 /// A subchannel, as the pool has it.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(super) struct Slot {
     /// Why the last attempt failed, until one succeeds.
     pub(super) last_error: Option<Arc<str>>,
     pub(super) backoff: Backoff,
+    /// Connections in a row, up to the last, that ended without an answer to an RPC.
+    pub(super) barren: u32,
     /// When the running or last attempt started.
     pub(super) started: Option<Instant>,
     /// When a failed subchannel is idle again, or one that was asked to connect
@@ -48,6 +60,7 @@ impl Slot {
             state: SubchannelState::Idle,
             last_error: None,
             backoff: Backoff::default(),
+            barren: 0,
             started: None,
             wake_at: None,
             released: None,
@@ -70,6 +83,20 @@ impl Slot {
         gauge(metrics, &self.state).fetch_sub(1, Relaxed);
         gauge(metrics, &state).fetch_add(1, Relaxed);
         self.state = state;
+    }
+
+    /// When the next attempt may start, if not now.
+    pub(super) fn earliest(&self, rng: &mut fastrand::Rng) -> Option<Instant> {
+        let last = self.started.filter(|_| self.barren >= BARREN)?;
+        Some(last + jittered(MIN_INTERVAL, Backoff::JITTER, rng))
+    }
+
+    /// The connection has ended.
+    pub(super) fn note_end(&mut self) {
+        self.barren = match &self.state {
+            SubchannelState::Ready(connection) if connection.was_useful() => 0,
+            _ => self.barren.saturating_add(1),
+        };
     }
 
     /// Ends the attempt or the connection.

@@ -123,6 +123,87 @@ async fn a_peer_that_answers_no_ping_is_dead() {
     assert!(error.left);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_back_at_once_is_not_waited_for() {
+    let memory = Memory::default();
+    let mut pool = memory.pool(ConnectOptions::default());
+    let subchannel = pool.acquire(&addresses(1)[0]);
+    let first = connection(&mut pool, &subchannel).await;
+    let began = Instant::now();
+    drop(server(&memory));
+    pool.changed().await;
+    let second = connection(&mut pool, &subchannel).await;
+    assert_ne!(first, second);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_bring_nothing_are_a_second_apart() {
+    let memory = Memory::default();
+    let mut pool = memory.pool(ConnectOptions::default());
+    let subchannel = pool.acquire(&addresses(1)[0]);
+    let began = Instant::now();
+    for _ in 0..12 {
+        connection(&mut pool, &subchannel).await;
+        drop(server(&memory));
+        pool.changed().await;
+    }
+    let elapsed = began.elapsed();
+    assert!(elapsed >= Duration::from_secs(8), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_used_follow_each_other_at_once() {
+    let memory = Memory::default();
+    let mut pool = memory.pool(ConnectOptions::default());
+    let subchannel = pool.acquire(&addresses(1)[0]);
+    let mut streams = serve(&memory);
+    let began = Instant::now();
+    for _ in 0..20 {
+        let connection = connection(&mut pool, &subchannel).await;
+        let (response, accepted) = tokio::join!(connection.send(request()), streams.recv());
+        response.unwrap();
+        accepted.unwrap().goodbye.send(()).unwrap();
+        pool.changed().await;
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+/// How long the server waits for a ping.
+async fn until_ping(server: &mut DuplexStream) -> Duration {
+    let began = Instant::now();
+    let mut seen = vec![];
+    // PING: eight bytes, of type 6, for the connection.
+    while !seen
+        .windows(9)
+        .any(|frame| frame == [0, 0, 8, 6, 0, 0, 0, 0, 0])
+    {
+        assert!(server.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_pings_double_the_interval_of_the_connections_that_follow() {
+    let memory = Memory::default();
+    let mut pool = memory.pool(ConnectOptions {
+        keepalive_interval: Some(Duration::from_secs(1)),
+        keepalive_while_idle: true,
+        ..ConnectOptions::default()
+    });
+    let subchannel = pool.acquire(&addresses(1)[0]);
+    for wanted in [1, 2, 4] {
+        connection(&mut pool, &subchannel).await;
+        let mut server = server(&memory);
+        assert_eq!(until_ping(&mut server).await.as_secs(), wanted);
+        let mut frame = vec![0, 0, 22, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+        frame.extend(b"too_many_pings");
+        server.write_all(&frame).await.unwrap();
+        pool.changed().await;
+        assert!(matches!(pool.state(&subchannel), SubchannelState::Idle));
+    }
+}
+
 /// A stream that a server of HTTP/2 has answered, but for the body.
 struct Accepted {
     send: h2::SendStream<bytes::Bytes>,
