@@ -113,6 +113,10 @@ impl Pool {
                 release: self.release.clone(),
             });
             slot.hold = Arc::downgrade(&hold);
+            if matches!(slot.state, SubchannelState::Idle) {
+                // Its backoff is over: who takes it up starts afresh.
+                slot.last_error = None;
+            }
             hold
         });
         Subchannel(hold)
