@@ -93,7 +93,7 @@ fn calls_from_a_thread_without_a_runtime_work() {
         let target = format!("static:{}", backend.addr);
         (backend, Channel::builder(target).connect_lazy().unwrap())
     });
-    let mut client = GreeterClient::new(channel.clone());
+    let mut client = GreeterClient::new(channel);
     plainly(client.say_hello(request(None, false))).unwrap();
     plainly(client.say_hello(request(Some(Duration::from_secs(10)), true))).unwrap();
     // One whose message is sent by a task.
