@@ -41,12 +41,11 @@ use crate::state_watch::StateWatch;
 /// Clones share everything and cost one reference count. When the last one is
 /// dropped, the stream to the balancer and idle connections end; RPCs under way
 /// finish.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Channel {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     published: Arc<Published>,
     scheme: Scheme,
@@ -139,6 +138,15 @@ impl Channel {
 
     pub(crate) fn published(&self) -> &Published {
         &self.inner.published
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel")
+            .field("authority", &self.inner.authority.as_str())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 

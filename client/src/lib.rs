@@ -135,7 +135,7 @@ mod control;
 mod state_watch;
 
 pub use self::builder::Builder;
-pub use self::call::WaitForReady;
+pub use self::call::{Peer, WaitForReady};
 pub use self::channel::Channel;
 pub use self::endpoint::ConnectivityState;
 pub use self::error::{Error, ResolveError, TargetError};

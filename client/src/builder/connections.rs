@@ -53,6 +53,16 @@ impl Builder {
         self
     }
 
+    /// Most connections to one backend; 1 by default. More are opened, one after the
+    /// other, while all RPCs that the server allows at a time on a connection
+    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`) are under way; they close with the first one.
+    /// With 1 the RPCs wait meanwhile, which
+    /// [`ChannelMetrics::stream_waits`](crate::ChannelMetrics::stream_waits) counts.
+    pub fn max_connections_per_backend(mut self, count: u32) -> Self {
+        self.options.max_connections = count;
+        self
+    }
+
     /// Longest headers or trailers of a response, in bytes, as HTTP/2 counts them; a
     /// response with longer ones fails. 16 KiB by default; at least 1 KiB.
     pub fn max_header_list_size(mut self, bytes: u32) -> Self {

@@ -20,6 +20,7 @@ use self::retry::{Retries, code_in};
 use self::timeout::{set_timeout, timeout_of};
 use self::waiting::{Outputs, Waits};
 use crate::control::Published;
+use crate::endpoint::Address;
 use crate::policy::{Pick, PickArgs};
 use crate::subchannel::{
     Connection, Kept, NotSent, RequestBody, ResponseBody, describe, grpc_or_status,
@@ -35,6 +36,18 @@ use crate::subchannel::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitForReady;
+
+/// Extension of a response: the backend that answered.
+///
+/// ```
+/// # fn example(response: tonic::Response<()>) {
+/// if let Some(lookaside_client::Peer(address)) = response.extensions().get() {
+///     println!("{address} answered");
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer(pub Arc<Address>);
 
 /// Sends `request` where the pickers say, and again elsewhere if it never left, or
 /// was refused by a server that did not look at it, or if the service config has a
@@ -67,7 +80,7 @@ pub(crate) async fn call(
         waits: &waits,
     };
     let sent = send(&published, request, &terms, &mut retries);
-    let (response, connection, attempt) = match deadline {
+    let (mut response, connection, attempt) = match deadline {
         None => sent.await?,
         Some(deadline) => {
             let bounded = {
@@ -83,6 +96,8 @@ pub(crate) async fn call(
     if code_in(response.headers()) == Some(Code::Cancelled) && is_over(deadline) {
         return Err(deadline_exceeded());
     }
+    let peer = Peer(Arc::clone(connection.peer()));
+    response.extensions_mut().insert(peer);
     let _clock = published.clock();
     Ok(response.map(|incoming| {
         Body::new(CallBody {

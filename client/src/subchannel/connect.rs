@@ -52,6 +52,9 @@ pub struct ConnectOptions {
     pub connection_window: u32,
     /// Longest headers of a response, in bytes.
     pub max_header_list_size: u32,
+    /// Most connections to one address. More than one only while the server allows too
+    /// few RPCs at a time on each; less than one counts as one.
+    pub max_connections: u32,
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
     /// How often servers want to be pinged at most.
@@ -123,6 +126,7 @@ impl Default for ConnectOptions {
             stream_window: STREAM_WINDOW,
             connection_window: LARGEST_WINDOW,
             max_header_list_size: HEADER_LIST,
+            max_connections: 1,
             connector: Arc::new(System),
             pace: Pace::default(),
             #[cfg(feature = "tls")]

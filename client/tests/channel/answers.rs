@@ -115,6 +115,55 @@ async fn a_call_that_waits_for_room_on_its_connection_says_so() {
     first.abort();
 }
 
+#[tokio::test]
+async fn a_further_connection_is_opened_where_there_is_no_room() {
+    let mut builder = server::Builder::new();
+    builder.max_concurrent_streams(1);
+    let mut server = Server::start(builder).await;
+    let target = format!("static:{}", server.addr);
+    let builder = Channel::builder(target).max_connections_per_backend(2);
+    let channel = builder.connect_lazy().unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    let mut responds = vec![];
+    for _ in 0..2 {
+        calls.spawn(hello(&channel));
+        responds.push(server.next().await);
+    }
+    // Two is the most: the third waits, until one of either connection ends.
+    calls.spawn(hello(&channel));
+    until("a second wait", async || {
+        channel.metrics().stream_waits == 2
+    })
+    .await;
+    assert!(server.streams.try_recv().is_err());
+    let ended = Response::builder().header("grpc-status", "15");
+    let ended = ended.body(()).unwrap();
+    responds[1].send_response(ended, true).unwrap();
+    server.next().await;
+    let first = calls.join_next().await.unwrap().unwrap();
+    assert_eq!(first.unwrap_err().code(), Code::DataLoss);
+}
+
+#[tokio::test]
+async fn a_response_knows_who_answered() {
+    let backend = super::harness::Backend::start("a").await;
+    let target = format!("static:{}", backend.addr);
+    let channel = Channel::builder(target).connect_lazy().unwrap();
+    let mut client =
+        lookaside_proto::helloworld::greeter_client::GreeterClient::new(channel.clone());
+    let request = lookaside_proto::helloworld::HelloRequest::default();
+    let response = client.say_hello(request).await.unwrap();
+    let lookaside_client::Peer(peer) = response.extensions().get().unwrap();
+    assert_eq!(peer.to_string(), backend.addr.to_string());
+    assert_eq!(
+        format!("{channel:?}"),
+        format!(
+            "Channel {{ authority: \"{}\", state: Ready, .. }}",
+            backend.addr
+        )
+    );
+}
+
 /// A call with this `grpc-timeout`; its response's body.
 async fn timed(channel: &Channel, timeout: &str) -> Result<tonic::body::Body, tonic::Status> {
     let message = Bytes::from_static(b"\0\0\0\0\0");

@@ -109,6 +109,28 @@ fn calls_from_a_thread_without_a_runtime_work() {
     backend.hold(false);
 }
 
+#[test]
+fn an_upload_outlives_the_runtime_on_which_it_began() {
+    let home = Runtime::new().unwrap();
+    let (backend, channel) = home.block_on(async {
+        let backend = Backend::start("a").await;
+        let target = format!("static:{}", backend.addr);
+        (backend, Channel::builder(target).connect().await.unwrap())
+    });
+    backend.hold(true);
+    let name = "x".repeat(4_000_000);
+    let mut call = Box::pin(async move {
+        let mut client = GreeterClient::new(channel);
+        client.say_hello(HelloRequest { name }).await
+    });
+    let other = runtime();
+    other.block_on(async { assert!(futures_util::poll!(&mut call).is_pending()) });
+    drop(other);
+    backend.hold(false);
+    let bound = async { tokio::time::timeout(Duration::from_secs(10), call).await };
+    home.block_on(bound).unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn never_is_a_time_that_every_setting_takes() {
     let mut balancer = Balancer::start().await;

@@ -1,5 +1,6 @@
 //! One live HTTP/2 connection, as RPCs see it.
 
+mod more;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use self::more::More;
 use super::RequestBody;
 use super::driver::ROOM_AT_FIRST;
 use super::foreign::grpc_or_status;
@@ -29,10 +31,9 @@ use super::upload::Upload;
 use crate::endpoint::Address;
 
 /// Sends RPCs over one connection. Clones send over the same one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connection(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     sender: SendRequest<Bytes>,
     /// Shared with the task that runs the connection, which is not to keep it
@@ -43,6 +44,7 @@ struct Inner {
     tasks: TaskTracker,
     runtime: Handle,
     peer: Arc<Address>,
+    more: More,
     /// One per connection of the process.
     id: u64,
 }
@@ -117,6 +119,7 @@ impl Connection {
             tasks: tasks.clone(),
             runtime: Handle::current(),
             peer: Arc::new(peer.clone()),
+            more: More::default(),
             id: IDS.fetch_add(1, Ordering::Relaxed),
         }))
     }
@@ -125,14 +128,6 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> &Arc<Address> {
         &self.0.peer
-    }
-
-    /// Whether the server allows no more RPCs for the moment: the next one waits until
-    /// another ends.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let room = &self.0.shared.room;
-        room.available_permits() == 0 && !room.is_closed()
     }
 
     /// How many RPCs the server allows at a time (`SETTINGS_MAX_CONCURRENT_STREAMS`).
@@ -165,6 +160,17 @@ impl Connection {
 
     /// The same; `leaves` may change the headers at the moment at which they go.
     pub(crate) async fn send_with(
+        &self,
+        request: Request<RequestBody>,
+        leaves: impl FnOnce(&mut HeaderMap),
+    ) -> Result<Response<ResponseBody>, NotSent> {
+        match self.with_room().await {
+            None => self.send_here(request, leaves).await,
+            Some(other) => other.send_here(request, leaves).await,
+        }
+    }
+
+    async fn send_here(
         &self,
         mut request: Request<RequestBody>,
         leaves: impl FnOnce(&mut HeaderMap),
@@ -247,6 +253,12 @@ impl Connection {
                 (response, Some(upload))
             }
         })
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection({} #{})", self.0.peer, self.0.id)
     }
 }
 

@@ -2,6 +2,7 @@
 //! locks, and every state change is a return of [`Pool::changed`].
 
 mod attempts;
+mod more;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -323,9 +324,10 @@ impl Pool {
                 tracing::debug!(%address, "connected");
                 slot.backoff.reset();
                 slot.last_error = None;
+                let run = more::run(&connection, driver, &self.options, &self.tasks);
                 slot.set(SubchannelState::Ready(connection), &self.metrics);
                 self.metrics.connects.fetch_add(1, Relaxed);
-                let job = async move { (place, Outcome::Ended(driver.await)) };
+                let job = async move { (place, Outcome::Ended(run.await)) };
                 slot.job = Some(self.jobs.spawn(job));
                 self.news = true;
             }
