@@ -7,8 +7,52 @@
 
 use std::time::Duration;
 
+/// How delays grow from one failure to the next, with the parameters that gRPC has.
+/// The default is gRPC's: 1 s, ×1.6, ±20 %, at most 120 s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BackoffConfig {
+    /// Delay after the first failure, before jitter; at least 1 ms.
+    pub base: Duration,
+    /// Growth from one failure to the next; at least 1, which is no growth.
+    pub multiplier: f64,
+    /// Share of the delay by which it may be longer or shorter, 0 to 1.
+    pub jitter: f64,
+    /// Longest delay, jitter included; at least `base`. [`Duration::MAX`] is no limit.
+    pub max: Duration,
+}
+
+/// The least base: a peer that refuses must not keep a processor busy.
+const LEAST: Duration = Duration::from_millis(1);
+/// Thirty years, which are never: longer delays leave the range of clocks.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self {
+            base: Backoff::INITIAL,
+            multiplier: Backoff::MULTIPLIER,
+            jitter: Backoff::JITTER,
+            max: Backoff::MAX,
+        }
+    }
+}
+
+impl BackoffConfig {
+    /// The nearest values that make sense.
+    fn in_range(self) -> Self {
+        let base = self.base.clamp(LEAST, NEVER);
+        Self {
+            base,
+            // Also what is not a number.
+            multiplier: self.multiplier.max(1.0),
+            jitter: self.jitter.max(0.0).min(1.0),
+            max: self.max.clamp(base, NEVER),
+        }
+    }
+}
+
 /// Delays between attempts: 1 s at first, ×1.6 after each failure, ±20 %,
-/// never over 120 s.
+/// never over 120 s; or as a [`BackoffConfig`] says.
 ///
 /// ```
 /// use lookaside_client::backoff::Backoff;
@@ -21,7 +65,9 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Backoff {
-    base: Duration,
+    config: BackoffConfig,
+    /// The next delay, before jitter.
+    next: Duration,
 }
 
 impl Backoff {
@@ -34,38 +80,56 @@ impl Backoff {
     /// Longest delay, jitter included.
     pub const MAX: Duration = Duration::from_secs(120);
 
+    /// Delays as `config` says; values out of range count as the nearest in it.
+    #[must_use]
+    pub fn with(config: BackoffConfig) -> Self {
+        let config = config.in_range();
+        Self {
+            next: config.base,
+            config,
+        }
+    }
+
     /// The delay before the next attempt; the one after it will be longer.
     pub fn next_delay(&mut self, rng: &mut fastrand::Rng) -> Duration {
-        let delay = jittered(self.base, Self::JITTER, rng).min(Self::MAX);
-        self.base = self.base.mul_f64(Self::MULTIPLIER).min(Self::MAX);
+        let BackoffConfig {
+            base,
+            multiplier,
+            jitter,
+            max,
+        } = self.config;
+        let delay = jittered(self.next, jitter, rng).min(max);
+        self.next = times(self.next, multiplier).clamp(base, max);
         delay
     }
 
     /// The delay that would be next, before jitter.
     #[must_use]
     pub fn current(&self) -> Duration {
-        self.base
+        self.next
     }
 
     /// Start over: the last attempt succeeded.
     pub fn reset(&mut self) {
-        self.base = Self::INITIAL;
+        self.next = self.config.base;
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            base: Self::INITIAL,
-        }
+        Self::with(BackoffConfig::default())
     }
+}
+
+fn times(duration: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 /// `duration` made longer or shorter by up to the share `jitter`, 0 to 1.
 #[must_use]
 pub fn jittered(duration: Duration, jitter: f64, rng: &mut fastrand::Rng) -> Duration {
     let jitter = jitter.clamp(0.0, 1.0);
-    duration.mul_f64(1.0 + jitter * (2.0 * rng.f64() - 1.0))
+    times(duration, 1.0 + jitter * (2.0 * rng.f64() - 1.0))
 }
 
 #[cfg(test)]
@@ -99,6 +163,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_settings_leave_their_range_or_panic(
+            seed: u64,
+            base in proptest::option::of(0u64..1 << 40),
+            max in proptest::option::of(0u64..1 << 40),
+            multiplier: f64,
+            jitter: f64,
+        ) {
+            let time = |ms: Option<u64>| ms.map_or(Duration::MAX, Duration::from_millis);
+            let config = BackoffConfig { base: time(base), multiplier, jitter, max: time(max) };
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut backoff = Backoff::with(config);
+            let longest = time(max).max(time(base)).max(LEAST).min(NEVER);
+            for _ in 0..50 {
+                prop_assert!(backoff.current() >= time(base).clamp(LEAST, NEVER));
+                prop_assert!(backoff.next_delay(&mut rng) <= longest);
+            }
+            backoff.reset();
+            prop_assert_eq!(backoff.current(), time(base).clamp(LEAST, NEVER));
+        }
+
         #[test]
         fn no_seed_leaves_the_range(seed: u64, failures in 0usize..200) {
             let mut rng = fastrand::Rng::with_seed(seed);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
-use crate::subchannel::Connect;
+use crate::backoff::BackoffConfig;
+use crate::subchannel::{Connect, ConnectOptions};
 
 impl Builder {
     /// Longest time an attempt to connect may take; 20 s by default.
@@ -23,9 +24,10 @@ impl Builder {
     }
 
     /// Opens connections by `connector`, to backends and to the balancer, instead
-    /// of by the system's sockets.
+    /// of by the system's sockets. [`Builder::tcp_keepalive`] and
+    /// [`Builder::tcp_user_timeout`] are for those only.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.options.connector = Arc::new(connector);
+        self.connector = Some(Arc::new(connector));
         self
     }
 
@@ -75,5 +77,47 @@ impl Builder {
     pub fn keepalive_while_idle(mut self, ping: bool) -> Self {
         self.options.keepalive_while_idle = ping;
         self
+    }
+
+    /// Has TCP probe connections that were silent for `interval`, and again every
+    /// `interval` until there is an answer (`SO_KEEPALIVE`), to backends and to the
+    /// balancer. From 1 s to 32 767 s, whole seconds; off by default, and
+    /// [`Duration::MAX`] is off. It keeps firewalls and NAT from forgetting connections;
+    /// [`Builder::keepalive`] also finds servers that hang.
+    pub fn tcp_keepalive(mut self, interval: Duration) -> Self {
+        self.system = self.system.keepalive(interval);
+        self
+    }
+
+    /// Ends TCP connections, to backends and to the balancer, when what was sent is not
+    /// acknowledged for `timeout` (`TCP_USER_TIMEOUT`). Linux only. From 1 ms to 49
+    /// days. By default it is the timeout of [`Builder::keepalive`] if that is set (gRFC
+    /// A18), and else the system's, about 15 minutes; [`Duration::MAX`] leaves the
+    /// default.
+    pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.system = self.system.user_timeout(timeout);
+        self
+    }
+
+    /// How long to wait after an attempt to connect to a backend failed, from its start
+    /// to the start of the next one; gRPC's values by default: 1 s, ×1.6, ±20 %, at most
+    /// 120 s. Values out of range count as the nearest in it. How long an attempt may
+    /// take is [`Builder::connect_timeout`].
+    pub fn backoff(mut self, backoff: BackoffConfig) -> Self {
+        self.options.backoff = backoff;
+        self
+    }
+
+    /// What opens connections that are kept by `options`.
+    pub(super) fn opens(&self, options: &ConnectOptions) -> Arc<dyn Connect> {
+        if let Some(connector) = &self.connector {
+            return Arc::clone(connector);
+        }
+        Arc::new(match options.keepalive_interval {
+            Some(interval) if interval != Duration::MAX => {
+                self.system.or_user_timeout(options.keepalive_timeout)
+            }
+            _ => self.system,
+        })
     }
 }

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, Resolve};
 use crate::service_config::ServiceConfig;
-use crate::subchannel::{ConnectOptions, Pool};
+use crate::subchannel::{Connect, ConnectOptions, Pool, System};
 use crate::target::{Target, name_of_any_scheme, parse_balancer};
 #[cfg(feature = "tls")]
 use crate::tls::ClientTls;
@@ -48,6 +48,8 @@ pub struct Builder {
     service_config: Option<ServiceConfig>,
     txt_service_config: bool,
     options: ConnectOptions,
+    system: System,
+    connector: Option<Arc<dyn Connect>>,
     #[cfg(feature = "tls")]
     tls: Option<ClientTls>,
     #[cfg(feature = "tls")]
@@ -69,6 +71,8 @@ impl Builder {
             service_config: None,
             txt_service_config: false,
             options: ConnectOptions::default(),
+            system: System::default(),
+            connector: None,
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "tls")]
@@ -228,6 +232,18 @@ impl Builder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::NoRuntime);
         }
+        let mut options = self.options.clone();
+        options.connector = self.opens(&options);
+        // A stream is silent for hours; only pings tell whether the balancer is
+        // still there.
+        let mut balancer_options = ConnectOptions {
+            timeout: options.timeout,
+            keepalive_interval: Some(Duration::from_secs(20)),
+            keepalive_timeout: Duration::from_secs(10),
+            keepalive_while_idle: true,
+            ..ConnectOptions::default()
+        };
+        balancer_options.connector = self.opens(&balancer_options);
         let (resolver, name) = match self.resolver {
             Some(_) if self.balancer.is_some() => {
                 return Err(Error::Target(TargetError {
@@ -256,17 +272,6 @@ impl Builder {
             target: self.target.clone(),
             reason: format!("{name:?} is no authority: {error}"),
         })?;
-        let options = self.options;
-        let balancer_options = ConnectOptions {
-            timeout: options.timeout,
-            // A stream is silent for hours; only pings tell whether the balancer is
-            // still there.
-            keepalive_interval: Some(Duration::from_secs(20)),
-            keepalive_timeout: Duration::from_secs(10),
-            keepalive_while_idle: true,
-            connector: Arc::clone(&options.connector),
-            ..ConnectOptions::default()
-        };
         #[cfg(feature = "tls")]
         let options = options
             .over(self.tls, authority.host())

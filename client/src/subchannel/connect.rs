@@ -12,6 +12,7 @@ use super::driver::{Driver, Ending, ROOM_AT_FIRST, Running};
 use super::frames::{Frames, Watched};
 use super::keepalive::{Keepalive, Pace};
 use super::transport::{Connect, System, Transport};
+use crate::backoff::BackoffConfig;
 use crate::endpoint::Address;
 #[cfg(feature = "tls")]
 use crate::error::Error;
@@ -55,6 +56,8 @@ pub struct ConnectOptions {
     /// Most connections to one address. More than one only while the server allows too
     /// few RPCs at a time on each; less than one counts as one.
     pub max_connections: u32,
+    /// How long to wait between attempts that fail.
+    pub backoff: BackoffConfig,
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
     /// How often servers want to be pinged at most.
@@ -127,7 +130,8 @@ impl Default for ConnectOptions {
             connection_window: LARGEST_WINDOW,
             max_header_list_size: HEADER_LIST,
             max_connections: 1,
-            connector: Arc::new(System),
+            backoff: BackoffConfig::default(),
+            connector: Arc::new(System::default()),
             pace: Pace::default(),
             #[cfg(feature = "tls")]
             tls: None,

@@ -10,7 +10,7 @@ mod secured;
 mod verify;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -65,7 +65,7 @@ pub struct TlsError(String);
 impl ClientTls {
     /// Trusts the operating system's certificate authorities, or those that the
     /// environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name. They are
-    /// read when the channel is built.
+    /// read once a process, when the first channel that needs them is built.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -362,32 +362,52 @@ pub fn pair_error(error: &rustls::Error) -> String {
     }
 }
 
-fn roots(given: &[CertificateDer<'static>]) -> Result<RootCertStore, String> {
+/// Those that are `given`; if none are, the operating system's.
+fn roots(given: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, String> {
+    if given.is_empty() {
+        return system_roots();
+    }
     let mut roots = RootCertStore::empty();
     for certificate in given {
         roots
             .add(certificate.clone())
             .map_err(|error| format!("the CA to trust cannot be used: {error}"))?;
     }
-    if given.is_empty() {
-        let system = rustls_native_certs::load_native_certs();
-        // Old stores hold certificates that nobody can use; that is no news.
-        roots.add_parsable_certificates(system.certs);
-        if roots.is_empty() {
-            let errors = system.errors.iter().map(|error| format!(": {error}"));
-            return Err(format!(
-                "the system trusts no certificate authority; install its CA certificates, or \
-                 give one with ClientTls::ca_pem{}",
-                errors.collect::<String>()
-            ));
-        }
+    Ok(Arc::new(roots))
+}
+
+/// The operating system's, hundreds of certificates: read once, unless that failed.
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    static READ: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(read) = READ.get() {
+        return Ok(Arc::clone(read));
     }
-    Ok(roots)
+    let system = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Old stores hold certificates that cannot be used; that is no news.
+    roots.add_parsable_certificates(system.certs);
+    if roots.is_empty() {
+        let errors = system.errors.iter().map(|error| format!(": {error}"));
+        return Err(format!(
+            "the system trusts no certificate authority; install its CA certificates, or \
+             give one with ClientTls::ca_pem{}",
+            errors.collect::<String>()
+        ));
+    }
+    Ok(Arc::clone(READ.get_or_init(|| Arc::new(roots))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_cas_are_read_once_a_process() {
+        // Where there are none, the next channel looks again.
+        if let Ok(first) = roots(&[]) {
+            assert!(Arc::ptr_eq(&first, &roots(&[]).unwrap()));
+        }
+    }
 
     #[test]
     fn hosts_of_every_form_are_names() {

@@ -20,7 +20,7 @@ use rustls::{
 /// Verifies servers' certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    pub(super) roots: RootCertStore,
+    pub(super) roots: Arc<RootCertStore>,
     /// The certificates that were given to be trusted; none if they are the
     /// system's.
     pub(super) given: Vec<CertificateDer<'static>>,

@@ -1,11 +1,16 @@
 //! RPCs that a server did not look at are sent again; others are not.
 
+use std::time::Duration;
+
 use lookaside_client::Channel;
+use lookaside_client::backoff::BackoffConfig;
 use lookaside_proto::helloworld::HelloRequest;
 use lookaside_proto::helloworld::greeter_client::GreeterClient;
 use tonic::Code;
 
-use crate::harness::{Backend, Refusal, Refuser, connect, hello, hellos, share, until, within};
+use crate::harness::{
+    Backend, Refusal, Refuser, connect, hello, hellos, nobody, share, until, within,
+};
 
 async fn beside(refuser: &Refuser, backend: &Backend) -> Channel {
     let target = format!("static:{},{}", refuser.addr, backend.addr);
@@ -75,4 +80,25 @@ async fn an_rpc_that_http2_cannot_carry_fails_at_once() {
     let failed = within("the failure", greeter.say_hello(request)).await;
     assert_eq!(failed.unwrap_err().code(), Code::Internal);
     assert_eq!(hello(&channel).await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_backoff_of_ones_own_is_kept() {
+    let backoff = BackoffConfig {
+        base: Duration::from_millis(5),
+        max: Duration::from_millis(20),
+        ..BackoffConfig::default()
+    };
+    let channel = Channel::builder(format!("static:{}", nobody().await))
+        .round_robin()
+        .backoff(backoff)
+        .tcp_keepalive(Duration::from_secs(60))
+        .tcp_user_timeout(Duration::from_secs(20))
+        .connect_lazy()
+        .unwrap();
+    // By gRPC's own this takes minutes.
+    until("twenty attempts", async || {
+        channel.metrics().failed_connects >= 20
+    })
+    .await;
 }

@@ -105,7 +105,8 @@ impl Pool {
             Some(place) => *place,
             None => self.add(address.clone()),
         };
-        let slot = self.slots[place].get_or_insert_with(|| Slot::new(address.clone()));
+        let backoff = self.options.backoff;
+        let slot = self.slots[place].get_or_insert_with(|| Slot::new(address.clone(), backoff));
         slot.released = None;
         let hold = slot.hold.upgrade().unwrap_or_else(|| {
             let hold = Arc::new(Hold {
@@ -130,7 +131,7 @@ impl Pool {
             self.slots.len() - 1
         });
         self.places.insert(address.clone(), place);
-        self.slots[place] = Some(Slot::new(address));
+        self.slots[place] = Some(Slot::new(address, self.options.backoff));
         place
     }
 

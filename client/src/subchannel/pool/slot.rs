@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
 use super::attempts::Attempts;
-use crate::backoff::{Backoff, jittered};
+use crate::backoff::{Backoff, BackoffConfig, jittered};
 use crate::endpoint::Address;
 use crate::metrics::Metrics;
 use crate::subchannel::{Connection, Driver, Ending, Hold, Subchannel, SubchannelState};
@@ -52,14 +52,14 @@ pub(super) enum Outcome {
 }
 
 impl Slot {
-    /// An idle one, to `address`.
-    pub(super) fn new(address: Address) -> Self {
+    /// An idle one, to `address`, whose attempts wait as `backoff` says.
+    pub(super) fn new(address: Address, backoff: BackoffConfig) -> Self {
         Self {
             address,
             hold: Weak::new(),
             state: SubchannelState::Idle,
             last_error: None,
-            backoff: Backoff::default(),
+            backoff: Backoff::with(backoff),
             barren: 0,
             started: None,
             wake_at: None,
