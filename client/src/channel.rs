@@ -17,7 +17,7 @@ use crate::builder::Builder;
 use crate::call::call;
 use crate::control::{Control, Published};
 use crate::endpoint::ConnectivityState;
-use crate::error::Error;
+use crate::error::{ConnectError, Error};
 use crate::metrics::ChannelMetrics;
 use crate::policy::{Pick, PickArgs};
 use crate::state_watch::StateWatch;
@@ -113,7 +113,8 @@ impl Channel {
             }
             now = states.changed().await;
         }
-        Err(Error::Connect("the channel has been shut down".to_owned()))
+        let reason = "the channel has been shut down";
+        Err(Error::Connect(ConnectError::other(reason)))
     }
 
     /// What the channel has counted so far.

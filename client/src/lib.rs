@@ -138,8 +138,8 @@ pub use self::builder::Builder;
 pub use self::call::{Peer, WaitForReady};
 pub use self::channel::Channel;
 pub use self::endpoint::ConnectivityState;
-pub use self::error::{Error, ResolveError, TargetError};
-pub use self::metrics::{BalancerMetrics, ChannelMetrics, SubchannelCounts};
+pub use self::error::{ConnectError, ConnectErrorKind, Error, ResolveError, TargetError};
+pub use self::metrics::{BalancerMetrics, ChannelMetrics, FinishedCall, SubchannelCounts};
 pub use self::state_watch::StateWatch;
 pub use self::target::{DEFAULT_PORT, Target};
 #[cfg(feature = "tls")]

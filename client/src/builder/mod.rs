@@ -11,9 +11,9 @@ use http::uri::Authority;
 use crate::channel::Channel;
 use crate::control::{Control, MakePolicy, Published, Recipe};
 use crate::endpoint::ConnectivityState;
-use crate::error::{Error, TargetError};
+use crate::error::{ConnectError, Error, TargetError};
 use crate::grpclb::GrpclbConfig;
-use crate::metrics::Metrics;
+use crate::metrics::{FinishedCall, Hook, Metrics};
 use crate::policy::{Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, Resolve};
 use crate::service_config::ServiceConfig;
@@ -48,6 +48,7 @@ pub struct Builder {
     service_config: Option<ServiceConfig>,
     txt_service_config: bool,
     options: ConnectOptions,
+    hook: Option<Hook>,
     system: System,
     connector: Option<Arc<dyn Connect>>,
     #[cfg(feature = "tls")]
@@ -71,6 +72,7 @@ impl Builder {
             service_config: None,
             txt_service_config: false,
             options: ConnectOptions::default(),
+            hook: None,
             system: System::default(),
             connector: None,
             #[cfg(feature = "tls")]
@@ -201,6 +203,15 @@ impl Builder {
         self
     }
 
+    /// Calls `hook` at the end of each RPC, however that comes about, e.g. for
+    /// Prometheus (`examples/src/bin/call_metrics.rs`). It runs where the RPC ends and must
+    /// neither block nor panic. None by default, which costs nothing. What the channel
+    /// counts itself is in [`Channel::metrics`].
+    pub fn on_call_end(mut self, hook: impl Fn(&FinishedCall<'_>) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Hook::new(hook));
+        self
+    }
+
     /// Calls backends over TLS. Their certificate has to be for the service's
     /// name, that is for the host of the target or of [`Builder::authority`], or
     /// for [`ClientTls::server_name`]. Says nothing about the balancer. Without
@@ -294,7 +305,7 @@ impl Builder {
         let mut rng = fastrand::Rng::new();
         let metrics = Arc::<Metrics>::default();
         let scheme = options.scheme();
-        let published = Published::new(Arc::clone(&metrics));
+        let published = Published::new(Arc::clone(&metrics), self.hook);
         published.configure(self.service_config.as_ref());
         let control = Control {
             resolver,
@@ -362,13 +373,14 @@ impl std::fmt::Debug for Builder {
     }
 }
 
-fn reason(channel: &Channel) -> String {
+fn reason(channel: &Channel) -> ConnectError {
     let output = channel.published().output();
-    output
-        .picker
-        .failure()
-        .unwrap_or("no connection")
-        .to_owned()
+    let picker = &output.picker;
+    let text = picker.failure().unwrap_or("no connection").to_owned();
+    match picker.cause() {
+        Some(cause) => ConnectError::clone(cause).told(text),
+        None => ConnectError::other(text),
+    }
 }
 
 #[cfg(feature = "tls")]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
+use super::observed::Observed;
 use super::retry::{Retries, code_in};
 use crate::control::Published;
 use crate::policy::{CallEnd, CallTracker};
@@ -22,7 +24,9 @@ pub(super) struct CallBody {
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
     /// Who counts how the RPC ends.
     pub(super) retries: Option<Retries>,
-    pub(super) _attempt: Attempt,
+    pub(super) attempt: Attempt,
+    /// Of the RPC as a whole, if its end is to be told.
+    pub(super) observed: Option<Observed>,
 }
 
 impl http_body::Body for CallBody {
@@ -45,12 +49,14 @@ impl http_body::Body for CallBody {
                 let frame = frame.map_err(|error| status_of(error, &self.connection));
                 self.in_time(frame)
             });
+            self.note(frame.as_ref());
             return Poll::Ready(frame);
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
             self.deadline = None;
+            self.ended(Code::DeadlineExceeded, None);
             return Poll::Ready(Some(Err(deadline_exceeded())));
         }
         Poll::Pending
@@ -70,7 +76,14 @@ impl http_body::Body for CallBody {
 pub(super) struct Attempt {
     published: Arc<Published>,
     tracker: Option<Arc<dyn CallTracker>>,
-    pub(super) end: CallEnd,
+    /// If the tracker wants to know how long it takes.
+    started: Option<Instant>,
+    /// When the RPC's timeout is over.
+    pub(super) deadline: Option<Instant>,
+    pub(super) end: CallEnd<'static>,
+    /// How it ends, once that is known.
+    pub(super) code: Option<Code>,
+    counted: bool,
 }
 
 impl Attempt {
@@ -79,20 +92,47 @@ impl Attempt {
         Self {
             published: Arc::clone(published),
             tracker: tracker.cloned(),
+            started: tracker.filter(|t| t.timed()).map(|_| Instant::now()),
+            deadline: None,
             end: CallEnd {
                 sent: true,
-                received: false,
+                ..CallEnd::cancelled()
             },
+            code: None,
+            counted: false,
         }
+    }
+
+    /// It ended with `code`, and with what the server said beside it. Counts once.
+    pub(super) fn ended(&mut self, code: Code, trailers: Option<&HeaderMap>) {
+        if std::mem::replace(&mut self.counted, true) {
+            return;
+        }
+        if let Some(tracker) = &self.tracker {
+            let elapsed = self.started.map(|started| started.elapsed());
+            tracker.finished(CallEnd {
+                code,
+                trailers,
+                elapsed: elapsed.unwrap_or_default(),
+                ..self.end
+            });
+        }
+        self.published.metrics().finished.add_one();
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(tracker) = &self.tracker {
-            tracker.finished(self.end);
-        }
-        self.published.metrics().finished.add_one();
+        let code = self.code.unwrap_or_else(|| let_go(self.deadline));
+        self.ended(code, None);
+    }
+}
+
+/// How an RPC ends that is let go: by its deadline, or by the application.
+pub(super) fn let_go(deadline: Option<Instant>) -> Code {
+    match is_over(deadline) {
+        true => Code::DeadlineExceeded,
+        false => Code::Cancelled,
     }
 }
 
@@ -101,6 +141,27 @@ pub(super) fn deadline_exceeded() -> Status {
 }
 
 impl CallBody {
+    /// Tells of the end, if this is it.
+    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, Status>>) {
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.ended(code_in(trailers).unwrap_or(Code::Unknown), Some(trailers));
+                }
+            }
+            Some(Err(status)) => self.ended(status.code(), None),
+            // Without a word on how.
+            None => self.ended(Code::Unknown, None),
+        }
+    }
+
+    fn ended(&mut self, code: Code, trailers: Option<&HeaderMap>) {
+        self.attempt.ended(code, trailers);
+        if let Some(observed) = &mut self.observed {
+            observed.ended(code);
+        }
+    }
+
     /// What came, if it came in time: an application that reads slowly does not make the
     /// call longer. How a call ended that was over in time stands.
     fn in_time(&mut self, frame: Result<Frame<Bytes>, Status>) -> Result<Frame<Bytes>, Status> {
@@ -147,10 +208,14 @@ pub(super) fn status_of(error: h2::Error, connection: &Connection) -> Status {
     let status = Status::from_error(Box::new(error));
     match status.code() {
         // A connection that is cut off is not an unknown matter.
-        code if ended || code == Code::Unknown => Status::unavailable(format!(
-            "connection to {} lost, and the call may have run: {text}",
-            connection.peer()
-        )),
+        code if ended || code == Code::Unknown => {
+            let mut lost = Status::unavailable(format!(
+                "connection to {} lost, and the call may have run: {text}",
+                connection.peer()
+            ));
+            lost.set_source(Arc::new(status));
+            lost
+        }
         _ => status,
     }
 }

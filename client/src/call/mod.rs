@@ -1,6 +1,7 @@
 //! One RPC: from its pick to the end of its response.
 
 mod body;
+mod observed;
 mod retry;
 mod timeout;
 mod waiting;
@@ -16,6 +17,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use self::body::{Attempt, CallBody, at_deadline, deadline_exceeded, is_over, status_of};
+use self::observed::Observed;
 use self::retry::{Retries, code_in};
 use self::timeout::{set_timeout, timeout_of};
 use self::waiting::{Outputs, Waits};
@@ -56,6 +58,32 @@ pub(crate) async fn call(
     published: Arc<Published>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
+    let hook = published.hook();
+    let mut observed = hook.map(|hook| Observed::new(hook, request.uri()));
+    match run(&published, request, &mut observed).await {
+        Ok(response) => {
+            if let Some(observed) = &mut observed
+                && let Some(code) = code_in(response.headers())
+            {
+                observed.ended(code);
+            }
+            Ok(response.map(|body| Body::new(CallBody { observed, ..body })))
+        }
+        Err(status) => {
+            if let Some(mut observed) = observed {
+                observed.ended(status.code());
+            }
+            Err(status)
+        }
+    }
+}
+
+/// The same, up to the response's headers.
+async fn run(
+    published: &Arc<Published>,
+    request: Request<Body>,
+    observed: &mut Option<Observed>,
+) -> Result<Response<CallBody>, Status> {
     let mut timeout = timeout_of(request.headers());
     let mut wait_for_ready = request.extensions().get::<WaitForReady>().is_some();
     let mut retries = None;
@@ -73,13 +101,17 @@ pub(crate) async fn call(
     }
     // One that ends when the clock does never ends.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    if let Some(observed) = observed {
+        observed.until(deadline);
+    }
     let waits = Waits::default();
     let terms = Terms {
+        observed: observed.as_ref(),
         wait_for_ready,
         deadline,
         waits: &waits,
     };
-    let sent = send(&published, request, &terms, &mut retries);
+    let sent = send(published, request, &terms, &mut retries);
     let (mut response, connection, attempt) = match deadline {
         None => sent.await?,
         Some(deadline) => {
@@ -89,7 +121,7 @@ pub(crate) async fn call(
             };
             match bounded.await {
                 Ok(sent) => at_deadline(sent, Some(deadline))?,
-                Err(_) => return Err(waits.expired(&published)),
+                Err(_) => return Err(waits.expired(published)),
             }
         }
     };
@@ -99,19 +131,20 @@ pub(crate) async fn call(
     let peer = Peer(Arc::clone(connection.peer()));
     response.extensions_mut().insert(peer);
     let _clock = published.clock();
-    Ok(response.map(|incoming| {
-        Body::new(CallBody {
-            incoming,
-            connection,
-            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
-            retries,
-            _attempt: attempt,
-        })
+    Ok(response.map(|incoming| CallBody {
+        incoming,
+        connection,
+        deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+        retries,
+        attempt,
+        observed: None,
     }))
 }
 
 /// What holds for all attempts of an RPC.
 struct Terms<'a> {
+    /// Who wants to know where it is sent.
+    observed: Option<&'a Observed>,
     wait_for_ready: bool,
     /// When its timeout is over.
     deadline: Option<Instant>,
@@ -183,6 +216,10 @@ async fn send(
             given_back = false;
             continue;
         };
+        attempt.deadline = terms.deadline;
+        if let Some(observed) = terms.observed {
+            observed.sent_to(connection.peer());
+        }
         match lb_token {
             Some(token) => request.headers_mut().insert(LB_TOKEN_KEY, token),
             None => request.headers_mut().remove(LB_TOKEN_KEY),
@@ -198,6 +235,9 @@ async fn send(
                 let (pause, status) = match grpc_or_status(response).await {
                     Ok(response) => {
                         let headers = response.headers();
+                        if let Some(code) = code_in(headers) {
+                            attempt.ended(code, Some(headers));
+                        }
                         let ended = code_in(headers).zip(retries.as_mut());
                         let Some(again) = ended.and_then(|(code, retries)| {
                             let pause = retries.after(code, Some(headers))?;
@@ -208,6 +248,7 @@ async fn send(
                         again
                     }
                     Err(status) => {
+                        attempt.code = Some(status.code());
                         let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
                         let Some(pause) = pause else {
                             return Err(status);
@@ -221,7 +262,9 @@ async fn send(
             }
             Err(not_sent) => not_sent,
         };
+        attempt.code = Some(Code::Unavailable);
         if malformed {
+            attempt.code = Some(Code::Internal);
             attempt.end.sent = false;
             let reason = describe(&error);
             return Err(Status::internal(format!("no request for HTTP/2: {reason}")));
@@ -258,6 +301,7 @@ async fn send(
             }
         } else {
             let status = status_of(error, &connection);
+            attempt.code = Some(status.code());
             let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
             drop(attempt);
             match pause {

@@ -1,8 +1,11 @@
 //! Who decides where RPCs go, and how one decider takes over from another.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::endpoint::{ConnectivityState, Endpoint};
+use crate::error::{ConnectError, ConnectErrorKind, ResolveError};
 use crate::grpclb::{Event, Grpclb, GrpclbConfig};
 use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::{BalancerAddress, Balancers, Resolution};
@@ -86,11 +89,13 @@ impl Balancing {
     }
 
     /// Fails RPCs for this reason, if there is nothing better.
-    pub(super) fn fail(&mut self, reason: &str) -> bool {
+    pub(super) fn fail(&mut self, error: &ResolveError) -> bool {
         let nothing = self.is_undecided();
         if nothing {
             self.held = None;
-            self.current = Decider::Fixed(Output::failure(reason));
+            let cause = ConnectError::from(error.clone());
+            let output = Output::failed_by(error.to_string(), Some(Arc::new(cause)));
+            self.current = Decider::Fixed(output);
         }
         nothing
     }
@@ -203,7 +208,8 @@ impl Balancing {
             _ if endpoints.is_empty() => {
                 let reason = format!("{} has no addresses", recipe.target);
                 self.before = None;
-                self.current = Decider::Fixed(Output::failure(reason));
+                let cause = ConnectError::new(ConnectErrorKind::Dns, reason.clone());
+                self.current = Decider::Fixed(Output::failed_by(reason, Some(Arc::new(cause))));
             }
             _ => self.plain(kind, endpoints, recipe, pool),
         }

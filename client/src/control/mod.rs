@@ -140,7 +140,7 @@ impl Control {
                 if let Some(remembered) = balancing.remembered() {
                     tracing::warn!(%error, "using the balancers known from before");
                     balancing.follow(remembered, &mut self.recipe, &mut self.pool);
-                } else if !balancing.fail(&error.to_string()) {
+                } else if !balancing.fail(&error) {
                     tracing::warn!(%error, "still using the known addresses");
                 }
             }
@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_channel_is_in_use_while_rpcs_begin_or_are_under_way() {
-        let published = Published::new(Arc::<Metrics>::default());
+        let published = Published::new(Arc::<Metrics>::default(), None);
         let metrics = published.metrics();
         let timeout = Duration::from_secs(60);
         let mut use_ = Use::new(Some(timeout));

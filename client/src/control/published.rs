@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Methods;
 use crate::endpoint::ConnectivityState;
-use crate::metrics::{ChannelMetrics, Metrics};
+use crate::metrics::{ChannelMetrics, Hook, Metrics};
 use crate::policy::{Output, Pick, PickArgs, Picker};
 use crate::service_config::ServiceConfig;
 
@@ -23,6 +23,8 @@ pub(crate) struct Published {
     lists: AtomicU64,
     progress: watch::Sender<Progress>,
     metrics: Arc<Metrics>,
+    /// Told of each RPC's end.
+    hook: Option<Hook>,
     /// Where the channel was made.
     runtime: Option<Handle>,
     /// Tells an idle channel that it is wanted.
@@ -40,7 +42,7 @@ pub(crate) struct Progress {
 }
 
 impl Published {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>, hook: Option<Hook>) -> Arc<Self> {
         let output = Output::connecting();
         let (progress, _) = watch::channel(Progress {
             state: output.state,
@@ -52,6 +54,7 @@ impl Published {
             lists: AtomicU64::new(0),
             progress,
             metrics,
+            hook,
             runtime: Handle::try_current().ok(),
             wake: Arc::default(),
         })
@@ -112,6 +115,10 @@ impl Published {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) fn hook(&self) -> Option<&Hook> {
+        self.hook.as_ref()
     }
 
     pub(crate) fn read_metrics(&self) -> ChannelMetrics {

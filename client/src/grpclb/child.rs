@@ -166,9 +166,10 @@ impl Child {
             (Source::Balancer { .. }, true) => "the balancer's list has no backend".to_owned(),
             (Source::Balancer { .. }, false) => reason.to_owned(),
         };
-        match lost {
-            Some(lost) => Output::failure(format!("{lost}; {what}")),
-            None => Output::failure(what),
-        }
+        let reason = match lost {
+            Some(lost) => format!("{lost}; {what}"),
+            None => what,
+        };
+        Output::failed_by(reason, inner.picker.cause().cloned())
     }
 }

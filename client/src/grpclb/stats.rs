@@ -89,7 +89,7 @@ impl CallTracker for StreamStats {
         self.started.add_one();
     }
 
-    fn finished(&self, end: CallEnd) {
+    fn finished(&self, end: CallEnd<'_>) {
         self.finished.add_one();
         if !end.sent {
             self.failed_to_send.add_one();
@@ -132,11 +132,9 @@ mod tests {
         stats.finished(CallEnd {
             sent: true,
             received: true,
+            ..CallEnd::cancelled()
         });
-        stats.finished(CallEnd {
-            sent: false,
-            received: false,
-        });
+        stats.finished(CallEnd::cancelled());
         stats.dropped(&drop);
         let report = stats.take(SystemTime::UNIX_EPOCH);
         assert_eq!(report.num_calls_started, 4);

@@ -139,7 +139,7 @@ async fn open(
         let options = config.connect.to(&balancer.authority);
         match connect(&address, &options, tasks).await {
             Ok((connection, driver)) => return Ok((balancer.clone(), connection, driver)),
-            Err(reason) => reasons.push(reason),
+            Err(reason) => reasons.push(reason.to_string()),
         }
     }
     if reasons.is_empty() {

@@ -63,10 +63,11 @@ mod weighted;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 pub use self::pick_first::PickFirst;
 pub(crate) use self::position::Position;
@@ -76,6 +77,7 @@ pub use self::spread::{BuildPicker, Ready, Spread};
 pub use self::weighted::{Weighted, WeightedPicker, WeightedPickers};
 pub use crate::endpoint::ConnectivityState;
 use crate::endpoint::Endpoint;
+use crate::error::ConnectError;
 use crate::subchannel::{Connection, Pool};
 
 /// Decides which connections there are, and how RPCs are spread over them.
@@ -115,6 +117,12 @@ pub trait Picker: Send + Sync + fmt::Debug {
     /// Why RPCs fail, if this picker fails all that do not wait for ready. For logs
     /// and error texts.
     fn failure(&self) -> Option<&str> {
+        None
+    }
+
+    /// The connection's or the resolver's failure behind [`Picker::failure`], if that is
+    /// it.
+    fn cause(&self) -> Option<&Arc<ConnectError>> {
         None
     }
 }
@@ -184,17 +192,46 @@ impl<'a> From<&'a Connection> for Picked<'a> {
 pub trait CallTracker: Send + Sync + fmt::Debug {
     /// The RPC was given a connection.
     fn started(&self);
-    /// It has ended. Called once for every [`CallTracker::started`].
-    fn finished(&self, end: CallEnd);
+    /// It has ended. Called once for every [`CallTracker::started`]. Must not block.
+    fn finished(&self, end: CallEnd<'_>);
+    /// Whether [`CallEnd::elapsed`] is wanted, which costs each RPC two looks at the
+    /// clock. Default false.
+    fn timed(&self) -> bool {
+        false
+    }
 }
 
-/// How an RPC ended, as far as a balancer cares.
+/// How one sending of an RPC ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallEnd {
+#[non_exhaustive]
+pub struct CallEnd<'a> {
     /// Whether it left this process.
     pub sent: bool,
     /// Whether the server answered, with anything.
     pub received: bool,
+    /// The gRPC code: the server's, or this channel's if the connection was lost
+    /// or the deadline over. CANCELLED if the application let go of it.
+    pub code: Code,
+    /// What the server sent with its code: trailers, or the headers of a response that
+    /// has nothing else. Load reports are in there, e.g. ORCA's
+    /// `endpoint-load-metrics-bin`.
+    pub trailers: Option<&'a HeaderMap>,
+    /// From the pick to the end; zero unless [`CallTracker::timed`].
+    pub elapsed: Duration,
+}
+
+impl CallEnd<'_> {
+    /// Of an RPC that has not left and was let go, for a test of a tracker.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self {
+            sent: false,
+            received: false,
+            code: Code::Cancelled,
+            trailers: None,
+            elapsed: Duration::ZERO,
+        }
+    }
 }
 
 /// Makes every RPC wait.
@@ -209,23 +246,41 @@ impl Picker for QueuePicker {
 
 /// Fails every RPC with one status.
 #[derive(Debug, Clone)]
-pub struct FailPicker(Status);
+pub struct FailPicker {
+    status: Status,
+    cause: Option<Arc<ConnectError>>,
+}
 
 impl FailPicker {
     /// Fails with UNAVAILABLE and this reason.
     #[must_use]
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self(Status::unavailable(reason))
+        Self {
+            status: Status::unavailable(reason),
+            cause: None,
+        }
+    }
+
+    /// The same by `cause`, which [`ConnectError::of`] finds in the status.
+    #[must_use]
+    pub fn by(mut self, cause: Arc<ConnectError>) -> Self {
+        self.status.set_source(Arc::clone(&cause) as _);
+        self.cause = Some(cause);
+        self
     }
 }
 
 impl Picker for FailPicker {
     fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
-        Pick::Fail(&self.0)
+        Pick::Fail(&self.status)
     }
 
     fn failure(&self) -> Option<&str> {
-        Some(self.0.message())
+        Some(self.status.message())
+    }
+
+    fn cause(&self) -> Option<&Arc<ConnectError>> {
+        self.cause.as_ref()
     }
 }
 
@@ -245,6 +300,20 @@ impl Output {
         Self {
             state: ConnectivityState::TransientFailure,
             picker: Arc::new(FailPicker::unavailable(reason)),
+        }
+    }
+
+    /// The same by `cause`, if there is one, which [`ConnectError::of`] finds in the
+    /// status.
+    #[must_use]
+    pub fn failed_by(reason: impl Into<String>, cause: Option<Arc<ConnectError>>) -> Self {
+        let picker = FailPicker::unavailable(reason);
+        Self {
+            state: ConnectivityState::TransientFailure,
+            picker: Arc::new(match cause {
+                Some(cause) => picker.by(cause),
+                None => picker,
+            }),
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Output, Picked, Picker, Policy};
 use crate::endpoint::Endpoint;
+use crate::error::ConnectError;
 use crate::subchannel::{Connection, Pool, Subchannel, SubchannelState};
 
 /// A policy that connects to every address, and lets `B` build a picker over
@@ -79,7 +80,7 @@ struct Turn {
 enum Situation {
     Empty,
     Waiting,
-    Failed(Arc<str>),
+    Failed(Arc<ConnectError>),
     /// Per subchannel its connection, if it has one.
     Ready(Vec<Option<Connection>>),
 }
@@ -138,12 +139,15 @@ impl<B: BuildPicker> Spread<B> {
         let last = errors
             .filter_map(|subchannel| pool.last_error(subchannel))
             .next();
-        Situation::Failed(last.unwrap_or_else(|| "no attempt has ended yet".into()))
+        Situation::Failed(
+            last.unwrap_or_else(|| Arc::new(ConnectError::other("no attempt has ended yet"))),
+        )
     }
 
     fn publish(&mut self) {
         self.output = match &self.situation {
-            Situation::Empty | Situation::Failed(_) => Output::failure(self.failure()),
+            Situation::Empty => Output::failure(self.failure()),
+            Situation::Failed(last) => Output::failed_by(self.failure(), Some(Arc::clone(last))),
             Situation::Waiting => Output::connecting(),
             Situation::Ready(connections) => {
                 let turns = self.turns.iter();

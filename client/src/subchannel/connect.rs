@@ -16,6 +16,7 @@ use crate::backoff::BackoffConfig;
 use crate::endpoint::Address;
 #[cfg(feature = "tls")]
 use crate::error::Error;
+use crate::error::{ConnectError, ConnectErrorKind};
 #[cfg(feature = "tls")]
 use crate::tls::{ClientTls, Protocol, Tls};
 
@@ -104,16 +105,14 @@ impl ConnectOptions {
     }
 
     /// Opens a byte stream to `address`, with TLS if there is to be some.
-    async fn open(&self, address: &Address) -> Result<Box<dyn Transport>, String> {
-        let opened = self.connector.connect(address).await;
-        let socket = opened.map_err(|error| error.to_string())?;
+    async fn open(&self, address: &Address) -> Result<Box<dyn Transport>, ConnectError> {
+        let socket = self.connector.connect(address).await?;
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return Ok(Box::new(
-                tls.handshake(socket)
-                    .await
-                    .map_err(|error| error.to_string())?,
-            ));
+            let secured = tls.handshake(socket).await.map_err(|error| {
+                ConnectError::new(ConnectErrorKind::Tls, error.to_string()).by(error)
+            });
+            return Ok(Box::new(secured?));
         }
         Ok(socket)
     }
@@ -147,17 +146,22 @@ pub(crate) async fn connect(
     address: &Address,
     options: &ConnectOptions,
     tasks: &TaskTracker,
-) -> Result<(Connection, Driver), String> {
+) -> Result<(Connection, Driver), ConnectError> {
     let attempt = async {
         let socket = options.open(address).await?;
-        handshake(address, socket, options, tasks).await
+        let opened = handshake(address, socket, options, tasks).await;
+        opened.map_err(ConnectError::other)
     };
     match tokio::time::timeout(options.timeout, attempt).await {
-        Ok(result) => result.map_err(|reason| format!("{address}: {reason}")),
-        Err(_) => Err(format!(
-            "{address}: no HTTP/2 connection within {:?}",
-            options.timeout
-        )),
+        Ok(result) => result.map_err(|error| {
+            let text = format!("{address}: {error}");
+            error.told(text)
+        }),
+        Err(_) => {
+            let timeout = options.timeout;
+            let text = format!("{address}: no HTTP/2 connection within {timeout:?}");
+            Err(ConnectError::new(ConnectErrorKind::Timeout, text))
+        }
     }
 }
 

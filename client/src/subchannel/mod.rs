@@ -43,6 +43,7 @@ pub use self::request::RequestBody;
 pub use self::response::ResponseBody;
 pub use self::transport::{Connect, System, Transport};
 use crate::endpoint::Address;
+use crate::error::ConnectError;
 
 /// A hold on the subchannel to an address. The subchannel lives as long as
 /// somebody holds it, and 10 s longer, in case the address comes back.
@@ -98,5 +99,5 @@ pub enum SubchannelState {
     /// It has a connection.
     Ready(Connection),
     /// The last attempt failed, for this reason; after the backoff it is idle.
-    TransientFailure(Arc<str>),
+    TransientFailure(Arc<ConnectError>),
 }

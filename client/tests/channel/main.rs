@@ -24,3 +24,4 @@ mod stats;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
+mod watched;

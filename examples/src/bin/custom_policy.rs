@@ -51,7 +51,7 @@ impl CallTracker for InFlight {
         self.0.fetch_add(1, Relaxed);
     }
 
-    fn finished(&self, _end: CallEnd) {
+    fn finished(&self, _end: CallEnd<'_>) {
         self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use self::order::{interleaved, once_each};
 use super::{ConnectivityState, Output, Pick, PickArgs, Picked, Picker, Policy};
 use crate::endpoint::Endpoint;
+use crate::error::ConnectError;
 use crate::service_config::PickFirstConfig;
 use crate::subchannel::{Connection, Pool, Subchannel, SubchannelState};
 
@@ -67,7 +68,7 @@ struct Attempts {
     /// Whether all have failed at least once.
     pass_over: bool,
     /// Why RPCs fail, once they do.
-    reason: Option<Arc<str>>,
+    reason: Option<Arc<ConnectError>>,
 }
 
 impl PickFirst {
@@ -113,6 +114,14 @@ impl PickFirst {
         }
     }
 
+    fn failed(&self) -> Output {
+        let cause = match &self.stage {
+            Stage::Trying(attempts) => attempts.reason.clone(),
+            _ => None,
+        };
+        Output::failed_by(self.failure(), cause)
+    }
+
     /// Takes what the pool knows into account. Says whether the output changed.
     fn evaluate(&mut self, pool: &mut Pool) -> bool {
         let mut changed = false;
@@ -133,7 +142,7 @@ impl PickFirst {
         }
         attempts.go_on(self.attempt_delay, pool);
         if attempts.pass_over && attempts.fail(pool) {
-            self.output = Output::failure(self.failure());
+            self.output = self.failed();
             changed = true;
         }
         changed
@@ -225,7 +234,10 @@ impl Attempts {
         let last = errors
             .filter_map(|subchannel| pool.last_error(subchannel))
             .next()
-            .unwrap_or_else(|| "connections end as soon as they are open".into());
+            .unwrap_or_else(|| {
+                let reason = "connections end as soon as they are open";
+                Arc::new(ConnectError::other(reason))
+            });
         let changed = self.reason.as_ref() != Some(&last);
         self.reason = Some(last);
         changed

@@ -23,6 +23,7 @@ use self::slot::{Outcome, Slot, gauge, own};
 use super::connect::{ConnectOptions, connect};
 use super::{Hold, Subchannel, SubchannelState};
 use crate::endpoint::Address;
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::metrics::Metrics;
 use crate::until::until;
 
@@ -192,7 +193,7 @@ impl Pool {
     /// Why the last attempt failed; `None` once one has succeeded. A subchannel
     /// that tries again after a failure has it still.
     #[must_use]
-    pub fn last_error(&self, subchannel: &Subchannel) -> Option<Arc<str>> {
+    pub fn last_error(&self, subchannel: &Subchannel) -> Option<Arc<ConnectError>> {
         self.slot(subchannel)?.last_error.clone()
     }
 
@@ -270,7 +271,8 @@ impl Pool {
                         self.attempts.waiting()
                     );
                     slot.stop(place, &mut self.attempts);
-                    self.fail(place, reason);
+                    let timeout = ConnectErrorKind::Timeout;
+                    self.fail(place, ConnectError::new(timeout, reason));
                 }
             }
         }
@@ -307,7 +309,7 @@ impl Pool {
                 let Some(place) = slots.position(|slot| slot.as_ref().is_some_and(is_it)) else {
                     return;
                 };
-                let reason = Err("the connector panicked".to_owned());
+                let reason = Err(ConnectError::other("the connector panicked"));
                 (error.id(), (place, Outcome::Opened(reason)))
             }
         };
@@ -344,12 +346,12 @@ impl Pool {
     }
 
     /// The attempt of `place` failed.
-    fn fail(&mut self, place: usize, reason: String) {
+    fn fail(&mut self, place: usize, reason: ConnectError) {
         let Some(slot) = &mut self.slots[place] else {
             return;
         };
         tracing::debug!(address = %slot.address, %reason, "no connection");
-        let reason: Arc<str> = reason.into();
+        let reason = Arc::new(reason);
         // As in gRPC the delay counts from the start of the attempt.
         let start = slot.started.unwrap_or_else(Instant::now);
         let retry = start + slot.backoff.next_delay(&mut self.rng);

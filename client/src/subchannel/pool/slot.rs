@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::attempts::Attempts;
 use crate::backoff::{Backoff, BackoffConfig, jittered};
 use crate::endpoint::Address;
+use crate::error::ConnectError;
 use crate::metrics::Metrics;
 use crate::subchannel::{Connection, Driver, Ending, Hold, Subchannel, SubchannelState};
 
@@ -29,7 +30,7 @@ pub(super) struct Slot {
     pub(super) hold: Weak<Hold>,
     pub(super) state: SubchannelState,
     /// Why the last attempt failed, until one succeeds.
-    pub(super) last_error: Option<Arc<str>>,
+    pub(super) last_error: Option<Arc<ConnectError>>,
     pub(super) backoff: Backoff,
     /// Connections in a row, up to the last, that ended without an answer to an RPC.
     pub(super) barren: u32,
@@ -46,7 +47,7 @@ pub(super) struct Slot {
 /// What became of a job.
 pub(super) enum Outcome {
     /// An attempt has ended.
-    Opened(Result<(Connection, Driver), String>),
+    Opened(Result<(Connection, Driver), ConnectError>),
     /// A connection has.
     Ended(Ending),
 }

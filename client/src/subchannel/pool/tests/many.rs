@@ -39,7 +39,7 @@ async fn a_huge_list_opens_a_bounded_number_of_attempts_at_once() {
     }
     assert!(memory.world().most <= attempts::MOST);
     let reason = pool.last_error(&subchannels[0]).unwrap();
-    assert!(reason.contains("others wait"), "{reason}");
+    assert!(reason.to_string().contains("others wait"), "{reason}");
 
     // Let go, they end, and nothing is left.
     drop(subchannels);

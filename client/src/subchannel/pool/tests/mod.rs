@@ -84,7 +84,10 @@ async fn a_server_that_accepts_and_says_nothing_is_not_ready() {
     let SubchannelState::TransientFailure(reason) = pool.state(&subchannel) else {
         panic!("{:?}", pool.state(&subchannel));
     };
-    assert!(reason.contains(&address.to_string()), "{reason}");
+    assert!(
+        reason.to_string().contains(&address.to_string()),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

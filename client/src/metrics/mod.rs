@@ -4,9 +4,13 @@
 //! thread, and one more for all threads beyond the sixteenth: a counter must not
 //! make the threads of a busy process wait for each other.
 
+mod call;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+pub use self::call::FinishedCall;
+pub(crate) use self::call::Hook;
 use crate::endpoint::ConnectivityState;
 
 /// A reading of everything that a channel counts, from

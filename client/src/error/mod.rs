@@ -1,6 +1,10 @@
 //! What can go wrong before there is an RPC to fail. An RPC itself fails with a
 //! [`tonic::Status`], whose message carries the same texts.
 
+mod connect;
+
+pub use self::connect::{ConnectError, ConnectErrorKind};
+
 /// Why a target names nothing that can be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("target {target:?}: {reason}")]
@@ -55,6 +59,6 @@ pub enum Error {
     )]
     NoRuntime,
     /// No connection came about; the text says to where and why.
-    #[error("{0}")]
-    Connect(String),
+    #[error(transparent)]
+    Connect(ConnectError),
 }
