@@ -45,7 +45,8 @@ impl BackoffConfig {
             base,
             // Also what is not a number.
             multiplier: self.multiplier.max(1.0),
-            jitter: self.jitter.max(0.0).min(1.0),
+            // What is not a number is none.
+            jitter: self.jitter.max(0.0).clamp(0.0, 1.0),
             max: self.max.clamp(base, NEVER),
         }
     }
