@@ -302,7 +302,7 @@ fn parse_address(text: &str, default_port: u16) -> Option<SocketAddr> {
 
 /// `text` with what is percent-encoded in it decoded. A `%` that begins no code
 /// is one.
-fn decode(text: &str) -> Result<String, String> {
+pub(crate) fn decode(text: &str) -> Result<String, String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

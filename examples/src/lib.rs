@@ -8,6 +8,8 @@
 //! | `client_round_robin` | a client without a balancer, and backends that end |
 //! | `custom_resolver` | addresses from a source of your own |
 //! | `custom_policy` | a load balancing policy of your own |
+//! | `call_metrics` | metrics of each call, for Prometheus |
+//! | `call_metrics_otel` | the same for OpenTelemetry |
 //!
 //! The library holds what programs need that bring their own backends.
 
@@ -57,6 +59,19 @@ impl Backends {
             self.servers.join_next().await;
         }
     }
+}
+
+/// A gRPC code as metrics have it, e.g. `DEADLINE_EXCEEDED`.
+#[must_use]
+pub fn status_name(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 struct Named(&'static str);

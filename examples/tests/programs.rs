@@ -46,3 +46,18 @@ fn client_lookaside_says_what_to_start_where_there_is_no_balancer() {
     assert!(text.contains("127.0.0.1:1"), "{text}");
     assert!(text.contains("demo"), "{text}");
 }
+
+#[test]
+fn call_metrics_has_each_call_by_backend_and_status() {
+    let text = printed(env!("CARGO_BIN_EXE_call_metrics"), &[]);
+    let counts: u32 = text
+        .lines()
+        .filter(|line| line.starts_with("grpc_client_call_duration_seconds_count{"))
+        .inspect(|line| assert!(line.contains(r#"grpc_status="OK""#), "{text}"))
+        .inspect(|line| assert!(line.contains(r#"backend="127.0.0.1:"#), "{text}"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+        .sum();
+    assert_eq!(counts, 20, "{text}");
+    let text = printed(env!("CARGO_BIN_EXE_call_metrics_otel"), &[]);
+    assert!(text.contains("measured 20 calls"), "{text}");
+}

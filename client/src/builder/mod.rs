@@ -1,6 +1,8 @@
 //! From a target to a channel.
 
+mod calls;
 mod connections;
+mod proxying;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,13 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::uri::Authority;
 
+use self::proxying::Proxying;
 use crate::channel::Channel;
 use crate::control::{Control, MakePolicy, Published, Recipe};
 use crate::endpoint::ConnectivityState;
 use crate::error::{ConnectError, Error, TargetError};
 use crate::grpclb::GrpclbConfig;
-use crate::metrics::{FinishedCall, Hook, Metrics};
+use crate::metrics::{Hook, Metrics};
 use crate::policy::{Policy, Random, RoundRobin, Weighted};
 use crate::resolve::{self, Resolve};
 use crate::service_config::ServiceConfig;
@@ -49,6 +52,7 @@ pub struct Builder {
     txt_service_config: bool,
     options: ConnectOptions,
     hook: Option<Hook>,
+    proxying: Proxying,
     system: System,
     connector: Option<Arc<dyn Connect>>,
     #[cfg(feature = "tls")]
@@ -73,6 +77,7 @@ impl Builder {
             txt_service_config: false,
             options: ConnectOptions::default(),
             hook: None,
+            proxying: Proxying::default(),
             system: System::default(),
             connector: None,
             #[cfg(feature = "tls")]
@@ -156,12 +161,6 @@ impl Builder {
         self
     }
 
-    /// Puts `user_agent` in front of this crate's own.
-    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
-        self.user_agent = Some(user_agent.into());
-        self
-    }
-
     /// How long the balancer's first list may take before the fallback addresses
     /// are used; 10 s by default. Not waited for if the balancer refuses.
     pub fn fallback_timeout(mut self, timeout: Duration) -> Self {
@@ -200,15 +199,6 @@ impl Builder {
     /// never.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
-        self
-    }
-
-    /// Calls `hook` at the end of each RPC, however that comes about, e.g. for
-    /// Prometheus (`examples/src/bin/call_metrics.rs`). It runs where the RPC ends and must
-    /// neither block nor panic. None by default, which costs nothing. What the channel
-    /// counts itself is in [`Channel::metrics`].
-    pub fn on_call_end(mut self, hook: impl Fn(&FinishedCall<'_>) + Send + Sync + 'static) -> Self {
-        self.hook = Some(Hook::new(hook));
         self
     }
 
@@ -273,7 +263,13 @@ impl Builder {
                         let (host, port) = parse_balancer(balancer)?;
                         resolve::for_balancer(host, port, &target)?
                     }
-                    None => resolve::for_target(&target, self.txt_service_config)?,
+                    None => {
+                        let own = self.connector.is_some();
+                        match self.proxying.apply(&target, own, &mut options)? {
+                            Some(proxy) => resolve::for_target(&proxy, false)?,
+                            None => resolve::for_target(&target, self.txt_service_config)?,
+                        }
+                    }
                 };
                 (resolver, name)
             }

@@ -52,6 +52,15 @@ pub enum Error {
     /// No name resolution could be set up.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// The proxy given to [`Builder::proxy`](crate::Builder::proxy), or by the
+    /// environment, cannot be used.
+    #[error("proxy {proxy:?}: {reason}")]
+    Proxy {
+        /// The proxy as given, without user and password.
+        proxy: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
     /// There is no tokio runtime on this thread, and a channel has to have one.
     #[error(
         "a channel needs a tokio runtime to run on: call Builder::connect and \

@@ -15,6 +15,7 @@ mod leaving;
 mod lists;
 mod paused;
 mod plain;
+mod proxied;
 mod records;
 mod resolution;
 mod retries;
