@@ -68,14 +68,20 @@ impl Control {
         let mut use_ = Use::new(self.idle_timeout);
         let mut news_at = Instant::now() + NEWS;
         let mut ended = false;
+        // The resolver's last word, if that was an error.
+        let mut last = None;
         loop {
             let news = balancing.wants_news(&self.recipe).then_some(news_at);
             tokio::select! {
                 resolution = next(&mut resolutions), if !ended => {
                     let resolution = resolution.unwrap_or_else(|| {
                         ended = true;
-                        Err(ResolveError("the resolver has ended".to_owned()))
+                        Err(ResolveError(match &last {
+                            Some(error) => format!("{error}; the resolver has ended"),
+                            None => "the resolver has ended".to_owned(),
+                        }))
                     });
+                    last = resolution.as_ref().err().map(ToString::to_string);
                     let partial = matches!(&resolution, Ok(r) if r.pending);
                     complete |= !partial;
                     self.resolved(balancing, resolution);
