@@ -128,6 +128,8 @@ pub(crate) async fn begin<C: Callable>(
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Body::new(Full::new(frame.freeze())))?;
-    let response = channel.call(request).await;
-    response.map_err(|error| anyhow::anyhow!(error.into()))
+    let failed = |error: C::Error| anyhow::anyhow!(error.into());
+    let ready = std::future::poll_fn(|cx| channel.poll_ready(cx)).await;
+    ready.map_err(failed)?;
+    channel.call(request).await.map_err(failed)
 }
