@@ -61,3 +61,15 @@ fn call_metrics_has_each_call_by_backend_and_status() {
     let text = printed(env!("CARGO_BIN_EXE_call_metrics_otel"), &[]);
     assert!(text.contains("measured 20 calls"), "{text}");
 }
+
+#[test]
+fn custom_policy_sends_fewer_calls_to_the_slow_one() {
+    let text = printed(env!("CARGO_BIN_EXE_custom_policy"), &[]);
+    let (turns, own) = text.split_once("quicker of two:").unwrap();
+    let slow = |text: &str| {
+        let line = text.lines().find(|line| line.ends_with("slow"));
+        let calls = line.map(|line| line.split_whitespace().next().unwrap());
+        calls.map_or(0, |calls| calls.parse::<u32>().unwrap())
+    };
+    assert!(slow(own) < slow(turns), "{text}");
+}

@@ -4,9 +4,10 @@
 //! cargo run -p lookaside-examples --bin custom_policy
 //! ```
 //!
-//! The policy is "the less busy of two": of two backends drawn at random an RPC
-//! goes to the one with fewer RPCs under way, so that a backend that has become
-//! slow gets fewer. The program starts three backends of its own, one of which is
+//! The policy is "the quicker of two": of two backends drawn at random an RPC goes to
+//! the one where it is likely to wait less, by the moving average (EWMA) of how long
+//! RPCs took there times those under way, so that a backend that has become slow or
+//! fails gets fewer. The program starts three backends of its own, one of which is
 //! twenty times slower than the others, calls them through `round_robin` and through
 //! this policy, and prints how the calls were spread.
 //!
@@ -17,14 +18,16 @@
 //! 2. what builds it from the backends that have a connection, whenever they
 //!    change. `Spread` does the rest: it connects to every address, makes RPCs
 //!    wait while there is no connection yet, and fail once none can be had;
-//! 3. a `CallTracker`, if the policy wants to know when RPCs end.
+//! 3. a `CallTracker`, if the policy wants to know when RPCs end, and how: with which
+//!    code, after which time, and with which trailers. Backends can report their load
+//!    in those (ORCA's `endpoint-load-metrics-bin`).
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use lookaside_client::endpoint::Address;
@@ -39,20 +42,54 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-/// How many RPCs a backend has under way. The channel calls it for every RPC that
-/// a pick names it for, however that RPC ends.
+/// What RPCs to a backend have been like. The channel calls it for every RPC that a pick
+/// names it for, however that RPC ends.
 #[derive(Debug, Default)]
-struct InFlight(AtomicI64);
+struct Experience {
+    under_way: AtomicU64,
+    /// Moving average of how long RPCs took, in microseconds.
+    micros: AtomicU64,
+}
 
-impl CallTracker for InFlight {
+/// What an RPC that a backend fails counts for: failing fast must not pay.
+const FAILURE: Duration = Duration::from_secs(1);
+
+impl CallTracker for Experience {
     fn started(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.under_way.fetch_add(1, Relaxed);
     }
 
-    fn finished(&self, _end: CallEnd<'_>) {
-        self.0.fetch_sub(1, Relaxed);
+    fn finished(&self, end: CallEnd<'_>) {
+        self.under_way.fetch_sub(1, Relaxed);
+        let took = match end.code {
+            // The application let go of it, which says nothing.
+            Code::Cancelled => return,
+            Code::Unavailable | Code::ResourceExhausted | Code::Internal => FAILURE,
+            _ => end.elapsed,
+        };
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / 8);
+        // Two at once may lose one of them, which an average can do without.
+        let before = self.micros.load(Relaxed);
+        let average = match before {
+            0 => took,
+            _ => before - before / 8 + took / 8,
+        };
+        self.micros.store(average, Relaxed);
+    }
+
+    // Has `elapsed` measured.
+    fn timed(&self) -> bool {
+        true
+    }
+}
+
+impl Experience {
+    /// How long one more RPC is likely to take.
+    fn wait(&self) -> u64 {
+        let many = self.under_way.load(Relaxed).saturating_add(1);
+        self.micros.load(Relaxed).saturating_mul(many)
     }
 }
 
@@ -60,16 +97,16 @@ impl CallTracker for InFlight {
 #[derive(Debug)]
 struct Backend {
     ready: Ready,
-    in_flight: Arc<InFlight>,
+    experience: Arc<Experience>,
     /// The same, as a pick wants it.
     tracker: Arc<dyn CallTracker>,
 }
 
 /// What RPCs ask where to go.
 #[derive(Debug)]
-struct LessBusyOfTwo(Vec<Backend>);
+struct QuickerOfTwo(Vec<Backend>);
 
-impl Picker for LessBusyOfTwo {
+impl Picker for QuickerOfTwo {
     // The arguments have the RPC's method and its headers, for policies that send
     // a user's RPCs to one backend, or writes elsewhere than reads.
     fn pick(&self, _args: &PickArgs<'_>) -> Pick<'_> {
@@ -82,42 +119,42 @@ impl Picker for LessBusyOfTwo {
             many => (one + fastrand::usize(1..many)) % many,
         };
         let (one, other) = (&backends[one], &backends[other]);
-        let less_busy = match one.in_flight.0.load(Relaxed) <= other.in_flight.0.load(Relaxed) {
+        let quicker = match one.experience.wait() <= other.experience.wait() {
             true => one,
             false => other,
         };
         Pick::Complete(Picked {
-            tracker: Some(&less_busy.tracker),
-            ..less_busy.ready.picked()
+            tracker: Some(&quicker.tracker),
+            ..quicker.ready.picked()
         })
     }
 }
 
 /// Builds a picker whenever backends come, go, connect or fail.
 #[derive(Debug, Default)]
-struct LessBusyOfTwoPickers {
-    /// RPCs under way outlive pickers, and so do their counts.
-    in_flight: HashMap<Address, Arc<InFlight>>,
+struct QuickerOfTwoPickers {
+    /// RPCs under way outlive pickers, and so does what is known.
+    experience: HashMap<Address, Arc<Experience>>,
 }
 
-impl BuildPicker for LessBusyOfTwoPickers {
-    type Picker = LessBusyOfTwo;
+impl BuildPicker for QuickerOfTwoPickers {
+    type Picker = QuickerOfTwo;
 
-    fn build(&mut self, ready: Vec<Ready>) -> LessBusyOfTwo {
-        let mut known = std::mem::take(&mut self.in_flight);
+    fn build(&mut self, ready: Vec<Ready>) -> QuickerOfTwo {
+        let mut known = std::mem::take(&mut self.experience);
         let backends = ready.into_iter().map(|ready| {
             let address = &ready.endpoint.address;
             // An address that is listed twice is one backend.
-            let counts = self.in_flight.entry(address.clone());
-            let in_flight = counts.or_insert_with(|| known.remove(address).unwrap_or_default());
-            let in_flight = Arc::clone(in_flight);
+            let counts = self.experience.entry(address.clone());
+            let experience = counts.or_insert_with(|| known.remove(address).unwrap_or_default());
+            let experience = Arc::clone(experience);
             Backend {
-                tracker: Arc::clone(&in_flight) as Arc<dyn CallTracker>,
-                in_flight,
+                tracker: Arc::clone(&experience) as Arc<dyn CallTracker>,
+                experience,
                 ready,
             }
         });
-        LessBusyOfTwo(backends.collect())
+        QuickerOfTwo(backends.collect())
     }
 }
 
@@ -143,8 +180,8 @@ async fn main() -> anyhow::Result<()> {
     let target = target(&addresses);
     call("round_robin", Channel::builder(&target).round_robin()).await?;
     // The generator is for policies that want to be reproducible; ours is not.
-    let own = |_rng| Box::new(Spread::with(LessBusyOfTwoPickers::default())) as _;
-    call("less busy of two", Channel::builder(&target).policy(own)).await?;
+    let own = |_rng| Box::new(Spread::with(QuickerOfTwoPickers::default())) as _;
+    call("quicker of two", Channel::builder(&target).policy(own)).await?;
     Ok(())
 }
 
