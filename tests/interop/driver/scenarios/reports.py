@@ -18,7 +18,9 @@ _STRETCHED_SECONDS = 45
 _UNASKED_SECONDS = 4
 
 _BY_LOAD = ('policy = "weighted_round_robin"', 'load = { kind = "orca", interval = "1s" }')
-_BY_SCORE = ('policy = "feedback"', 'load = { kind = "load_report", capacity = 100, interval = "1s" }')
+# Its backend here keeps the score of the last second; without being told so, `feedback`
+# reckons with 30 seconds, and settles slowly.
+_BY_SCORE = ('policy = "feedback"', 'load_window = "1s"', 'load = { kind = "load_report", capacity = 100, interval = "1s" }')
 _REPORTING = ("python", "go", "java", "rust", "node")
 
 
