@@ -53,6 +53,8 @@ pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
     let parsed: Target = target
         .parse()
         .map_err(|error: TargetError| unusable(error.reason))?;
+    // The default is what a port that is not there becomes.
+    let is_missing = |port: u16| port == DEFAULT_PORT && !target.contains(":443");
     let mut port = true;
     match &parsed {
         Target::Dns {
@@ -66,7 +68,7 @@ pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
         }
         Target::Listed(hosts) => {
             for (host, port) in hosts {
-                if *port == DEFAULT_PORT && !target.contains(":443") {
+                if is_missing(*port) {
                     return Err(unusable(missing_port(host)));
                 }
             }
@@ -74,10 +76,7 @@ pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
         Target::Static(addresses) => {
             for address in addresses {
                 match address {
-                    // 443 is what a port that is not there becomes.
-                    Address::Tcp(addr)
-                        if addr.port() == DEFAULT_PORT && !target.contains(":443") =>
-                    {
+                    Address::Tcp(addr) if is_missing(addr.port()) => {
                         return Err(unusable(missing_port(&addr.ip().to_string())));
                     }
                     Address::Tcp(_) => {}
@@ -112,13 +111,8 @@ fn resolver(target: &Target) -> Result<Box<dyn Resolve>, lookaside_client::Error
         Target::Dns {
             server, host, port, ..
         } => {
-            let dns = match server {
-                Some(server) => Dns::at(*server)?,
-                None => Dns::system()?,
-            };
-            Ok(Box::new(
-                DnsResolver::new(dns, host, *port).refresh_by_ttl(true),
-            ))
+            let resolver = DnsResolver::new(Dns::of(*server)?, host, *port);
+            Ok(Box::new(resolver.refresh_by_ttl(true)))
         }
         other => resolve::for_target(other, false),
     }

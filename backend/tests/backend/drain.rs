@@ -172,7 +172,7 @@ async fn a_drain_that_is_called_off_registers_again_with_the_same_weight() {
             assert!(matches!(said, Some(Message::Drain(_))), "{said:?}");
         };
         tokio::select! {
-            _ = draining => panic!("nobody has said that it is drained"),
+            _ = draining => panic!("the drain ended before the balancer heard of it"),
             () = drained => {}
         }
     }

@@ -197,11 +197,7 @@ fn for_names(target: &Target, txt_service_config: bool) -> Result<Box<dyn Resolv
         Target::Dns {
             server, host, port, ..
         } => {
-            let dns = match server {
-                Some(server) => Dns::at(*server)?,
-                None => Dns::system()?,
-            };
-            let resolver = DnsResolver::new(dns, host, *port);
+            let resolver = DnsResolver::new(Dns::of(*server)?, host, *port);
             Ok(Box::new(resolver.txt_service_config(txt_service_config)))
         }
         Target::Listed(hosts) => Ok(Box::new(ListedResolver::new(Dns::system()?, hosts))),

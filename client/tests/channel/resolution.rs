@@ -8,17 +8,22 @@ use crate::harness::{
     Backend, Balancer, DnsServer, Fault, connect, entry, hello, hellos, nobody, reach, share,
 };
 
-#[tokio::test]
-async fn srv_leads_to_the_balancer() {
-    let dns = DnsServer::start().await;
-    let mut balancer = Balancer::start().await;
-    let a = Backend::start("a").await;
+/// Has `greeter.test` balanced by `balancer`, as `lb.test`.
+fn name_balancer(dns: &DnsServer, balancer: &Balancer) {
     dns.srv(
         "_grpclb._tcp.greeter.test",
         balancer.addr.port(),
         "lb.test.",
     );
     dns.ip("lb.test", balancer.addr.ip());
+}
+
+#[tokio::test]
+async fn srv_leads_to_the_balancer() {
+    let dns = DnsServer::start().await;
+    let mut balancer = Balancer::start().await;
+    let a = Backend::start("a").await;
+    name_balancer(&dns, &balancer);
     let target = format!("dns://{}/greeter.test:50051", dns.addr);
     let channel = Channel::builder(target).connect_lazy().unwrap();
     let mut stream = balancer.accept().await;
@@ -34,12 +39,7 @@ async fn connect_waits_for_the_balancers_list_where_there_are_addresses_too() {
     let dns = DnsServer::start().await;
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    dns.srv(
-        "_grpclb._tcp.greeter.test",
-        balancer.addr.port(),
-        "lb.test.",
-    );
-    dns.ip("lb.test", balancer.addr.ip());
+    name_balancer(&dns, &balancer);
     dns.ip("greeter.test", spare.addr.ip());
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
     let connecting = tokio::spawn(connect(Channel::builder(target)));
@@ -54,12 +54,7 @@ async fn the_first_calls_of_a_lazy_channel_wait_for_the_balancers_list() {
     let dns = DnsServer::start().await;
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    dns.srv(
-        "_grpclb._tcp.greeter.test",
-        balancer.addr.port(),
-        "lb.test.",
-    );
-    dns.ip("lb.test", balancer.addr.ip());
+    name_balancer(&dns, &balancer);
     dns.ip("greeter.test", spare.addr.ip());
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
     let channel = Channel::builder(target).connect_lazy().unwrap();
@@ -224,12 +219,7 @@ async fn a_balancer_that_appears_later_takes_over_without_a_lost_rpc() {
     let dns = DnsServer::start().await;
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    dns.srv(
-        "_grpclb._tcp.greeter.test",
-        balancer.addr.port(),
-        "lb.test.",
-    );
-    dns.ip("lb.test", balancer.addr.ip());
+    name_balancer(&dns, &balancer);
     dns.ip("greeter.test", spare.addr.ip());
     dns.fault(RecordType::SRV, Fault::Refusal);
     let target = format!("dns://{}/greeter.test:{}", dns.addr, spare.addr.port());
@@ -248,12 +238,7 @@ async fn a_service_config_in_dns_chooses_the_policy_if_it_is_asked_for() {
     let dns = DnsServer::start().await;
     let mut balancer = Balancer::start().await;
     let (a, spare) = (Backend::start("a").await, Backend::start("spare").await);
-    dns.srv(
-        "_grpclb._tcp.greeter.test",
-        balancer.addr.port(),
-        "lb.test.",
-    );
-    dns.ip("lb.test", balancer.addr.ip());
+    name_balancer(&dns, &balancer);
     dns.ip("greeter.test", spare.addr.ip());
     dns.txt(
         "_grpc_config.greeter.test",

@@ -76,6 +76,14 @@ impl Dns {
         })
     }
 
+    /// Asks this server, as [`Dns::at`] does, or those of the system, as [`Dns::system`].
+    ///
+    /// # Errors
+    /// As those.
+    pub fn of(server: Option<SocketAddr>) -> Result<Self, ResolveError> {
+        server.map_or_else(Self::system, Self::at)
+    }
+
     /// Whom this asks.
     pub(in super::super) fn asked(&self) -> Asked {
         self.asked

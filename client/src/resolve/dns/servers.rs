@@ -193,7 +193,7 @@ impl std::fmt::Display for Failure {
             Self::Error(NetError::Dns(DnsError::ResponseCode(code))) => write!(f, "{code}"),
             // hickory keeps the reason to itself.
             Self::Error(NetError::NoConnections) => {
-                f.write_str("no connection: it is refused, or there is no route")
+                f.write_str("no connection: refused, or no route to it")
             }
             Self::Error(error) => write!(f, "{error}"),
         }
