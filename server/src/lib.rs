@@ -11,7 +11,6 @@
 //! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
 //! | S3 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
 //! | S2 | [`fleet`] | the one shared state, and its publisher |
-//! | S2 | [`simulate`] | the arithmetic in virtual time, against models |
 //! | S1 | [`config`] | text, no I/O and no clock |
 //! | S0 | [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
 //!
@@ -31,7 +30,6 @@ pub mod wait;
 pub mod config;
 
 pub mod fleet;
-pub mod simulate;
 
 pub mod discovery;
 pub mod health;

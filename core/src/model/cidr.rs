@@ -1,16 +1,15 @@
 //! A range of IP addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
+
+use ipnet::IpNet;
 
 /// A network in CIDR notation, as `10.0.0.0/8` or `2001:db8::/32`. A single
 /// address is a network of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cidr {
-    network: IpAddr,
-    prefix: u8,
-}
+pub struct Cidr(IpNet);
 
 /// Why a text is no [`Cidr`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,23 +31,20 @@ impl Cidr {
     /// How many bits its addresses have in common.
     #[must_use]
     pub fn prefix_len(&self) -> u8 {
-        self.prefix
+        self.0.prefix_len()
     }
 
     /// Whether an address is in it. An IPv4-mapped IPv6 address is the IPv4
     /// address.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        ip.is_ipv4() == self.network.is_ipv4() && masked(ip, self.prefix) == self.network
+        self.0.contains(&ip.to_canonical())
     }
-}
 
-impl Cidr {
     /// Whether an address is in both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.contains(other.network) || other.contains(self.network)
+        self.0.contains(&other.0) || other.0.contains(&self.0)
     }
 }
 
@@ -61,56 +57,34 @@ impl FromStr for Cidr {
             Some((ip, prefix)) => (ip, Some(prefix)),
             None => (text, None),
         };
+        // The standard library reads the address: ipnet's own reader takes `010.0.0.0/08`.
         let ip: IpAddr = ip.parse().map_err(|_| syntax())?;
-        let longest = if ip.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            // `+8` and `08` are numbers to Rust.
-            Some(p) if p.starts_with('+') || (p.len() > 1 && p.starts_with('0')) => {
-                return Err(syntax());
-            }
-            Some(prefix) => prefix.parse().map_err(|_| syntax())?,
-            None => longest,
+        let net = match prefix {
+            Some(p) if p.starts_with('+') || (p.len() > 1 && p.starts_with('0')) => None,
+            Some(prefix) => prefix.parse().ok().and_then(|p| IpNet::new(ip, p).ok()),
+            None => Some(IpNet::from(ip)),
         };
-        if prefix > longest {
-            return Err(syntax());
-        }
-        let network = Self {
-            network: masked(ip, prefix),
-            prefix,
-        };
-        if network.network != ip {
+        let net = net.ok_or_else(syntax)?;
+        if net != net.trunc() {
             return Err(BadCidr::HostBits {
                 text: text.to_owned(),
-                network,
+                network: Self(net.trunc()),
             });
         }
-        Ok(network)
+        Ok(Self(net))
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-/// The first `prefix` bits of an address; the others 0.
-fn masked(ip: IpAddr, prefix: u8) -> IpAddr {
-    // A shift by the whole width overflows: that mask is 0.
-    match ip {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-        }
+        self.0.fmt(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -142,6 +116,7 @@ mod tests {
             "10.0.0.0/-1",
             "10.0.0.0/+8",
             "10.0.0.0/08",
+            "010.0.0.0/8",
             "::/129",
             "host/8",
             "10.0.0.0/8/8",
@@ -156,8 +131,9 @@ mod tests {
     proptest! {
         #[test]
         fn every_network_has_its_own_addresses_and_reads_back(bits: u32, prefix in 0u8..=32) {
+            let behind = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
             let ip = IpAddr::from(Ipv4Addr::from_bits(bits));
-            let text = format!("{}/{prefix}", masked(ip, prefix));
+            let text = format!("{}/{prefix}", Ipv4Addr::from_bits(bits & !behind));
             let cidr: Cidr = text.parse().unwrap();
             prop_assert!(cidr.contains(ip));
             prop_assert_eq!(cidr.to_string(), text);

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use lookaside_simulate::{
+    Figure, PolicyOutcome, Scenario, Verdict, judge, over_seeds, plot, simulate,
+};
 use serde::Serialize;
 
 use super::{Failure, answer};
 use crate::discovery::file::read_config;
-use crate::simulate::{
-    Figure, PolicyOutcome, Scenario, Verdict, judge, over_seeds, plot, simulate,
-};
 
 /// Arguments of `lookaside simulate`.
 #[derive(Debug, Args)]
@@ -86,8 +86,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
 
 fn read(file: &Path) -> anyhow::Result<Scenario> {
     let text = read_config(file)?;
-    let scenario = Scenario::parse(&text, &file.display().to_string());
-    scenario.map_err(|errors| anyhow!("{errors}"))
+    Ok(Scenario::parse(&text, &file.display().to_string())?)
 }
 
 /// `dir/name.svg` and `full` are `dir/name-full.svg`.

@@ -16,13 +16,10 @@ mod unreachable;
 mod warnings;
 
 pub use edit::{EditError, set_drain, set_weight};
-pub(crate) use error::Faults;
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::LimitsConfig;
 pub use locate::locate;
-pub(crate) use nearest::list;
 pub use parse::parse;
-pub(crate) use parse::{MILLISECOND, Node, Table, parse_document, read_overload};
 pub use reload::{Allowed, Change, Changes, Outcome, Refusal, Running, reload};
 pub use selector::{BadSelector, Selector, series};
 pub use warnings::warnings;

@@ -20,8 +20,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-pub(crate) use self::overload::read as read_overload;
-pub(crate) use self::read::{Node, Table};
+use self::read::{Node, Table};
 use self::service::Names;
 use crate::config::error::{Faults, Place};
 use crate::config::{AdminConfig, BalancerConfig, Config, ConfigErrors, DnsConfig};
@@ -47,7 +46,7 @@ const RESPONSES: (u32, u32) = (0, 1_000_000);
 const TCP_CONNECTIONS: (u32, u32) = (1, 65_536);
 
 /// Durations that go into messages of grpclb.
-pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Times to live in DNS.
 const SECOND: Duration = Duration::from_secs(1);
@@ -66,7 +65,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigErrors> {
 ///
 /// # Errors
 /// As [`parse`].
-pub(crate) fn parse_document<T>(
+fn parse_document<T>(
     text: &str,
     file: &str,
     read: impl FnOnce(Table<'_>, &mut Faults) -> T,

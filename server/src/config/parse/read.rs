@@ -248,11 +248,6 @@ impl<'a> Table<'a> {
         Some(self.node(key, value))
     }
 
-    /// Whether a key is there.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
     /// The value of a key that must be there.
     pub(crate) fn require(
         &mut self,

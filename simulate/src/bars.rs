@@ -1,7 +1,9 @@
 //! What a scenario is there to hold.
 
-use super::measure::PolicyOutcome;
-use super::scenario::PolicyName;
+use serde::Deserialize;
+
+use crate::measure::PolicyOutcome;
+use crate::scenario::PolicyName;
 
 /// A figure of `feedback`, and what it should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,11 +15,13 @@ pub struct Bar {
 }
 
 /// Something that a run is judged by, as the table calls it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Figure {
     /// Largest over mean utilisation, in the mean over time.
     Mean,
     /// The same for 99 % of the time.
+    #[serde(rename = "p99")]
     P99,
     /// Its mean in the first half-minute after the last event.
     FirstHalfMinute,

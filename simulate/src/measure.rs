@@ -1,7 +1,7 @@
 //! What a run is judged by.
 
-use super::hosts::Host;
-use super::scenario::Scenario;
+use crate::hosts::Host;
+use crate::scenario::Scenario;
 
 /// A simulation starts with machines that do nothing; before this many seconds
 /// nothing is judged.

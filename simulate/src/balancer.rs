@@ -8,10 +8,10 @@ use lookaside_proto::frame::HEADER_LEN;
 use lookaside_proto::lb_v1::{LoadBalanceResponse, load_balance_response::LoadBalanceResponseType};
 use prost::Message as _;
 
-use super::clients::{DROP, Walk};
-use super::hosts::Host;
-use super::random::Random;
-use super::scenario::{PolicyName, Scenario};
+use crate::clients::{DROP, Walk};
+use crate::hosts::Host;
+use crate::random::Random;
+use crate::scenario::{PolicyName, Scenario};
 use lookaside_core::list::ServerLists;
 use lookaside_core::model::{BackendAddr, Weight};
 use lookaside_core::plan::{

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::balancer::Balancer;
-use super::clients::Clients;
-use super::exact::sin;
-use super::hosts::{Host, arrival};
-use super::measure::{Measure, PolicyOutcome};
-use super::random::Random;
-use super::scenario::{Event, EventKind, PolicyName, Scenario};
+use crate::balancer::Balancer;
+use crate::clients::Clients;
+use crate::exact::sin;
+use crate::hosts::{Host, arrival};
+use crate::measure::{Measure, PolicyOutcome};
+use crate::random::Random;
+use crate::scenario::{Event, EventKind, PolicyName, Scenario};
 use lookaside_core::model::BackendAddr;
 use lookaside_core::weights::{Report, TICK};
 

@@ -1,4 +1,4 @@
-//! `lookaside simulate`: how policies would do, in virtual time.
+//! How policies would do, in virtual time: what `lookaside simulate` runs.
 //!
 //! The balancer is the real one, from reports to encoded lists: [`plan`],
 //! [`weights`] and [`list`], as they serve. Around it are models of
@@ -27,9 +27,9 @@ mod clients;
 mod exact;
 mod hosts;
 mod measure;
+mod parse;
 mod plot;
 mod random;
-mod reading;
 mod run;
 mod scenario;
 mod seeds;
@@ -39,6 +39,7 @@ mod tests;
 
 pub use bars::{Bar, Figure, Verdict, judge};
 pub use measure::{Point, PolicyOutcome};
+pub use parse::BadScenario;
 pub use plot::plot;
 pub use scenario::{Event, EventKind, PolicyName, Reporting, Scenario};
 pub use seeds::over_seeds;

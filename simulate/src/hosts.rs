@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::exact::{exp, sqrt};
-use super::random::Random;
-use super::scenario::Scenario;
+use crate::exact::{exp, sqrt};
+use crate::random::Random;
+use crate::scenario::Scenario;
 use lookaside_core::model::BackendAddr;
 use lookaside_core::weights::{RawReport, Report, ReportSource};
 

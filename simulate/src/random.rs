@@ -1,6 +1,6 @@
 //! Chance, from a seed: the same numbers on every machine, in every release.
 
-use crate::simulate::exact::{ln, sqrt};
+use crate::exact::{ln, sqrt};
 
 /// xoshiro256++, seeded by splitmix64.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! One scenario over several seeds.
 
-use super::measure::PolicyOutcome;
+use crate::measure::PolicyOutcome;
 
 /// What a policy came to over several seeds: the mean of each figure, and the
 /// worst. What some seed never came to, the mean does not have either. Requests are

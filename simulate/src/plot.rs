@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::measure::{Point, PolicyOutcome};
-use super::scenario::Scenario;
+use crate::measure::{Point, PolicyOutcome};
+use crate::scenario::Scenario;
 
 const WIDTH: f64 = 900.0;
 const PANEL: f64 = 170.0;

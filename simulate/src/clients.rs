@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::exact::exp;
-use super::random::Random;
-use super::scenario::Scenario;
+use crate::exact::exp;
+use crate::random::Random;
+use crate::scenario::Scenario;
 
 /// Backends in the order of a list.
 pub(super) type Walk = Arc<[u32]>;
