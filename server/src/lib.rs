@@ -10,7 +10,7 @@
 //! | S5 | [`app`] | wires; the only one who knows all |
 //! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
 //! | S3 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
-//! | S2 | [`fleet`] | the one shared state, and its publisher |
+//! | S2 | [`catalogue`] | the one shared state, and its publishers |
 //! | S1 | [`config`] | text, no I/O and no clock |
 //! | S0 | [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
 //!
@@ -29,7 +29,7 @@ pub mod wait;
 
 pub mod config;
 
-pub mod fleet;
+pub mod catalogue;
 
 pub mod discovery;
 pub mod health;

@@ -32,7 +32,7 @@ pub(super) struct Balancer {
     published: Option<Plan>,
     candidate: Option<Plan>,
     lists: Vec<Lists>,
-    /// Which group each stream is in, but for how many there are: the fleet seats
+    /// Which group each stream is in, but for how many there are: the catalogue seats
     /// clients nearly evenly, too.
     seats: Vec<usize>,
     clients: Clients,

@@ -20,7 +20,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
         "wait",
     ],
     &["config"],
-    &["fleet"],
+    &["catalogue"],
     &["discovery", "health", "load", "state"],
     &["balance_load", "registration", "dns", "admin"],
     &["app"],

@@ -9,7 +9,7 @@ use anyhow::Result;
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 use lookaside_server::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
-use lookaside_server::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
+use lookaside_server::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use lookaside_server::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::clock;
 struct Pusher {
     entries: usize,
     name: ServiceName,
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
 }
 
 pub(super) async fn start(
@@ -31,8 +31,8 @@ pub(super) async fn start(
     tasks: &mut JoinSet<()>,
 ) -> Result<(SocketAddr, Box<dyn Push>)> {
     let name = ServiceName::parse(SERVICE)?;
-    let fleet = Fleet::new(FleetMetrics::default());
-    fleet.configure(FleetConfig {
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    catalogue.configure(CatalogueConfig {
         services: vec![ServiceEntry {
             name: name.clone(),
             aliases: Vec::new(),
@@ -47,20 +47,24 @@ pub(super) async fn start(
     let mut pusher = Pusher {
         entries,
         name,
-        fleet: Arc::clone(&fleet),
+        catalogue: Arc::clone(&catalogue),
     };
     pusher.push(0)?;
-    let addr = listen(addr, fleet, tasks)?;
+    let addr = listen(addr, catalogue, tasks)?;
     Ok((addr, Box::new(pusher)))
 }
 
-/// Serves `fleet` to clients of one address. Gives where.
+/// Serves `catalogue` to clients of one address. Gives where.
 ///
 /// # Errors
 /// If it cannot listen there.
-fn listen(addr: SocketAddr, fleet: Arc<Fleet>, tasks: &mut JoinSet<()>) -> Result<SocketAddr> {
+fn listen(
+    addr: SocketAddr,
+    catalogue: Arc<Catalogue>,
+    tasks: &mut JoinSet<()>,
+) -> Result<SocketAddr> {
     let balance_load = BalanceLoad::new(
-        fleet,
+        catalogue,
         Duration::from_secs(5),
         StreamLimits::default(),
         BalanceLoadMetrics::default(),
@@ -99,7 +103,7 @@ impl Push for Pusher {
         let backends = backends(self.entries, change)?.into_iter();
         let members = backends.map(|backend| (backend, MemberFields::default()));
         let contribution = members.collect::<Contribution>();
-        self.fleet
+        self.catalogue
             .contribute(&self.name, Source::File, contribution);
         Ok(before)
     }

@@ -25,7 +25,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, Readiness};
+use crate::catalogue::{Catalogue, Readiness};
 use crate::net::cannot_listen;
 use crate::telemetry::{Exposition, MetricsRegistry};
 use lookaside_core::model::ServiceName;
@@ -52,7 +52,7 @@ pub struct Admin {
 #[derive(Debug, Clone)]
 pub struct AdminState {
     /// The services.
-    pub fleet: Arc<Fleet>,
+    pub catalogue: Arc<Catalogue>,
     /// The metrics.
     pub metrics: MetricsRegistry,
     /// Cancelled when the balancer begins to shut down: no longer ready.
@@ -101,7 +101,7 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, String) {
     if state.draining.is_cancelled() {
         return unready("shutting down\n".to_owned());
     }
-    match state.fleet.readiness() {
+    match state.catalogue.readiness() {
         Readiness::Unconfigured => unready(NO_SERVICES.to_owned()),
         Readiness::Starting(waiting) => {
             unready(format!("waiting for the sources of {}\n", named(&waiting)))

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::fleet::FleetMetrics;
+use crate::catalogue::CatalogueMetrics;
 
 /// Long enough for anything that should happen, and no test waits for it.
 const SOON: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ impl Port {
         let registry = MetricsRegistry::default();
         let metrics = registry.register(AdminMetrics::register);
         let state = AdminState {
-            fleet: Fleet::new(FleetMetrics::default()),
+            catalogue: Catalogue::new(CatalogueMetrics::default()),
             metrics: registry,
             draining: CancellationToken::new(),
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Parts, spawn};
+use crate::catalogue::Catalogue;
 use crate::discovery::file::ConfigFile;
-use crate::fleet::Fleet;
 use crate::health::{self, HealthMetrics};
 use crate::load::{self, LoadMetrics};
 use crate::subchannel::Subchannels;
@@ -15,21 +15,21 @@ use crate::telemetry::MetricsRegistry;
 
 pub(super) fn spawn_all(
     parts: &mut Parts,
-    fleet: &Arc<Fleet>,
+    catalogue: &Arc<Catalogue>,
     config_file: &ConfigFile,
     subchannels: Subchannels,
     metrics: &MetricsRegistry,
     end: &CancellationToken,
 ) {
     let checked = health::check(
-        Arc::clone(fleet),
+        Arc::clone(catalogue),
         config_file.subscribe(),
         subchannels.clone(),
         metrics.register(HealthMetrics::register),
         end.clone(),
     );
     let collected = load::collect(
-        Arc::clone(fleet),
+        Arc::clone(catalogue),
         config_file.subscribe(),
         subchannels.clone(),
         metrics.register(LoadMetrics::register),

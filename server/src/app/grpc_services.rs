@@ -9,7 +9,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::fleet::Fleet;
+use crate::catalogue::Catalogue;
 use crate::registration::Registrar;
 
 /// The service that clients of the balancer may watch the health of.
@@ -54,7 +54,7 @@ pub(super) fn routes(
 /// list to send, and no longer once `draining`. Backends may register from the start:
 /// services wait for them.
 pub(super) async fn report_health(
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     reporter: HealthReporter,
     draining: CancellationToken,
     end: CancellationToken,
@@ -69,7 +69,7 @@ pub(super) async fn report_health(
         .set_service_status(REGISTRATION, ServingStatus::Serving)
         .await;
     let ready = async {
-        fleet.ready().await;
+        catalogue.ready().await;
         set(ServingStatus::Serving).await;
         // A service that is added later is not the balancer's health.
         std::future::pending::<()>().await;

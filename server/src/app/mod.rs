@@ -33,11 +33,11 @@ use tracing::{info, warn};
 
 use crate::admin::{Admin, AdminMetrics, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch};
+use crate::catalogue::{Catalogue, CatalogueMetrics};
 use crate::certificate::Certificates;
 use crate::config::{Config, warnings};
 use crate::discovery::file::{ConfigFile, ConfigMetrics, apply};
 use crate::dns::{Dns, DnsMetrics, ZoneSettings};
-use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::{self, Listener, NetMetrics, Options, Shutdown, TlsFiles, TlsPaths};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::state::{self, StateFile, StateMetrics};
@@ -61,7 +61,7 @@ pub struct AppOptions {
 #[derive(Debug)]
 pub struct App {
     config_file: ConfigFile,
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     state: Option<StateFile>,
     metrics: MetricsRegistry,
     listener: Listener,
@@ -115,10 +115,10 @@ impl App {
         let hangup = options.follow_sighup.then(|| signal(SignalKind::hangup()));
         let hangup = hangup.transpose().map_err(bind("SIGHUP"))?;
         // Before anybody can ask: a name that is configured is never unknown.
-        let fleet = Fleet::new(metrics.register(FleetMetrics::register));
+        let catalogue = Catalogue::new(metrics.register(CatalogueMetrics::register));
         // Before there are services: each takes what is its own when it begins.
         let state = config.balancer.state.clone();
-        let state = state.map(|path| StateFile::load(path, &fleet));
+        let state = state.map(|path| StateFile::load(path, &catalogue));
         state::recommend(&config);
         if config.services.is_empty() && !options.allow_empty {
             // As good as no configuration: nobody is told that a name is unknown.
@@ -128,14 +128,14 @@ impl App {
                  has one; to be ready without services, run `lookaside serve --allow-empty`"
             );
         } else {
-            apply(&config, &fleet);
+            apply(&config, &catalogue);
         }
         for warning in warnings(&config) {
             warn!("{warning}");
         }
         Ok(Self {
             config_file,
-            fleet,
+            catalogue,
             state,
             metrics,
             certificates,
@@ -159,8 +159,8 @@ impl App {
 
     /// The services.
     #[must_use]
-    pub fn fleet(&self) -> &Arc<Fleet> {
-        &self.fleet
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
     }
 
     /// Runs until `stop`, then shuts down in order.
@@ -171,7 +171,9 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<(), AppError> {
         let addresses = self.addresses();
         let config = self.config_file.config();
-        let Self { fleet, metrics, .. } = self;
+        let Self {
+            catalogue, metrics, ..
+        } = self;
         // Cancelled in this order at the end.
         let (draining, goaway, end) = Default::default();
         let mut parts = Parts::new();
@@ -179,7 +181,7 @@ impl App {
         metrics.register(|registry| limits.register(registry));
 
         let balance_load = BalanceLoad::new(
-            Arc::clone(&fleet),
+            Arc::clone(&catalogue),
             config.balancer.report_interval,
             limits.streams,
             metrics.register(BalanceLoadMetrics::register),
@@ -189,7 +191,7 @@ impl App {
             self.certificates.clone(),
         );
         let registrar = Registrar::new(
-            Arc::clone(&fleet),
+            Arc::clone(&catalogue),
             &config,
             subchannels.seats().clone(),
             CancellationToken::clone(&draining),
@@ -203,15 +205,15 @@ impl App {
             }
         });
         spawn(&mut parts, "the log of backends", {
-            let (fleet, end) = (Arc::clone(&fleet), CancellationToken::clone(&end));
+            let (catalogue, end) = (Arc::clone(&catalogue), CancellationToken::clone(&end));
             async move {
-                fleet.backend_log().run(end).await;
+                catalogue.backend_log().run(end).await;
                 Ok::<_, Infallible>(())
             }
         });
         feeders::spawn_all(
             &mut parts,
-            &fleet,
+            &catalogue,
             &self.config_file,
             subchannels,
             &metrics,
@@ -219,10 +221,11 @@ impl App {
         );
         if let Some(state) = self.state {
             let metrics = metrics.register(StateMetrics::register);
-            let (fleet, draining) = (Arc::clone(&fleet), CancellationToken::clone(&draining));
+            let (catalogue, draining) =
+                (Arc::clone(&catalogue), CancellationToken::clone(&draining));
             let end = CancellationToken::clone(&end);
             spawn(&mut parts, "the keeper of state", async move {
-                state.keep(fleet, metrics, draining, end).await;
+                state.keep(catalogue, metrics, draining, end).await;
                 Ok::<_, Infallible>(())
             });
         }
@@ -232,13 +235,13 @@ impl App {
         })?;
         let zone = watch::Sender::new(zone);
         if let Some((dns, _)) = self.dns {
-            let (fleet, zone) = (Arc::clone(&fleet), zone.subscribe());
+            let (catalogue, zone) = (Arc::clone(&catalogue), zone.subscribe());
             let end = CancellationToken::clone(&end);
             let metrics = metrics.register(DnsMetrics::register);
             spawn(
                 &mut parts,
                 "the DNS server",
-                dns.run(fleet, zone, metrics, end),
+                dns.run(catalogue, zone, metrics, end),
             );
         }
         spawn(&mut parts, "the follower of the configuration", {
@@ -252,14 +255,14 @@ impl App {
             follower.run(CancellationToken::clone(&end))
         });
         spawn(&mut parts, "the configuration watcher", {
-            let fleet = Arc::clone(&fleet);
+            let catalogue = Arc::clone(&catalogue);
             let metrics = metrics.register(ConfigMetrics::register);
             let (hangup, end) = (hangups(self.hangup), CancellationToken::clone(&end));
-            self.config_file.run(fleet, hangup, end, metrics)
+            self.config_file.run(catalogue, hangup, end, metrics)
         });
         spawn(&mut parts, "the admin port", {
             let state = AdminState {
-                fleet: Arc::clone(&fleet),
+                catalogue: Arc::clone(&catalogue),
                 metrics: metrics.clone(),
                 draining: CancellationToken::clone(&draining),
             };
@@ -277,7 +280,7 @@ impl App {
             })?;
         spawn(&mut parts, "the health reporter", {
             let reported = grpc_services::report_health(
-                Arc::clone(&fleet),
+                Arc::clone(&catalogue),
                 health,
                 draining.clone(),
                 end.clone(),
@@ -288,7 +291,7 @@ impl App {
             }
         });
         spawn(&mut parts, PORT, {
-            let service = Dispatch::new(balance_load, routes);
+            let service = Dispatch::new(balance_load.clone(), routes);
             let options = Options {
                 tls: self.tls,
                 limits: limits.net,
@@ -316,7 +319,7 @@ impl App {
         }
         draining.cancel();
         goaway.cancel();
-        fleet.end_streams(config.balancer.shutdown).await;
+        balance_load.end_streams(config.balancer.shutdown).await;
         // It ends with its last connection, at its deadline at the latest.
         let failed = port_ended(&mut parts).await;
         end.cancel();

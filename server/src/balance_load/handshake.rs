@@ -13,12 +13,13 @@ use tracing::{debug, warn};
 
 use super::admission::Seat;
 use super::body::{BalanceLoadBody, Body};
+use super::delivery::{EndReason, Subscription};
 use super::metrics::ServiceMetrics;
 use super::refusal::Refusal;
 use super::request::{Encoding, Message, RequestReader};
 use super::stream::Stream;
 use super::{BalanceLoad, Shared};
-use crate::fleet::{EndReason, ResolveError, Subscription};
+use crate::catalogue::ResolveError;
 use crate::net::{Network, Peer};
 use crate::telemetry::printable;
 use crate::wait::within;
@@ -106,17 +107,18 @@ async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Begun
         Err(_) => return Err(Refusal::NoInitialRequest(time)),
     };
     let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
-    let service = match shared.fleet.resolve(&name).await {
+    let service = match shared.catalogue.resolve(&name).await {
         Ok(service) => service,
         Err(ResolveError::Unknown) => return Err(Refusal::Unknown(name)),
         Err(ResolveError::NotReady) => return Err(Refusal::NotReady(name)),
     };
-    let subscription = service
-        .subscribe(ip, connection)
-        .map_err(|reason| match reason {
-            EndReason::ServiceRemoved => Refusal::Removed(name),
-            EndReason::ShuttingDown => Refusal::ShuttingDown,
-        })?;
+    let subscription = shared
+        .deliveries
+        .subscribe(&service, ip, connection, &shared.metrics);
+    let subscription = subscription.map_err(|reason| match reason {
+        EndReason::ServiceRemoved => Refusal::Removed(name),
+        EndReason::ShuttingDown => Refusal::ShuttingDown,
+    })?;
     let metrics = shared.metrics.service(service.name());
     Ok(Begun {
         request,

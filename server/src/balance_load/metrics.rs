@@ -17,14 +17,17 @@ use prometheus_client::registry::Registry;
 
 use super::refusal::Refusal;
 use super::stats::Counts;
-use crate::fleet::Service;
+use crate::catalogue::Service;
 use crate::telemetry::{Held, Series};
 use lookaside_core::list::ListFrame;
 use lookaside_core::model::{DropShare, OverloadDrops, ServiceName};
-use lookaside_core::plan::ServiceSettings;
+use lookaside_core::plan::{Clients, ServiceSettings};
 
 /// Calls dropped for a reason that the service does not have (any more).
 const OTHER: &str = "other";
+
+/// What clients are counted under whose zone is unknown.
+const NO_ZONE: &str = "";
 
 /// Handles to the metrics of `BalanceLoad`.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +53,9 @@ struct Families {
     failed_to_send: Series<ServiceLabels, Counter>,
     known_received: Series<ServiceLabels, Counter>,
     dropped: Series<DropLabels, Counter>,
+    skipped: Series<ServiceLabels, Counter>,
+    zone_streams: Series<ZoneLabels, Gauge>,
+    stalled: Counter,
 }
 
 /// The counters of one service.
@@ -72,6 +78,10 @@ pub(super) struct ServiceMetrics {
     /// By category: those of the configuration, and [`OTHER`].
     dropped: Mutex<BTreeMap<String, Held<DropLabels, Counter>>>,
     all_dropped: Series<DropLabels, Counter>,
+    skipped: Held<ServiceLabels, Counter>,
+    zones: Mutex<BTreeMap<String, Held<ZoneLabels, Gauge>>>,
+    all_zones: Series<ZoneLabels, Gauge>,
+    stalled: Counter,
 }
 
 /// Counts a stream as open until it is dropped.
@@ -92,6 +102,12 @@ struct ServiceLabels {
 struct DropLabels {
     service: String,
     category: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ZoneLabels {
+    service: String,
+    zone: String,
 }
 
 impl BalanceLoadMetrics {
@@ -126,6 +142,12 @@ impl BalanceLoadMetrics {
                 "fallbacks_sent",
                 "Times a client was told to fall back",
                 &families.fallbacks,
+            ),
+            (
+                "pushes_skipped",
+                "Lists not sent to a stream, for they would have been the same though weights \
+                 moved",
+                &families.skipped,
             ),
             (
                 "malformed_requests",
@@ -176,6 +198,16 @@ impl BalanceLoadMetrics {
             "client_calls_dropped",
             "Calls that clients say they dropped as directed, by category",
             families.dropped.family(),
+        );
+        registry.register(
+            "stalled_connections",
+            "Connections closed because a stream on them took no list for 60 s",
+            families.stalled.clone(),
+        );
+        registry.register(
+            "zone_streams",
+            "BalanceLoad streams of a service by the zone of the client",
+            families.zone_streams.family(),
         );
         // What never happened is told as zero.
         for reason in Refusal::REASONS {
@@ -230,6 +262,10 @@ impl Families {
             known_received: self.known_received.hold(labels()),
             dropped: Mutex::default(),
             all_dropped: self.dropped.clone(),
+            skipped: self.skipped.hold(labels()),
+            zones: Mutex::default(),
+            all_zones: self.zone_streams.clone(),
+            stalled: self.stalled.clone(),
             service,
         }
     }
@@ -275,6 +311,38 @@ impl ServiceMetrics {
 
     pub(super) fn fallback_sent(&self) {
         self.fallbacks.inc();
+    }
+
+    /// So many streams are sent the same as before, though their group changed.
+    pub(super) fn pushes_skipped(&self, count: usize) {
+        self.skipped.inc_by(count as u64);
+    }
+
+    pub(super) fn stalled(&self, count: usize) {
+        self.stalled.inc_by(count as u64);
+    }
+
+    /// Tells where the service's clients are, if it prefers zones.
+    pub(super) fn clients(&self, clients: &Clients) {
+        let layout = &clients.layout;
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *zones);
+        if layout.zones().is_empty() {
+            return;
+        }
+        let named = layout.zones().iter().map(|zone| &**zone);
+        for (audience, zone) in std::iter::once(NO_ZONE).chain(named).enumerate() {
+            let held = before.remove(zone).unwrap_or_else(|| {
+                self.all_zones.hold(ZoneLabels {
+                    service: self.service.clone(),
+                    zone: zone.to_owned(),
+                })
+            });
+            let first = layout.list(audience, 0);
+            let streams = clients.streams[first..first + layout.groups()].iter();
+            held.set(streams.sum::<u32>().into());
+            zones.insert(zone.to_owned(), held);
+        }
     }
 
     pub(super) fn malformed(&self) {
@@ -333,7 +401,7 @@ impl Drop for OpenStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
+    use crate::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
     use lookaside_core::model::DropCategory;
     use lookaside_core::plan::Source;
 
@@ -360,10 +428,10 @@ mod tests {
     async fn a_service_has_its_counters_from_its_beginning_to_its_last_stream() {
         let mut registry = Registry::default();
         let metrics = BalanceLoadMetrics::register(&mut registry);
-        let fleet = Fleet::new(FleetMetrics::default());
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
         let follow = |services: Vec<ServiceEntry>| {
-            fleet.configure(FleetConfig { services });
-            metrics.follow(&fleet.services());
+            catalogue.configure(CatalogueConfig { services });
+            metrics.follow(&catalogue.services());
         };
         follow(vec![entry("maintenance")]);
         for zero in [

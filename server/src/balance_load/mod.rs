@@ -18,6 +18,7 @@
 
 mod admission;
 mod body;
+mod delivery;
 mod dispatch;
 mod grpc_message;
 mod handshake;
@@ -48,9 +49,10 @@ use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
 use lookaside_proto::lb_v1::{FallbackResponse, InitialLoadBalanceResponse, LoadBalanceResponse};
 use lookaside_proto::{duration, frame};
 
-use crate::fleet::Fleet;
+use crate::catalogue::Catalogue;
 use crate::telemetry::Seldom;
 use admission::Admission;
+use delivery::Deliveries;
 use throttle::Throttle;
 
 /// The shortest interval of client statistics that is asked for: C-core does
@@ -64,7 +66,8 @@ pub struct BalanceLoad(Arc<Shared>);
 /// What all streams share.
 #[derive(Debug)]
 struct Shared {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
+    deliveries: Deliveries,
     admission: Admission,
     metrics: BalanceLoadMetrics,
     refusal_log: Seldom,
@@ -79,18 +82,19 @@ struct Shared {
 }
 
 impl BalanceLoad {
-    /// The method for the services of `fleet`. Clients are asked for their
+    /// The method for the services of `catalogue`. Clients are asked for their
     /// statistics every `report_interval`, at least [`MIN_REPORT_INTERVAL`].
     #[must_use]
     pub fn new(
-        fleet: Arc<Fleet>,
+        catalogue: Arc<Catalogue>,
         report_interval: Duration,
         limits: StreamLimits,
         metrics: BalanceLoadMetrics,
     ) -> Self {
-        metrics.follow(&fleet.services());
+        metrics.follow(&catalogue.services());
         Self(Arc::new(Shared {
-            fleet,
+            catalogue,
+            deliveries: Deliveries::default(),
             admission: Admission::new(limits),
             metrics,
             refusal_log: Seldom::default(),
@@ -110,10 +114,16 @@ impl BalanceLoad {
         self.0.initial_response.store(Arc::new(initial_response));
     }
 
-    /// The fleet was configured: counters are there for every service that it has, and
+    /// The catalogue was configured: counters are there for every service that it has, and
     /// for no other.
     pub fn follow_services(&self) {
-        self.0.metrics.follow(&self.0.fleet.services());
+        self.0.metrics.follow(&self.0.catalogue.services());
+        self.0.deliveries.follow_services();
+    }
+
+    /// Ends every stream, spread over `over`, and lets no new one in.
+    pub async fn end_streams(&self, over: Duration) {
+        self.0.deliveries.end_all(over).await;
     }
 }
 

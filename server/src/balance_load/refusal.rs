@@ -8,8 +8,8 @@ use lookaside_proto::frame::FrameError;
 use tonic::{Code, Status};
 
 use super::body::Body;
+use super::delivery::EndReason;
 use super::request::{Encoding, Malformed};
-use crate::fleet::EndReason;
 use lookaside_core::model::{BadServiceName, RequestedName};
 
 /// Why a request becomes no stream.

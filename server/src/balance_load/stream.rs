@@ -18,12 +18,12 @@ use tracing::debug;
 
 use super::admission::Seat;
 use super::body::{Data, Gate};
+use super::delivery::{Group, Listing, Subscription, Update};
 use super::handshake::Begun;
 use super::metrics::OpenStream;
 use super::pace::Pace;
 use super::refusal;
 use super::request::{Message, RequestReader, Unread};
-use crate::fleet::{Group, Listing, Subscription, Update};
 use lookaside_core::model::Nonce;
 
 /// Messages and DATA frames of a client that are taken in one go, so that one that

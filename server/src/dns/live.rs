@@ -1,4 +1,4 @@
-//! The fleet as DNS sees it.
+//! The catalogue as DNS sees it.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,14 +15,14 @@ use super::answer::{Answer, View, answer};
 use super::serials::{self, Origin, Serials};
 use super::settings::ZoneSettings;
 use super::zone::{Zone, ZoneService};
-use crate::fleet::{Fleet, Service};
+use crate::catalogue::{Catalogue, Service};
 use lookaside_core::plan::Member;
 
-/// Answers from the fleet. Names are kept until the services or the settings
+/// Answers from the catalogue. Names are kept until the services or the settings
 /// change; backends are read for each query.
 #[derive(Debug)]
 pub(super) struct Live {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     settings: watch::Receiver<Arc<ZoneSettings>>,
     zone: ArcSwapOption<Dated>,
     /// How often names were made.
@@ -40,9 +40,12 @@ struct Dated {
 }
 
 impl Live {
-    pub(super) fn new(fleet: Arc<Fleet>, settings: watch::Receiver<Arc<ZoneSettings>>) -> Self {
+    pub(super) fn new(
+        catalogue: Arc<Catalogue>,
+        settings: watch::Receiver<Arc<ZoneSettings>>,
+    ) -> Self {
         Self {
-            fleet,
+            catalogue,
             settings,
             zone: ArcSwapOption::empty(),
             made: AtomicU64::new(0),
@@ -66,7 +69,7 @@ impl Live {
         let place = zone.map(|zone| zone.find(query.name()));
         let service = place
             .and_then(|place| place.service().cloned())
-            .and_then(|name| self.fleet.get(name.as_str()));
+            .and_then(|name| self.catalogue.get(name.as_str()));
         let is_address = matches!(query.query_type(), RecordType::A | RecordType::AAAA);
         let backends = match &service {
             Some(service) if is_address => backends(service),
@@ -81,21 +84,21 @@ impl Live {
         answer(query, view, || serial().unwrap_or_else(serials::now))
     }
 
-    /// The names as of now; `None` while the fleet is not configured.
+    /// The names as of now; `None` while the catalogue is not configured.
     fn zone(&self) -> Option<Arc<Dated>> {
         // Before the services are read: what changes meanwhile counts as newer.
-        let generation = self.fleet.generation();
+        let generation = self.catalogue.generation();
         let settings = Arc::clone(&self.settings.borrow());
         let known = self.zone.load_full();
         let same = |dated: &Dated| Arc::ptr_eq(&dated.settings, &settings);
         match known {
             Some(dated) if dated.generation == generation && same(&dated) => Some(dated),
-            _ if !self.fleet.is_configured() => None,
+            _ if !self.catalogue.is_configured() => None,
             _ => {
                 let dated = Arc::new(Dated {
                     generation,
                     edition: self.made.fetch_add(1, Ordering::Relaxed),
-                    zone: Zone::new(Arc::clone(&settings), services(&self.fleet)),
+                    zone: Zone::new(Arc::clone(&settings), services(&self.catalogue)),
                     settings,
                 });
                 self.serials.retain(|apex| dated.zone.begins_at(apex));
@@ -111,7 +114,9 @@ impl Live {
         let Some(apex) = dated.zone.apex(name) else {
             return serials::now();
         };
-        let service = apex.service.and_then(|name| self.fleet.get(name.as_str()));
+        let service = apex
+            .service
+            .and_then(|name| self.catalogue.get(name.as_str()));
         let snapshot = service.as_ref().and_then(|service| service.snapshot());
         let origin = Origin {
             names: dated.edition,
@@ -131,13 +136,13 @@ impl Live {
     }
 }
 
-fn services(fleet: &Fleet) -> impl Iterator<Item = ZoneService> {
+fn services(catalogue: &Catalogue) -> impl Iterator<Item = ZoneService> {
     let mut names: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for service in fleet.services() {
+    for service in catalogue.services() {
         let name = service.name().clone();
         names.entry(name.clone()).or_default().push(name);
     }
-    for (alias, service) in fleet.aliases().iter() {
+    for (alias, service) in catalogue.aliases().iter() {
         let names = names.entry(service.clone()).or_default();
         names.push(alias.clone());
     }

@@ -1,5 +1,5 @@
 //! The embedded DNS server: authoritative for what gRPC clients ask about the
-//! services of the fleet, and for nothing else.
+//! services of the catalogue, and for nothing else.
 //!
 //! | asked | answered |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! ```text
 //! bytes ─► respond (message) ─► Query ─► answer ─► Answer ─► bytes
 //!                                          ▲
-//!                     Zone (names) + backends, from the fleet
+//!                     Zone (names) + backends, from the catalogue
 //! ```
 //!
 //! All of it is arithmetic on values but the two loops of [`Dns::run`]. The

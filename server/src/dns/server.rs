@@ -17,8 +17,8 @@ use super::message::{Asker, Transport, respond};
 use super::metrics::DnsMetrics;
 use super::settings::ZoneSettings;
 use super::streams::Streams;
+use crate::catalogue::Catalogue;
 use crate::config::DnsConfig;
-use crate::fleet::Fleet;
 use crate::net::cannot_listen;
 
 /// How often to look for a port that is free for both UDP and TCP.
@@ -83,14 +83,14 @@ impl Dns {
     /// If the kernel does not say where it listens.
     pub async fn run(
         self,
-        fleet: Arc<Fleet>,
+        catalogue: Arc<Catalogue>,
         settings: watch::Receiver<Arc<ZoneSettings>>,
         metrics: DnsMetrics,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         info!(listen = %self.local_addr()?, "answering DNS");
         let front = Arc::new(Front {
-            live: Live::new(fleet, settings),
+            live: Live::new(catalogue, settings),
             cookies: self.cookies,
             metrics,
         });

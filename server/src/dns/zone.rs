@@ -27,7 +27,7 @@ pub struct Zone {
 /// One service, as far as names are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneService {
-    /// What the fleet calls it.
+    /// What the catalogue calls it.
     pub name: ServiceName,
     /// Its name and its aliases. Ports in them do not matter here, except that
     /// a name without one is preferred where several services share a host.

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::metrics::HealthMetrics;
-use crate::fleet::{BackendEvent, Fleet};
+use crate::catalogue::{BackendEvent, Catalogue};
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::plan::{HealthFields, Probe};
 
 /// One backend's verdict, and who is told.
 #[derive(Debug)]
 pub(super) struct Findings {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     metrics: HealthMetrics,
     backend: BackendAddr,
     // A std mutex: held while the few services of one backend are told, so that
@@ -22,16 +22,20 @@ pub(super) struct Findings {
 #[derive(Debug)]
 struct Told {
     services: BTreeSet<ServiceName>,
-    /// Nothing before the first finding: what the fleet has is not worse.
+    /// Nothing before the first finding: what the catalogue has is not worse.
     verdict: Option<HealthFields>,
     closed: bool,
 }
 
 impl Findings {
-    pub(super) fn new(fleet: Arc<Fleet>, metrics: HealthMetrics, backend: BackendAddr) -> Self {
+    pub(super) fn new(
+        catalogue: Arc<Catalogue>,
+        metrics: HealthMetrics,
+        backend: BackendAddr,
+    ) -> Self {
         metrics.judged(None, Some(Probe::Unknown));
         Self {
-            fleet,
+            catalogue,
             metrics,
             backend,
             told: Mutex::new(Told {
@@ -59,13 +63,13 @@ impl Findings {
     }
 
     /// These services want to know, and no others; they are told what is known,
-    /// again too, for the fleet forgets whoever is gone for a moment. Returns who
+    /// again too, for the catalogue forgets whoever is gone for a moment. Returns who
     /// wanted to know before.
     pub(super) fn serve(&self, services: BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
         let mut told = self.told();
         if let Some(verdict) = told.verdict {
             for service in &services {
-                self.fleet.set_health(service, self.backend, verdict);
+                self.catalogue.set_health(service, self.backend, verdict);
             }
         }
         let before = std::mem::replace(&mut told.services, services);
@@ -79,7 +83,7 @@ impl Findings {
             return false;
         }
         if let Some(verdict) = told.verdict {
-            self.fleet.set_health(&service, self.backend, verdict);
+            self.catalogue.set_health(&service, self.backend, verdict);
         }
         told.services.insert(service);
         true
@@ -105,12 +109,16 @@ impl Findings {
         for service in &told.services {
             if out(is) && was != is {
                 let event = BackendEvent::Unhealthy;
-                self.fleet.backend_log().note(service, backend, event, why);
+                self.catalogue
+                    .backend_log()
+                    .note(service, backend, event, why);
             } else if out(was) && !out(is) {
                 let event = BackendEvent::Healthy;
-                self.fleet.backend_log().note(service, backend, event, "");
+                self.catalogue
+                    .backend_log()
+                    .note(service, backend, event, "");
             }
-            self.fleet.set_health(service, backend, verdict);
+            self.catalogue.set_health(service, backend, verdict);
         }
     }
 

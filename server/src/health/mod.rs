@@ -2,7 +2,7 @@
 //! where something broke.
 //!
 //! ```text
-//!  snapshots ─► who is to be checked ─► a check each ─► judge ─► fleet.set_health
+//!  snapshots ─► who is to be checked ─► a check each ─► judge ─► catalogue.set_health
 //!  suspicions ─► its check, at once; a look by TCP where there is none ─┘
 //! ```
 //!
@@ -37,14 +37,11 @@ pub use metrics::HealthMetrics;
 use self::findings::Findings;
 use self::pace::{Pace, Said};
 use self::probing::Probing;
+use crate::catalogue::{Catalogue, Roster};
 use crate::config::{Config, HealthConfig, HealthKind};
-use crate::fleet::Fleet;
 use crate::subchannel::{Address, Subchannels};
 use lookaside_core::model::{BackendAddr, DialRules, ServiceName};
 use lookaside_core::plan::HealthFields;
-
-/// How soon a new backend is noticed.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often the pace of all checks is set.
 const PACE_EVERY: Duration = Duration::from_secs(1);
@@ -65,11 +62,9 @@ struct Running {
 }
 
 struct Checks {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     subchannels: Subchannels,
     metrics: HealthMetrics,
-    /// The services' versions that were followed last.
-    seen: Option<Vec<u64>>,
     /// What the operator asks of each service that is checked.
     questions: BTreeMap<ServiceName, Arc<HealthConfig>>,
     /// Where each service's backends may be looked at.
@@ -85,17 +80,16 @@ struct Checks {
 /// Checks the backends of every service that has `health`, and looks at suspects,
 /// until `end`.
 pub async fn check(
-    fleet: Arc<Fleet>,
-    mut config: watch::Receiver<Arc<Config>>,
+    catalogue: Arc<Catalogue>,
+    config: watch::Receiver<Arc<Config>>,
     subchannels: Subchannels,
     metrics: HealthMetrics,
     end: CancellationToken,
 ) {
     let mut checks = Checks {
-        fleet: Arc::clone(&fleet),
+        catalogue: Arc::clone(&catalogue),
         subchannels,
         metrics,
-        seen: None,
         questions: BTreeMap::new(),
         dial: BTreeMap::new(),
         tasks: JoinSet::new(),
@@ -105,17 +99,19 @@ pub async fn check(
         looks: BTreeMap::new(),
         look_count: Arc::default(),
     };
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut roster = Roster::new(&catalogue, config);
     let mut paces = tokio::time::interval(PACE_EVERY);
     paces.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = Said::default();
     loop {
         tokio::select! {
             () = end.cancelled() => break,
-            suspects = fleet.suspects() => {
-                // Their services may be newer than the last tick.
-                checks.catch_up(&mut config);
+            suspects = catalogue.suspects() => {
+                // Their services may be newer than the last change that was followed.
+                if let Some(change) = roster.take_change() {
+                    checks.follow(&change.config);
+                    roster.followed(&change);
+                }
                 for (service, backend) in suspects {
                     checks.suspect(service, backend);
                 }
@@ -126,7 +122,10 @@ pub async fn check(
                 }
             }
             _ = paces.tick() => checks.pace(&mut said),
-            _ = ticks.tick() => checks.catch_up(&mut config),
+            change = roster.next() => {
+                checks.follow(&change.config);
+                roster.followed(&change);
+            }
         }
     }
     checks.tasks.shutdown().await;
@@ -134,17 +133,6 @@ pub async fn check(
 }
 
 impl Checks {
-    /// Follows the configuration and the services' backends, if something changed.
-    fn catch_up(&mut self, config: &mut watch::Receiver<Arc<Config>>) {
-        let changed = config.has_changed().unwrap_or(false);
-        let config = Arc::clone(&config.borrow_and_update());
-        let now = self.fleet.versions(config.services.iter().map(|s| &s.name));
-        if changed || self.seen.as_ref() != Some(&now) {
-            self.follow(&config);
-            self.seen = Some(now);
-        }
-    }
-
     /// Begins the checks that are wanted, and ends those that are not.
     fn follow(&mut self, config: &Config) {
         self.questions.clear();
@@ -158,7 +146,7 @@ impl Checks {
             let health = Arc::new(health.clone());
             self.questions
                 .insert(service.name.clone(), Arc::clone(&health));
-            let snapshot = self.fleet.get(service.name.as_str());
+            let snapshot = self.catalogue.get(service.name.as_str());
             let Some(snapshot) = snapshot.and_then(|s| s.snapshot()) else {
                 continue;
             };
@@ -210,7 +198,7 @@ impl Checks {
     fn forget(&self, backend: BackendAddr, services: BTreeSet<ServiceName>) {
         for service in services {
             if !self.questions.contains_key(&service) {
-                self.fleet
+                self.catalogue
                     .set_health(&service, backend, HealthFields::default());
             }
         }
@@ -264,8 +252,8 @@ impl Checks {
     }
 
     fn findings(&self, backend: BackendAddr) -> (Arc<Findings>, Arc<Notify>) {
-        let (fleet, metrics) = (Arc::clone(&self.fleet), self.metrics.clone());
-        let findings = Findings::new(fleet, metrics, backend);
+        let (catalogue, metrics) = (Arc::clone(&self.catalogue), self.metrics.clone());
+        let findings = Findings::new(catalogue, metrics, backend);
         (Arc::new(findings), Arc::default())
     }
 
@@ -285,7 +273,7 @@ impl Checks {
         let dial = self.dial.get(&service);
         if !dial.is_some_and(|dial| dial.allow(backend.ip())) {
             // Nobody looks, so nobody else would say that the doubt is over.
-            self.fleet.set_suspect(&service, backend, false);
+            self.catalogue.set_suspect(&service, backend, false);
             return;
         }
         if let Some(look) = self.looks.get(&backend)
@@ -323,10 +311,10 @@ impl Checks {
 
     /// Nobody looks at who is gone, or is checked by now.
     fn follow_looks(&mut self) {
-        let (fleet, questions, dial) = (&self.fleet, &self.questions, &self.dial);
+        let (catalogue, questions, dial) = (&self.catalogue, &self.questions, &self.dial);
         self.looks.retain(|backend, look| {
             let wants = |service: &ServiceName| {
-                let found = fleet.get(service.as_str());
+                let found = catalogue.get(service.as_str());
                 let snapshot = found.and_then(|service| service.snapshot());
                 let known = snapshot.is_some_and(|snapshot| {
                     let members = &snapshot.plan.members;
@@ -337,7 +325,7 @@ impl Checks {
                     .is_some_and(|dial| dial.allow(backend.ip()));
                 let checked = questions.contains_key(service);
                 if known && !allowed && !checked {
-                    fleet.set_health(service, *backend, HealthFields::default());
+                    catalogue.set_health(service, *backend, HealthFields::default());
                 }
                 known && allowed && !checked
             };

@@ -5,8 +5,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::catalogue::{CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use crate::certificate::Certificates;
-use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
 use crate::subchannel::SubchannelMetrics;
 use lookaside_core::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
 
@@ -19,7 +19,7 @@ fn name() -> ServiceName {
 
 /// A service of this backend without `health`, whose backends may be in `cidrs`.
 struct Looked {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     registry: Registry,
     config: watch::Sender<Arc<Config>>,
     end: CancellationToken,
@@ -33,8 +33,8 @@ fn config(cidrs: &str) -> Arc<Config> {
 
 impl Looked {
     fn new(backend: BackendAddr, cidrs: &str) -> Self {
-        let fleet = Fleet::new(FleetMetrics::default());
-        fleet.configure(FleetConfig {
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
+        catalogue.configure(CatalogueConfig {
             services: vec![ServiceEntry {
                 name: name(),
                 aliases: Vec::new(),
@@ -43,7 +43,7 @@ impl Looked {
             }],
         });
         let members = [(backend, MemberFields::default())].into();
-        fleet.contribute(
+        catalogue.contribute(
             &name(),
             Source::File,
             Contribution {
@@ -55,14 +55,14 @@ impl Looked {
         let config = watch::Sender::new(config(cidrs));
         let mut tasks = JoinSet::new();
         tasks.spawn(check(
-            Arc::clone(&fleet),
+            Arc::clone(&catalogue),
             config.subscribe(),
             Subchannels::new(SubchannelMetrics::default(), Certificates::default()),
             HealthMetrics::register(&mut registry),
             end.clone(),
         ));
         Self {
-            fleet,
+            catalogue,
             registry,
             config,
             end,
@@ -71,7 +71,7 @@ impl Looked {
     }
 
     async fn until(&self, wanted: BackendState) {
-        let service = self.fleet.get("greeter.test").unwrap();
+        let service = self.catalogue.get("greeter.test").unwrap();
         service.ready().await;
         let waited = timeout(PATIENCE, async {
             loop {
@@ -121,13 +121,13 @@ async fn a_suspect_that_takes_no_connection_again_and_again_is_out_until_it_does
     let hole = Hole::new().await;
     let looked = Looked::new(hole.backend, "");
     looked.until(BackendState::Serving).await;
-    looked.fleet.suspect(&name(), hole.backend);
+    looked.catalogue.suspect(&name(), hole.backend);
     looked.until(BackendState::Suspect).await;
     looked.until(BackendState::Unhealthy).await;
     let timeouts = "health_probes_total{kind=\"suspect\",result=\"timeout\"} 3";
     assert!(looked.metrics().contains(timeouts), "{}", looked.metrics());
     // It is the only one, so it is listed all the same.
-    let service = looked.fleet.get("greeter.test").unwrap();
+    let service = looked.catalogue.get("greeter.test").unwrap();
     assert!(service.snapshot().unwrap().plan.members[0].listed);
     let mut taken = JoinSet::new();
     taken.spawn(async move {
@@ -146,9 +146,9 @@ async fn nobody_looks_where_the_service_has_no_backends() {
     let backend: BackendAddr = "127.0.0.1:1".parse().unwrap();
     let looked = Looked::new(backend, "cidrs = [\"10.0.0.0/8\"]");
     looked.until(BackendState::Serving).await;
-    looked.fleet.suspect(&name(), backend);
+    looked.catalogue.suspect(&name(), backend);
     // No time passes while anybody has anything to do.
-    tokio::time::sleep(LOOK_EVERY * 10).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     looked.until(BackendState::Serving).await;
     let metrics = looked.metrics();
     let mut looks = metrics
@@ -164,7 +164,7 @@ async fn what_was_found_is_forgotten_when_the_service_has_no_backends_there_any_
     let backend: BackendAddr = "127.0.0.1:1".parse().unwrap();
     let looked = Looked::new(backend, "cidrs = [\"127.0.0.0/8\"]");
     looked.until(BackendState::Serving).await;
-    looked.fleet.suspect(&name(), backend);
+    looked.catalogue.suspect(&name(), backend);
     looked.until(BackendState::Unhealthy).await;
     looked
         .config

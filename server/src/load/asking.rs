@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::metrics::LoadMetrics;
 use super::report;
-use crate::fleet::Fleet;
+use crate::catalogue::Catalogue;
 use crate::subchannel::{NotOpened, Ready, State};
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::weights::ReportSource;
@@ -19,17 +19,21 @@ use lookaside_core::weights::ReportSource;
 pub(super) struct Asking {
     pub(super) backend: BackendAddr,
     pub(super) metrics: LoadMetrics,
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     /// Who wants to know. A std mutex: held to tell the few.
     services: Arc<Mutex<BTreeSet<ServiceName>>>,
 }
 
 impl Asking {
-    pub(super) fn new(backend: BackendAddr, fleet: Arc<Fleet>, metrics: LoadMetrics) -> Self {
+    pub(super) fn new(
+        backend: BackendAddr,
+        catalogue: Arc<Catalogue>,
+        metrics: LoadMetrics,
+    ) -> Self {
         Self {
             backend,
             metrics,
-            fleet,
+            catalogue,
             services: Arc::default(),
         }
     }
@@ -42,14 +46,14 @@ impl Asking {
     /// The backend reports.
     pub(super) fn report(&self, source: ReportSource, load: &OrcaLoadReport) {
         self.each(|service| {
-            let result = report::pass_on(&self.fleet, service, self.backend, source, load);
+            let result = report::pass_on(&self.catalogue, service, self.backend, source, load);
             self.metrics.reported(result);
         });
     }
 
     /// What it should have kept up broke.
     pub(super) fn suspect(&self) {
-        self.each(|service| self.fleet.suspect(service, self.backend));
+        self.each(|service| self.catalogue.suspect(service, self.backend));
     }
 
     /// A connection is no more. Whoever had it or was to have it is in doubt; if there

@@ -1,7 +1,7 @@
 //! How busy backends are: asked of those that do not register.
 //!
 //! ```text
-//!  snapshots ─► who is to be asked ─► a session each ─► fleet.report
+//!  snapshots ─► who is to be asked ─► a session each ─► catalogue.report
 //!               (and how)             (over the backend's subchannel)
 //! ```
 //!
@@ -20,11 +20,9 @@ mod sessions;
 mod ways;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::LoadMetrics;
@@ -33,13 +31,10 @@ pub(crate) use report::{REPORT_RESULTS, pass_on};
 use self::asking::Asking;
 use self::sessions::{Sessions, Wanted};
 use self::ways::Ways;
+use crate::catalogue::{Catalogue, Roster};
 use crate::config::Config;
-use crate::fleet::Fleet;
 use crate::subchannel::Subchannels;
 use lookaside_core::model::ServiceName;
-
-/// How soon a new backend is noticed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A session.
 #[derive(Debug)]
@@ -50,30 +45,21 @@ struct Running {
 
 /// Asks the backends of every service that has `load`, until `end`.
 pub async fn collect(
-    fleet: Arc<Fleet>,
-    mut config: watch::Receiver<Arc<Config>>,
+    catalogue: Arc<Catalogue>,
+    config: watch::Receiver<Arc<Config>>,
     subchannels: Subchannels,
     metrics: LoadMetrics,
     end: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
     let mut running: Sessions<Running> = Sessions::default();
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
-    while end.run_until_cancelled(looks.tick()).await.is_some() {
-        let changed = config.has_changed().unwrap_or(false);
-        let config = Arc::clone(&config.borrow_and_update());
-        let now = fleet.versions(config.services.iter().map(|s| &s.name));
-        if !changed && seen.as_ref() == Some(&now) {
-            continue;
-        }
-        seen = Some(now);
-        let wanted = wanted(&fleet, &config);
+    let mut roster = Roster::new(&catalogue, config);
+    while let Some(change) = end.run_until_cancelled(roster.next()).await {
+        let wanted = wanted(&catalogue, &change.config);
         running.follow(
             wanted,
             |backend, asked| {
-                let asking = Asking::new(backend, Arc::clone(&fleet), metrics.clone());
+                let asking = Asking::new(backend, Arc::clone(&catalogue), metrics.clone());
                 let name = asked.services.first().map_or("", ServiceName::host);
                 let session = Ways {
                     asking: asking.clone(),
@@ -89,15 +75,18 @@ pub async fn collect(
         );
         // Those that were aborted.
         while sessions.try_join_next().is_some() {}
+        roster.followed(&change);
     }
     sessions.shutdown().await;
 }
 
 /// Whom to ask, what, and for whom.
-fn wanted(fleet: &Fleet, config: &Config) -> Wanted {
+fn wanted(catalogue: &Catalogue, config: &Config) -> Wanted {
     let mut wanted = Wanted::default();
     for service in config.services.iter().filter(|s| !s.load.is_empty()) {
-        let snapshot = fleet.get(service.name.as_str()).and_then(|s| s.snapshot());
+        let snapshot = catalogue
+            .get(service.name.as_str())
+            .and_then(|s| s.snapshot());
         let Some(snapshot) = snapshot else {
             continue;
         };

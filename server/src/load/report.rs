@@ -1,8 +1,8 @@
-//! From a report on the wire to the fleet.
+//! From a report on the wire to the catalogue.
 
 use lookaside_proto::orca_v3::OrcaLoadReport;
 
-use crate::fleet::{Fleet, Reported};
+use crate::catalogue::{Catalogue, Reported};
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::weights::{RawReport, Report, ReportSource};
 
@@ -17,17 +17,17 @@ pub(crate) const REPORT_RESULTS: [&str; 7] = [
     "no_load",
 ];
 
-/// Passes a backend's report on to the fleet; returns what became of it, as a
+/// Passes a backend's report on to the catalogue; returns what became of it, as a
 /// label. Its metrics are named as operators name them: `utilization.gpu`,
 /// `named_metrics.queue`.
 pub(crate) fn pass_on(
-    fleet: &Fleet,
+    catalogue: &Catalogue,
     service: &ServiceName,
     addr: BackendAddr,
     source: ReportSource,
     load: &OrcaLoadReport,
 ) -> &'static str {
-    let Some(found) = fleet.get(service.as_str()) else {
+    let Some(found) = catalogue.get(service.as_str()) else {
         return "unknown_backend";
     };
     let settings = found.settings();
@@ -46,7 +46,7 @@ pub(crate) fn pass_on(
         eps: load.eps,
     };
     match Report::new(&raw, metrics) {
-        Ok(report) => match fleet.report(service, addr, report) {
+        Ok(report) => match catalogue.report(service, addr, report) {
             Reported::Taken => "taken",
             Reported::UnknownBackend => "unknown_backend",
             Reported::TooSoon => "too_soon",

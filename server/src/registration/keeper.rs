@@ -1,4 +1,4 @@
-//! The task that tells the fleet who is registered, ends leases, and looks where
+//! The task that tells the catalogue who is registered, ends leases, and looks where
 //! a stream broke off.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::table::{Change, HOLD, Suspect};
-use crate::fleet::{BackendEvent, Fleet};
+use crate::catalogue::{BackendEvent, Catalogue};
 use crate::subchannel::{NotOpened, Seats, is_kept, open};
 use crate::wait::until;
 use lookaside_core::model::{BackendAddr, ServiceName};
@@ -29,7 +29,7 @@ const CLOSING: Duration = Duration::from_millis(200);
 const PROBES: usize = 256;
 
 /// Between two looks there is at least this long, and this many times what the
-/// last one took: when 10 000 register at once, telling the fleet of each alone
+/// last one took: when 10 000 register at once, telling the catalogue of each alone
 /// would take all the time there is.
 const PAUSE: (Duration, u32) = (Duration::from_millis(10), 3);
 
@@ -70,7 +70,7 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
     end.cancelled().await;
 }
 
-/// Ends leases and tells the fleet what changed; whom to probe, and when to look again
+/// Ends leases and tells the catalogue what changed; whom to probe, and when to look again
 /// though nothing happens.
 pub(super) fn keep(shared: &Shared, now: Instant) -> (Vec<Suspect>, Option<Instant>) {
     let (changes, suspects, ended, next) = {
@@ -91,7 +91,7 @@ pub(super) fn keep(shared: &Shared, now: Instant) -> (Vec<Suspect>, Option<Insta
         &ended.refused,
     );
     for change in changes {
-        tell(&shared.fleet, change);
+        tell(&shared.catalogue, change);
     }
     (suspects, next)
 }
@@ -105,12 +105,12 @@ fn note(
 ) {
     shared.metrics.ended(reason, ended.len() as u64);
     for (service, backend) in ended {
-        let log = shared.fleet.backend_log();
+        let log = shared.catalogue.backend_log();
         log.note(service, *backend, event, "");
     }
 }
 
-fn tell(fleet: &Fleet, change: Change) {
+fn tell(catalogue: &Catalogue, change: Change) {
     let Change {
         service,
         contribution,
@@ -118,7 +118,7 @@ fn tell(fleet: &Fleet, change: Change) {
         held,
         told_held,
     } = change;
-    fleet.contribute(&service, Source::Registration, contribution);
+    catalogue.contribute(&service, Source::Registration, contribution);
     match (told_held, held) {
         (false, true) => warn!(
             %service,
@@ -131,19 +131,19 @@ fn tell(fleet: &Fleet, change: Change) {
         _ => {}
     }
     if held {
-        fleet.mark_stale(&service, Source::Registration);
+        catalogue.mark_stale(&service, Source::Registration);
     }
     // Where health is checked, that says more than a connection to the port: it is
     // checked at once, and says itself when the doubt is over.
-    let checked = fleet
+    let checked = catalogue
         .get(service.as_str())
         .is_none_or(|service| service.settings().health_checks);
     for (addr, suspect) in suspects {
         match (checked, suspect) {
-            (true, true) => fleet.suspect(&service, addr),
+            (true, true) => catalogue.suspect(&service, addr),
             (true, false) => {}
             (false, suspect) => {
-                fleet.set_suspect(&service, addr, suspect);
+                catalogue.set_suspect(&service, addr, suspect);
             }
         }
     }

@@ -2,14 +2,14 @@
 //! busy they are, and that they go.
 //!
 //! ```text
-//!  stream ─► Claim ─► Rules ─► Table ─► keeper ─► fleet.contribute
+//!  stream ─► Claim ─► Rules ─► Table ─► keeper ─► catalogue.contribute
 //!    │      (read)  (may it?) (leases)    │
-//!    ├─ reports ──────────────────────────┼─────► fleet.report
+//!    ├─ reports ──────────────────────────┼─────► catalogue.report
 //!    └─ breaks off ─► suspect ─► probe ───┘
 //! ```
 //!
 //! A stream has no task: it is a response body that reads the request when
-//! HTTP/2 asks it for more. One task, the keeper, tells the fleet, so 10 000
+//! HTTP/2 asks it for more. One task, the keeper, tells the catalogue, so 10 000
 //! registrations at once become a few contributions.
 //!
 //! Nobody may register unless the service's `register` says who (`rules`).
@@ -45,8 +45,8 @@ pub use metrics::RegistrationMetrics;
 pub use service::{Register, Responses};
 pub use tokens::check_token_file;
 
+use crate::catalogue::Catalogue;
 use crate::config::Config;
-use crate::fleet::Fleet;
 use crate::subchannel::Seats;
 use crate::telemetry::{Seldom, printable};
 use rules::{Caller, Rules};
@@ -66,7 +66,7 @@ pub struct Registrar(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     rules: watch::Sender<Arc<Rules>>,
     tokens: Tokens,
     /// How often all were judged again.
@@ -87,19 +87,19 @@ struct Shared {
 }
 
 impl Registrar {
-    /// For the services of `fleet`, as `config` lets it. Streams end when
+    /// For the services of `catalogue`, as `config` lets it. Streams end when
     /// `draining` is cancelled, spread over half of the configured shutdown. Where
     /// one broke off it looks with a socket, once `seats` has one.
     #[must_use]
     pub fn new(
-        fleet: Arc<Fleet>,
+        catalogue: Arc<Catalogue>,
         config: &Config,
         seats: Seats,
         draining: CancellationToken,
         metrics: RegistrationMetrics,
     ) -> Self {
         let registrar = Self(Arc::new(Shared {
-            fleet,
+            catalogue,
             rules: watch::Sender::default(),
             tokens: Tokens::default(),
             judged: watch::Sender::default(),
@@ -143,7 +143,7 @@ impl Registrar {
             .max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// Tells the fleet who is registered, and reads the files of tokens, until
+    /// Tells the catalogue who is registered, and reads the files of tokens, until
     /// `end`.
     pub async fn run(self, end: CancellationToken) {
         let draining = self.0.draining.clone();

@@ -24,7 +24,7 @@ use super::rules::{Caller, Rules, lease};
 use super::service::StreamSeat;
 use super::table::Owner;
 use super::{Shared, bearer, drain, judge};
-use crate::fleet::BackendEvent;
+use crate::catalogue::BackendEvent;
 use crate::load::pass_on;
 use crate::net::Peer;
 use crate::telemetry::printable;
@@ -237,7 +237,7 @@ impl Backend {
                 }
                 drop(table);
                 for (service, backend) in self.places.drain(..) {
-                    let log = self.shared.fleet.backend_log();
+                    let log = self.shared.catalogue.backend_log();
                     log.note(&service, backend, BackendEvent::Left, "");
                 }
                 self.shared.metrics.ended("left", 1);
@@ -339,7 +339,7 @@ impl Backend {
         if let Some(load) = &message.load {
             for (service, addr) in &self.places {
                 let result = pass_on(
-                    &self.shared.fleet,
+                    &self.shared.catalogue,
                     service,
                     *addr,
                     ReportSource::Registration,
@@ -359,13 +359,13 @@ impl Backend {
         drop(table);
         self.shared.changed.notify_one();
         for (service, backend) in &self.places {
-            let log = self.shared.fleet.backend_log();
+            let log = self.shared.catalogue.backend_log();
             log.note(service, *backend, BackendEvent::Drains, "");
         }
-        let (fleet, places) = (Arc::clone(&self.shared.fleet), self.places.clone());
+        let (catalogue, places) = (Arc::clone(&self.shared.catalogue), self.places.clone());
         let unlisted = async move {
             for (service, addr) in places {
-                drain::unlisted(&fleet, &service, addr).await;
+                drain::unlisted(&catalogue, &service, addr).await;
             }
         };
         self.drained = Some(unlisted.boxed());

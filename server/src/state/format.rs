@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::fleet::{LONGEST_MEMORY, Remembered};
+use crate::catalogue::{LONGEST_MEMORY, Remembered};
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::SavedPlan;
 
@@ -54,7 +54,7 @@ pub enum Unusable {
     /// Cut short or changed.
     #[error("it is damaged ({0}); it will be replaced")]
     Damaged(String),
-    /// Of a fleet that was.
+    /// Of a catalogue that was.
     #[error("it was saved {} ago, and says nothing of now; it will be replaced", hours(*.0))]
     TooOld(Duration),
 }

@@ -2,8 +2,8 @@
 //! from the weights that clients have.
 //!
 //! ```text
-//! start:  file ─► decode ─► fleet.remember ─► publishers
-//! later:  publishers ─► fleet.recollect ─► encode ─► new file, renamed over it
+//! start:  file ─► decode ─► catalogue.remember ─► publishers
+//! later:  publishers ─► catalogue.recollect ─► encode ─► new file, renamed over it
 //! ```
 //!
 //! It is saved when weights went out, at most every ten seconds, else every
@@ -29,9 +29,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::catalogue::{Catalogue, Remembered};
 use crate::config::Config;
 use crate::file;
-use crate::fleet::{Fleet, Remembered};
 use lookaside_core::model::ServiceName;
 
 /// It is saved this often, whatever happens.
@@ -66,10 +66,10 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Reads the file into the fleet, which should have no services yet. What is
+    /// Reads the file into the catalogue, which should have no services yet. What is
     /// wrong with it is logged.
     #[must_use]
-    pub fn load(path: PathBuf, fleet: &Fleet) -> Self {
+    pub fn load(path: PathBuf, catalogue: &Catalogue) -> Self {
         let file = path.display().to_string();
         if let Some(trouble) = trouble_with(&path) {
             warn!(
@@ -111,7 +111,7 @@ impl StateFile {
                 let age = decoded.age;
                 info!(file, ?age, services = decoded.services.len(), "state read");
                 for (service, remembered) in decoded.services {
-                    fleet.remember(service, remembered);
+                    catalogue.remember(service, remembered);
                 }
                 Some(age)
             }
@@ -123,7 +123,7 @@ impl StateFile {
     /// `end`.
     pub async fn keep(
         self,
-        fleet: Arc<Fleet>,
+        catalogue: Arc<Catalogue>,
         metrics: StateMetrics,
         draining: CancellationToken,
         end: CancellationToken,
@@ -135,11 +135,11 @@ impl StateFile {
             let due = async {
                 tokio::select! {
                     () = sleep_until(saved + EVERY) => {}
-                    () = fleet.learned() => sleep_until(saved + LEAST).await,
+                    () = catalogue.learned() => sleep_until(saved + LEAST).await,
                 }
             };
             let more = draining.run_until_cancelled(due).await.is_some();
-            let remembered = fleet.recollect().await;
+            let remembered = catalogue.recollect().await;
             saved = Instant::now();
             self.save(remembered, &metrics, &mut failure).await;
             if !more {

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use rustix::fs::{CWD, mkfifoat};
 
 use super::*;
-use crate::fleet::FleetMetrics;
+use crate::catalogue::CatalogueMetrics;
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::{PlanState, SavedPlan};
 
@@ -169,8 +169,8 @@ fn a_state_that_blocks_is_neither_read_nor_replaced() {
     let pipe = folder.path().join("state");
     mkfifoat(CWD, &pipe, 0o600.into()).unwrap();
     assert!(trouble_with(&pipe).unwrap().contains("not a regular file"));
-    let fleet = Fleet::new(FleetMetrics::default());
-    assert!(StateFile::load(pipe.clone(), &fleet).loaded.is_none());
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    assert!(StateFile::load(pipe.clone(), &catalogue).loaded.is_none());
     assert!(disk::write(&pipe, b"lookaside-state 1\n").is_err());
     assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
 }
@@ -191,13 +191,17 @@ async fn it_is_saved_at_the_end_and_failures_are_counted() {
     let path = folder.path().join("folder/state");
     let mut registry = Registry::default();
     let metrics = StateMetrics::register(&mut registry);
-    let fleet = Fleet::new(FleetMetrics::default());
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
     let greeter = ServiceName::parse("greeter.test").unwrap();
-    fleet.remember(greeter.clone(), Remembered::new(learned(), HOUR));
-    let state = StateFile::load(path.clone(), &fleet);
+    catalogue.remember(greeter.clone(), Remembered::new(learned(), HOUR));
+    let state = StateFile::load(path.clone(), &catalogue);
     let (draining, end) = (CancellationToken::new(), CancellationToken::new());
-    let keeping =
-        tokio::spawn(state.keep(Arc::clone(&fleet), metrics, draining.clone(), end.clone()));
+    let keeping = tokio::spawn(state.keep(
+        Arc::clone(&catalogue),
+        metrics,
+        draining.clone(),
+        end.clone(),
+    ));
     let shown = |line: &str| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -215,10 +219,10 @@ async fn it_is_saved_at_the_end_and_failures_are_counted() {
     assert!(shown("state_services 1"));
 
     // Another one begins with it.
-    let fleet = Fleet::new(FleetMetrics::default());
-    let state = StateFile::load(path, &fleet);
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    let state = StateFile::load(path, &catalogue);
     assert!(state.loaded.is_some());
-    let remembered = fleet.recollect().await;
+    let remembered = catalogue.recollect().await;
     assert_eq!(remembered[&greeter].plan, learned());
     assert!(remembered[&greeter].age() >= HOUR);
 }

@@ -1,8 +1,10 @@
 //! Waits that an `async` block in a `select!` needs again and again: for what may
 //! never come, and for an answer for as long as it could have been heard.
 
+mod restart;
 mod within;
 
+pub use restart::{Task, restarting};
 pub use within::{NoAnswer, within};
 
 use tokio::time::{Instant, sleep_until};

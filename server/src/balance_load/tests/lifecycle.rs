@@ -32,17 +32,17 @@ async fn streams_of_a_removed_service_end_and_are_not_opened_again() {
 #[tokio::test]
 async fn a_client_that_leaves_is_forgotten() {
     let balancer = Balancer::serving(&[(1, 1.0)]);
-    let service = balancer.fleet.get(GREETER).unwrap();
+    let service = balancer.catalogue.get(GREETER).unwrap();
     let mut raw = Raw::connect(&balancer).await;
     let mut reset = raw.follow(GREETER).await;
     let staying = raw.follow(GREETER).await;
-    assert_eq!(service.stream_count(), 2);
+    assert_eq!(balancer.streams(&service), 2);
     reset.request.send_reset(h2::Reason::CANCEL);
-    balancer.until(|_| service.stream_count() == 1).await;
+    balancer.until(|_| balancer.streams(&service) == 1).await;
     // The connection is dropped with its socket, without a goodbye.
     raw.connection.abort();
     drop(staying);
-    balancer.until(|_| service.stream_count() == 0).await;
+    balancer.until(|_| balancer.streams(&service) == 0).await;
     balancer.until(|b| b.metric("connections") == 0).await;
     assert_eq!(balancer.held(), 0);
 }
@@ -79,7 +79,7 @@ async fn a_shutdown_ends_streams_and_then_the_port() {
     let mut client = balancer.follow(GREETER).await;
     client.list().await;
     balancer.shutdown.cancel();
-    balancer.fleet.end_streams(Duration::ZERO).await;
+    balancer.method.end_streams(Duration::ZERO).await;
     let ended = client.next().await.unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     let served = tokio::time::timeout(SOON, balancer.served).await;
@@ -90,7 +90,7 @@ async fn a_shutdown_ends_streams_and_then_the_port() {
 #[tokio::test]
 async fn during_a_shutdown_streams_are_refused_first_thing() {
     let balancer = Balancer::serving(&[(1, 1.0)]);
-    balancer.fleet.end_streams(Duration::ZERO).await;
+    balancer.method.end_streams(Duration::ZERO).await;
     let refused = balancer.refusal(GREETER).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
 }

@@ -136,7 +136,7 @@ async fn clients_start_at_different_entries_and_elsewhere_after_each_push() {
 async fn a_stream_is_sent_only_what_changed_for_it() {
     let eight: Vec<(u8, f64)> = (1..=8).map(|host| (host, 1.0)).collect();
     let balancer = Balancer::serving(&eight);
-    let service = balancer.fleet.get(GREETER).unwrap();
+    let service = balancer.catalogue.get(GREETER).unwrap();
     let mut client = balancer.follow(GREETER).await;
     assert_eq!(counts(&client.list().await).len(), 8);
     // Weights that hardly differ make the same list: nothing is sent for them.
@@ -184,7 +184,7 @@ async fn a_slow_reader_gets_what_it_has_begun_and_then_the_newest() {
     let balancer = Balancer::serving(&[(1, 200.0), (2, 1.0)]);
     let mut raw = Raw::with_window(&balancer, 300).await;
     let mut call = raw.follow(GREETER).await;
-    let service = balancer.fleet.get(GREETER).unwrap();
+    let service = balancer.catalogue.get(GREETER).unwrap();
     let sent = format!("lists_sent_total{{service=\"{GREETER}\"}}");
     balancer.until(|b| b.metric(&sent) == 1).await;
     for host in 3..8 {

@@ -27,7 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::*;
-use crate::fleet::{FleetConfig, FleetMetrics, ServiceEntry};
+use crate::catalogue::{CatalogueConfig, CatalogueMetrics, Service, ServiceEntry};
 use crate::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
 use lookaside_core::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
 use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
@@ -42,7 +42,7 @@ pub(super) const SOON: Duration = Duration::from_secs(30);
 
 /// A balancer on a port of its own, in this process.
 pub(super) struct Balancer {
-    pub(super) fleet: Arc<Fleet>,
+    pub(super) catalogue: Arc<Catalogue>,
     pub(super) method: BalanceLoad,
     pub(super) addr: SocketAddr,
     pub(super) registry: Registry,
@@ -74,9 +74,9 @@ impl Balancer {
 
     pub(super) fn with(setting: Setting) -> Self {
         let mut registry = Registry::default();
-        let fleet = Fleet::new(FleetMetrics::default());
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
         let balance_load = BalanceLoad::new(
-            Arc::clone(&fleet),
+            Arc::clone(&catalogue),
             Duration::from_secs(5),
             setting.streams,
             BalanceLoadMetrics::register(&mut registry),
@@ -105,7 +105,7 @@ impl Balancer {
             options,
         ));
         Self {
-            fleet,
+            catalogue,
             method: balance_load,
             addr,
             registry,
@@ -141,7 +141,7 @@ impl Balancer {
                 sources: [Source::File].into(),
             }
         });
-        self.fleet.configure(FleetConfig {
+        self.catalogue.configure(CatalogueConfig {
             services: services.collect(),
         });
     }
@@ -162,7 +162,7 @@ impl Balancer {
         let contribution = Contribution {
             members: Arc::new(members),
         };
-        self.fleet
+        self.catalogue
             .contribute(&name(service), Source::File, contribution);
     }
 
@@ -187,6 +187,11 @@ impl Balancer {
     pub(super) async fn refusal(&self, service: &str) -> Status {
         let (_follower, opened) = Follower::open(self.channel().await, service).await;
         opened.unwrap_err()
+    }
+
+    /// Streams that follow a service.
+    pub(super) fn streams(&self, service: &Service) -> usize {
+        self.method.0.deliveries.streams(service)
     }
 
     /// Streams that there are, begun or not.

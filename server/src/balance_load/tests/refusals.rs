@@ -220,7 +220,7 @@ async fn a_service_that_is_not_ready_is_unavailable_after_ten_seconds() {
     call.send(initial(GREETER));
     balancer.until(|b| b.held() == 1).await;
     // From here on the clock runs as fast as nothing happens, and the first
-    // timer is the fleet's.
+    // timer is the catalogue's.
     tokio::time::pause();
     let ended = call.end().await;
     assert_refused(&ended, Code::Unavailable, "`greeter.test` yet");

@@ -29,8 +29,8 @@ use self::table::{Row, Table};
 use super::Failure;
 use super::print::say;
 use crate::app::{Addresses, App, AppOptions};
+use crate::catalogue::Service;
 use crate::config::set_weight;
-use crate::fleet::Service;
 use lookaside_core::model::{BackendAddr, ServiceName, Weight};
 use lookaside_core::plan::Member;
 
@@ -97,8 +97,8 @@ impl Demo {
         std::fs::write(&config, configuration(&backends)?)?;
         let app = App::bind(&config, AppOptions::default()).await?;
         let addresses = app.addresses();
-        app.fleet().ready().await;
-        let service = app.fleet().get(SERVICE);
+        app.catalogue().ready().await;
+        let service = app.catalogue().get(SERVICE);
         let service = service.context("the demo's configuration has its service")?;
         let stopped = stop.clone();
         tasks.spawn(async move { Ok(app.run(stopped).await?) });

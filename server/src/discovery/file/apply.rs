@@ -1,40 +1,44 @@
-//! From a configuration to the fleet.
+//! From a configuration to the catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::catalogue::{Catalogue, CatalogueConfig, ServiceEntry};
 use crate::config::{BackendConfig, Config, ServiceConfig};
-use crate::fleet::{Fleet, FleetConfig, ServiceEntry};
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
-/// Makes the configuration's services those of the fleet, with the backends
+/// Makes the configuration's services those of the catalogue, with the backends
 /// that the file lists; a service without any gets a contribution without any,
 /// for the file has answered.
-pub fn apply(config: &Config, fleet: &Fleet) {
-    apply_services(config, fleet, |_| true);
+pub fn apply(config: &Config, catalogue: &Catalogue) {
+    apply_services(config, catalogue, |_| true);
 }
 
 /// The same where `old` was applied before: services whose backends are the
 /// same are left alone.
-pub(super) fn apply_change(old: &Config, new: &Config, fleet: &Fleet) {
+pub(super) fn apply_change(old: &Config, new: &Config, catalogue: &Catalogue) {
     let old = old.services.iter();
     let old: BTreeMap<&ServiceName, &[BackendConfig]> = old
         .map(|service| (&service.name, service.backends.as_slice()))
         .collect();
-    apply_services(new, fleet, |service| {
+    apply_services(new, catalogue, |service| {
         old.get(&service.name) != Some(&service.backends.as_slice())
     });
 }
 
-fn apply_services(config: &Config, fleet: &Fleet, changed: impl Fn(&ServiceConfig) -> bool) {
+fn apply_services(
+    config: &Config,
+    catalogue: &Catalogue,
+    changed: impl Fn(&ServiceConfig) -> bool,
+) {
     let changed = config.services.iter().filter(|service| changed(service));
     let listed = changed.map(|s| (s.name.clone(), contribution(&s.backends)));
     let services = config.services.iter().map(|s| entry(s, config));
-    let services = FleetConfig {
+    let services = CatalogueConfig {
         services: services.collect(),
     };
-    fleet.configure_with(services, listed.collect());
+    catalogue.configure_with(services, listed.collect());
 }
 
 fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {

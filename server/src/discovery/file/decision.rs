@@ -13,15 +13,15 @@ use tracing::{error, info, warn};
 use super::apply::apply_change;
 use super::metrics::{ConfigMetrics, Ended};
 use super::read::Content;
+use crate::catalogue::Catalogue;
 use crate::config::{self, Allowed, Changes, Config, Outcome, Refusal, Running};
-use crate::fleet::Fleet;
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::Source;
 
 /// A file that lacks most services is applied if it says the same this much later.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
-/// Decides about what the file says, and puts it into the fleet.
+/// Decides about what the file says, and puts it into the catalogue.
 #[derive(Debug)]
 pub(super) struct Decider {
     file: String,
@@ -82,12 +82,12 @@ impl Decider {
     }
 
     /// Whether the file is to be read again now though it did not change.
-    pub(super) fn is_due(&self, fleet: &Fleet) -> bool {
+    pub(super) fn is_due(&self, catalogue: &Catalogue) -> bool {
         match &self.standing {
             Standing::InForce | Standing::Refused => false,
             Standing::Held { until, .. } => *until <= Instant::now(),
             Standing::Emptying(services) => {
-                let elsewhere = elsewhere(fleet);
+                let elsewhere = elsewhere(catalogue);
                 services.iter().all(|name| elsewhere.contains(name))
             }
         }
@@ -95,7 +95,11 @@ impl Decider {
 
     /// What the content means for what is in force. A text of a hundred thousand
     /// backends is read on a thread that streams do not wait for.
-    pub(super) async fn judge(&self, content: Content, fleet: &Fleet) -> Result<Judged, JoinError> {
+    pub(super) async fn judge(
+        &self,
+        content: Content,
+        catalogue: &Catalogue,
+    ) -> Result<Judged, JoinError> {
         let text = match content {
             Ok(text) => text,
             Err(errors) => {
@@ -114,7 +118,7 @@ impl Decider {
             _ => Allowed::Some,
         };
         let running = Arc::clone(&self.in_force.borrow());
-        let (file, elsewhere) = (self.file.clone(), elsewhere(fleet));
+        let (file, elsewhere) = (self.file.clone(), elsewhere(catalogue));
         spawn_blocking(move || {
             let config = &running;
             let elsewhere = &elsewhere;
@@ -130,7 +134,12 @@ impl Decider {
     }
 
     /// Does what was judged, and says so.
-    pub(super) fn decide(&mut self, judged: Judged, fleet: &Fleet, metrics: &ConfigMetrics) {
+    pub(super) fn decide(
+        &mut self,
+        judged: Judged,
+        catalogue: &Catalogue,
+        metrics: &ConfigMetrics,
+    ) {
         let Judged {
             text,
             outcome,
@@ -164,7 +173,7 @@ impl Decider {
                 changes,
                 restart,
             } => {
-                self.apply(Arc::new(*config), &changes, fleet);
+                self.apply(Arc::new(*config), &changes, catalogue);
                 for warning in warnings {
                     warn!(file = self.file, "{warning}");
                 }
@@ -184,7 +193,7 @@ impl Decider {
         self.restart = restart;
     }
 
-    fn apply(&self, config: Arc<Config>, changes: &Changes, fleet: &Fleet) {
+    fn apply(&self, config: Arc<Config>, changes: &Changes, catalogue: &Catalogue) {
         let file = &self.file;
         match &self.standing {
             Standing::InForce => {}
@@ -197,7 +206,7 @@ impl Decider {
             Standing::Refused | Standing::Emptying(_) => info!(file, "configuration valid again"),
         }
         let running = Arc::clone(&self.in_force.borrow());
-        apply_change(&running, &config, fleet);
+        apply_change(&running, &config, catalogue);
         let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
         let services = config.services.len();
         self.in_force.send_replace(config);
@@ -231,8 +240,8 @@ impl Decider {
 }
 
 /// Services of which others than the file list backends.
-fn elsewhere(fleet: &Fleet) -> BTreeSet<ServiceName> {
-    let services = fleet.services();
+fn elsewhere(catalogue: &Catalogue) -> BTreeSet<ServiceName> {
+    let services = catalogue.services();
     let elsewhere = services.iter().filter(|service| {
         let mut contributors = service.contributors().into_iter();
         contributors.any(|source| source != Source::File)

@@ -1,12 +1,12 @@
 //! `lookaside.toml` as a source: read at start, and again whenever it changes.
 //!
-//! [`ConfigFile`] does the reading, the watching and the writing to the fleet.
+//! [`ConfigFile`] does the reading, the watching and the writing to the catalogue.
 //! What a text means is decided in [`config`], where it can be tested without
 //! a disk:
 //!
 //! ```text
 //! folder events ─┐
-//! 1 s poll ──────┼─► looks different? ─► is it whole? ─► config::reload ─► fleet
+//! 1 s poll ──────┼─► looks different? ─► is it whole? ─► config::reload ─► catalogue
 //! SIGHUP ────────┘   (edits, read)       (settle)                    └──► watch
 //! ```
 
@@ -36,8 +36,8 @@ use self::decision::Decider;
 use self::edits::Edits;
 use self::settle::Trust;
 use self::watch::Gone;
+use crate::catalogue::Catalogue;
 use crate::config::{self, Config, ConfigErrors};
-use crate::fleet::Fleet;
 use crate::wait::until;
 
 /// How often the file is looked at without being told to: network file systems
@@ -119,7 +119,7 @@ impl ConfigFile {
         self.decider.in_force.subscribe()
     }
 
-    /// Puts each valid configuration that the file says later into the fleet; the
+    /// Puts each valid configuration that the file says later into the catalogue; the
     /// one it was loaded with is the caller's to [`apply`]. An item of `hangup` (SIGHUP) has the file read again even
     /// if nothing seems to have changed.
     ///
@@ -127,7 +127,7 @@ impl ConfigFile {
     /// If the file cannot be watched any more. `Ok` only upon `shutdown`.
     pub async fn run(
         mut self,
-        fleet: Arc<Fleet>,
+        catalogue: Arc<Catalogue>,
         hangup: impl Stream<Item = ()> + Send,
         shutdown: CancellationToken,
         metrics: ConfigMetrics,
@@ -149,10 +149,10 @@ impl ConfigFile {
                 _ = poll.tick() => false,
                 () = until(self.decider.due()) => false,
             };
-            let asked = asked || self.decider.is_due(&fleet);
+            let asked = asked || self.decider.is_due(&catalogue);
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                checked = self.check(asked, &fleet, &metrics) => checked?,
+                checked = self.check(asked, &catalogue, &metrics) => checked?,
             }
         }
     }
@@ -161,7 +161,7 @@ impl ConfigFile {
     async fn check(
         &mut self,
         asked: bool,
-        fleet: &Fleet,
+        catalogue: &Catalogue,
         metrics: &ConfigMetrics,
     ) -> Result<(), WatchError> {
         let Some(mut edit) = self.edits.look(asked).await else {
@@ -173,7 +173,7 @@ impl ConfigFile {
             if !asked && !self.edits.is_news(&edit) {
                 break;
             }
-            let judged = self.decider.judge(edit.content().clone(), fleet).await;
+            let judged = self.decider.judge(edit.content().clone(), catalogue).await;
             let judged = judged.map_err(|source| WatchError::Failed {
                 path: self.path().to_owned(),
                 source,
@@ -182,7 +182,7 @@ impl ConfigFile {
                 edit.doubt();
                 continue;
             }
-            self.decider.decide(judged, fleet, metrics);
+            self.decider.decide(judged, catalogue, metrics);
             break;
         }
         self.edits.done(edit);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Dns, DnsMetrics};
 use super::*;
-use crate::fleet::{Fleet, FleetConfig, FleetMetrics, ServiceEntry};
+use crate::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
 
 pub(super) const GREETER: &str = "greeter.test";
@@ -23,7 +23,7 @@ pub(super) const ADVERTISED: [&str; 2] = ["10.9.0.1:9000", "10.9.0.2:9000"];
 /// A server that runs, and a client's sockets to it.
 pub(super) struct Running {
     pub(super) addr: SocketAddr,
-    pub(super) fleet: Arc<Fleet>,
+    pub(super) catalogue: Arc<Catalogue>,
     pub(super) registry: Registry,
     pub(super) udp: UdpSocket,
     pub(super) shutdown: CancellationToken,
@@ -39,23 +39,23 @@ impl Running {
     pub(super) async fn of(config: &DnsConfig, advertise: &[&str]) -> Self {
         let dns = Dns::bind(config).await.unwrap();
         let addr = dns.local_addr().unwrap();
-        let fleet = Fleet::new(FleetMetrics::default());
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
         let mut registry = Registry::default();
         let metrics = DnsMetrics::register(&mut registry);
         let shutdown = CancellationToken::new();
         let zone = watch::Sender::default();
         let task = tokio::spawn({
-            let (fleet, shutdown) = (Arc::clone(&fleet), shutdown.clone());
+            let (catalogue, shutdown) = (Arc::clone(&catalogue), shutdown.clone());
             let settings = ZoneSettings::new(config, &addrs(advertise)).unwrap();
             zone.send_replace(Arc::new(settings));
             let followed = zone.subscribe();
-            async move { dns.run(fleet, followed, metrics, shutdown).await }
+            async move { dns.run(catalogue, followed, metrics, shutdown).await }
         });
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         udp.connect(("127.0.0.1", addr.port())).await.unwrap();
         Self {
             addr,
-            fleet,
+            catalogue,
             registry,
             udp,
             shutdown,
@@ -64,12 +64,12 @@ impl Running {
         }
     }
 
-    /// A fleet of one service with these backends, published.
+    /// A catalogue of one service with these backends, published.
     pub(super) async fn serving(backends: &[&str]) -> Self {
         let running = Self::new().await;
         running.configure(&[(GREETER, &["hello.test"])]);
         running.contribute(GREETER, backends);
-        running.fleet.get(GREETER).unwrap().ready().await;
+        running.catalogue.get(GREETER).unwrap().ready().await;
         running
     }
 
@@ -81,7 +81,7 @@ impl Running {
             settings: ServiceSettings::default(),
             sources: [Source::File].into(),
         };
-        self.fleet.configure(FleetConfig {
+        self.catalogue.configure(CatalogueConfig {
             services: services.iter().map(entry).collect(),
         });
     }
@@ -97,7 +97,8 @@ impl Running {
         });
         let contribution = members.collect::<Contribution>();
         let service = ServiceName::parse(service).unwrap();
-        self.fleet.contribute(&service, Source::File, contribution);
+        self.catalogue
+            .contribute(&service, Source::File, contribution);
     }
 
     /// Asks over UDP.

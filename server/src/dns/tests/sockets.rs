@@ -66,7 +66,7 @@ async fn backends_are_those_that_get_calls_on_the_shared_port() {
     let running = Running::serving(&["10.0.0.1:50051", "!10.0.0.2:50051"]).await;
     assert_eq!(running.addresses("greeter.test.").await, ["10.0.0.1"]);
 
-    let service = running.fleet.get(GREETER).unwrap();
+    let service = running.catalogue.get(GREETER).unwrap();
     let version = service.snapshot().unwrap().version;
     running.contribute(GREETER, &["10.0.0.1:50051", "10.0.0.3:50052"]);
     soon(service.newer_than(version)).await;
@@ -132,7 +132,7 @@ async fn answers_follow_changed_settings() {
 #[tokio::test]
 async fn the_serial_moves_with_what_is_answered() {
     let running = Running::serving(&["10.0.0.1:1", "10.0.0.2:1"]).await;
-    let service = running.fleet.get(GREETER).unwrap();
+    let service = running.catalogue.get(GREETER).unwrap();
     let first = running.serial("greeter.test.").await;
     assert_eq!(running.serial("greeter.test.").await, first);
 

@@ -14,7 +14,7 @@ use super::Shared;
 use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules, lease};
 use super::table::{Before, Owner, Rejected, Seat, Table};
-use crate::fleet::BackendEvent;
+use crate::catalogue::BackendEvent;
 use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// A seat: the service, and the backend's address in it.
@@ -114,7 +114,10 @@ fn seat(
         if event == BackendEvent::Superseded {
             shared.metrics.ended("superseded", 1);
         }
-        shared.fleet.backend_log().note(&service, addr, event, "");
+        shared
+            .catalogue
+            .backend_log()
+            .note(&service, addr, event, "");
     }
     Ok(Admitted { interval, results })
 }

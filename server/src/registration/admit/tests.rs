@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::catalogue::{Catalogue, CatalogueMetrics};
 use crate::config::{Config, parse};
 use crate::discovery::file::apply;
-use crate::fleet::{Fleet, FleetMetrics};
 use crate::net::Peer;
 use crate::registration::{Registrar, RegistrationMetrics, keeper};
 use crate::subchannel::Seats;
@@ -130,8 +130,8 @@ impl Backend {
 
 /// Who is listed for a service; `None` if there is no such service, or nothing is known
 /// of it.
-fn listed(fleet: &Fleet, service: &str) -> Option<BTreeSet<BackendAddr>> {
-    let found = fleet.get(service)?;
+fn listed(catalogue: &Catalogue, service: &str) -> Option<BTreeSet<BackendAddr>> {
+    let found = catalogue.get(service)?;
     let snapshot = (found.name().as_str() == service).then(|| found.snapshot())??;
     let members = snapshot.plan.members.iter();
     Some(members.map(|member| member.addr).collect())
@@ -140,10 +140,10 @@ fn listed(fleet: &Fleet, service: &str) -> Option<BTreeSet<BackendAddr>> {
 async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
     let files = files();
     let mut newest = &files[2];
-    let fleet = Fleet::new(FleetMetrics::default());
-    apply(newest, &fleet);
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    apply(newest, &catalogue);
     let registrar = Registrar::new(
-        Arc::clone(&fleet),
+        Arc::clone(&catalogue),
         newest,
         Seats::default(),
         CancellationToken::new(),
@@ -156,7 +156,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
         match event {
             0 => {
                 newest = &files[usize::from(which) % 4];
-                apply(newest, &fleet);
+                apply(newest, &catalogue);
             }
             1 => registrar.configure(newest),
             2 => backend.judge(shared),
@@ -191,7 +191,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
         let placed: BTreeSet<BackendAddr> = placed.collect();
         let seated = shared.table().seated(service);
         prop_assert_eq!(&seated, &placed, "seats of {}", service);
-        match listed(&fleet, service) {
+        match listed(&catalogue, service) {
             Some(listed) => prop_assert_eq!(&listed, &placed, "lists of {}", service),
             None => prop_assert!(
                 placed.is_empty() || newest.services.iter().all(|s| s.name.as_str() != service)

@@ -94,7 +94,7 @@ async fn a_file_entry_of_a_registered_backend_may_go_again() {
         });
         let contribution: Contribution = members.collect();
         running
-            .fleet
+            .catalogue
             .contribute(&name, Source::Registration, contribution);
     };
     // Nobody has registered yet, so the service would be empty.

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::fleet::FleetMetrics;
+use crate::catalogue::CatalogueMetrics;
 use crate::telemetry::Lines;
 use lookaside_core::model::{RequestedName, ServiceName};
 use lookaside_core::plan::{Contribution, MemberFields, Source};
@@ -33,7 +33,7 @@ const GREETER: &str = "greeter.test";
 struct Running {
     dir: TempDir,
     path: PathBuf,
-    fleet: Arc<Fleet>,
+    catalogue: Arc<Catalogue>,
     config: channel::Receiver<Arc<Config>>,
     registry: Registry,
     hangup: mpsc::UnboundedSender<()>,
@@ -61,19 +61,19 @@ impl Running {
         let path = dir.path().join(path);
         make(&path);
         let config_file = ConfigFile::load(&path).unwrap().hold(hold);
-        let fleet = Fleet::new(FleetMetrics::default());
-        apply(&config_file.config(), &fleet);
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
+        apply(&config_file.config(), &catalogue);
         let config = config_file.subscribe();
         let mut registry = Registry::default();
         let metrics = ConfigMetrics::register(&mut registry);
         let (hangup, mut hangups) = mpsc::unbounded_channel();
         let hangups = stream::poll_fn(move |context| hangups.poll_recv(context));
         let shutdown = CancellationToken::new();
-        let run = config_file.run(Arc::clone(&fleet), hangups, shutdown.clone(), metrics);
+        let run = config_file.run(Arc::clone(&catalogue), hangups, shutdown.clone(), metrics);
         Self {
             dir,
             path,
-            fleet,
+            catalogue,
             config,
             registry,
             hangup,
@@ -94,7 +94,7 @@ impl Running {
         fs::rename(other, &self.path).unwrap();
     }
 
-    /// Waits until the first backend has this weight, here and in the fleet.
+    /// Waits until the first backend has this weight, here and in the catalogue.
     async fn weight(&mut self, weight: u32) {
         let weight = f64::from(weight);
         let first = |config: &Arc<Config>| config.services[0].backends[0].weight;
@@ -104,7 +104,7 @@ impl Running {
         let _ = timeout(DEADLINE, arrived).await.unwrap().unwrap();
 
         let name = RequestedName::parse(GREETER).unwrap();
-        let service = timeout(DEADLINE, self.fleet.resolve(&name)).await;
+        let service = timeout(DEADLINE, self.catalogue.resolve(&name)).await;
         let service = service.unwrap().unwrap();
         let mut version = 0;
         loop {
@@ -148,7 +148,7 @@ impl Running {
         let seen = async {
             loop {
                 look.tick().await;
-                let services = self.fleet.services();
+                let services = self.catalogue.services();
                 if services
                     .iter()
                     .map(|s| s.name().as_str())
@@ -172,7 +172,7 @@ impl Running {
     /// What is in force is what it was.
     fn unmoved(&self) {
         assert!(!self.config.has_changed().unwrap());
-        let services = self.fleet.services();
+        let services = self.catalogue.services();
         assert_eq!(services.len(), 1);
         let snapshot = services[0].snapshot().unwrap();
         assert_eq!(snapshot.plan.members.len(), 2);
@@ -245,7 +245,7 @@ async fn a_service_without_backends_is_ready_to_fall_back() {
         fs::write(path, format!("[[service]]\nname = \"{GREETER}\"\n")).unwrap();
     });
     let name = RequestedName::parse(GREETER).unwrap();
-    let service = timeout(DEADLINE, running.fleet.resolve(&name)).await;
+    let service = timeout(DEADLINE, running.catalogue.resolve(&name)).await;
     let snapshot = service.unwrap().unwrap().snapshot().unwrap();
     assert!(snapshot.plan.members.is_empty());
     running.end().await;

@@ -2,9 +2,9 @@
 
 use super::*;
 
-/// The fleet's one service has these sources from now on.
-fn sources(fleet: &Fleet, sources: &[Source]) {
-    fleet.configure(FleetConfig {
+/// The catalogue's one service has these sources from now on.
+fn sources(catalogue: &Catalogue, sources: &[Source]) {
+    catalogue.configure(CatalogueConfig {
         services: vec![ServiceEntry {
             sources: sources.iter().copied().collect(),
             ..entry(GREETER)
@@ -29,28 +29,28 @@ async fn members(service: &Service, count: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_added_syncs_and_its_service_stays_ready() {
-    let fleet = configured(&[GREETER]);
-    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
-    let service = fleet.get(GREETER).unwrap();
+    let catalogue = configured(&[GREETER]);
+    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    let service = catalogue.get(GREETER).unwrap();
     service.ready().await;
     // A source that the service does not have says nothing.
-    fleet.contribute(&name(GREETER), Source::Registration, backends(&[(9, 1.0)]));
+    catalogue.contribute(&name(GREETER), Source::Registration, backends(&[(9, 1.0)]));
     assert_eq!(service.contributors(), [Source::File].into());
 
-    sources(&fleet, &[Source::File, Source::Registration]);
+    sources(&catalogue, &[Source::File, Source::Registration]);
     assert_eq!(
         service.sources()[&Source::Registration],
         SourceState::Syncing
     );
     // What the file says is still followed at once.
-    fleet.contribute(
+    catalogue.contribute(
         &name(GREETER),
         Source::File,
         backends(&[(1, 1.0), (2, 1.0)]),
     );
     members(&service, 2).await;
-    assert_eq!(fleet.readiness(), Readiness::Ready { warming: vec![] });
-    fleet.contribute(&name(GREETER), Source::Registration, backends(&[(3, 1.0)]));
+    assert_eq!(catalogue.readiness(), Readiness::Ready { warming: vec![] });
+    catalogue.contribute(&name(GREETER), Source::Registration, backends(&[(3, 1.0)]));
     members(&service, 3).await;
     assert_eq!(
         service.sources()[&Source::Registration],
@@ -60,48 +60,51 @@ async fn a_source_that_is_added_syncs_and_its_service_stays_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_is_removed_takes_its_backends_with_it_at_once() {
-    let fleet = Fleet::new(FleetMetrics::default());
-    sources(&fleet, &[Source::File, Source::Registration]);
-    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
-    fleet.contribute(&name(GREETER), Source::Registration, backends(&[(2, 1.0)]));
-    let service = fleet.get(GREETER).unwrap();
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    sources(&catalogue, &[Source::File, Source::Registration]);
+    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), Source::Registration, backends(&[(2, 1.0)]));
+    let service = catalogue.get(GREETER).unwrap();
     members(&service, 2).await;
-    sources(&fleet, &[Source::File]);
+    sources(&catalogue, &[Source::File]);
     assert_eq!(service.contributors(), [Source::File].into());
     members(&service, 1).await;
     // What it says too late is not heard.
-    fleet.contribute(&name(GREETER), Source::Registration, backends(&[(2, 1.0)]));
+    catalogue.contribute(&name(GREETER), Source::Registration, backends(&[(2, 1.0)]));
     assert_eq!(service.contributors(), [Source::File].into());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_mark_makes_no_source() {
-    let fleet = configured(&[GREETER]);
-    fleet.mark_stale(&name(GREETER), Source::Registration);
-    let service = fleet.get(GREETER).unwrap();
+    let catalogue = configured(&[GREETER]);
+    catalogue.mark_stale(&name(GREETER), Source::Registration);
+    let service = catalogue.get(GREETER).unwrap();
     assert_eq!(
         service.sources(),
         [(Source::File, SourceState::Syncing)].into()
     );
-    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
     service.ready().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn readiness_outlives_services_that_are_added() {
-    let fleet = Fleet::new(FleetMetrics::default());
-    assert_eq!(fleet.readiness(), Readiness::Unconfigured);
+    let catalogue = Catalogue::new(CatalogueMetrics::default());
+    assert_eq!(catalogue.readiness(), Readiness::Unconfigured);
     let add = |services: &[&str]| {
-        fleet.configure(FleetConfig {
+        catalogue.configure(CatalogueConfig {
             services: services.iter().map(|s| entry(s)).collect(),
         });
     };
     add(&[GREETER]);
-    assert_eq!(fleet.readiness(), Readiness::Starting(vec![name(GREETER)]));
-    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    assert_eq!(
+        catalogue.readiness(),
+        Readiness::Starting(vec![name(GREETER)])
+    );
+    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
     // Nobody looks at the moment of readiness but who waits for it.
-    fleet.ready().await;
+    catalogue.ready().await;
     add(&[GREETER, "other.test"]);
     let warming = vec![name("other.test")];
-    assert_eq!(fleet.readiness(), Readiness::Ready { warming });
+    assert_eq!(catalogue.readiness(), Readiness::Ready { warming });
 }

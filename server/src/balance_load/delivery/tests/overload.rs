@@ -2,9 +2,10 @@
 
 use super::*;
 use lookaside_core::model::{DropShare, OverloadDrops};
+use lookaside_core::weights::{RawReport, Report, ReportSource};
 
 /// A backend that reports this utilization each second.
-async fn reporting(fleet: &Fleet, utilization: f64, seconds: u32) {
+async fn reporting(catalogue: &Catalogue, utilization: f64, seconds: u32) {
     let raw = RawReport {
         source: ReportSource::Registration,
         cpu_utilization: 0.0,
@@ -16,7 +17,7 @@ async fn reporting(fleet: &Fleet, utilization: f64, seconds: u32) {
     let backend = "10.0.0.1:80".parse().unwrap();
     for _ in 0..seconds {
         let report = Report::new(&raw, &[]).unwrap();
-        fleet.report(&name(GREETER), backend, report);
+        catalogue.report(&name(GREETER), backend, report);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -43,15 +44,16 @@ async fn dropped(stream: &mut Subscription, registry: &Registry) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
     let mut registry = Registry::default();
-    let fleet = Fleet::new(FleetMetrics::register(&mut registry));
+    let catalogue = Catalogue::new(CatalogueMetrics::register(&mut registry));
     let mut service = entry(GREETER);
     service.settings.overload = Some(OverloadDrops::new(0.9, 0.2).unwrap());
-    fleet.configure(FleetConfig {
+    catalogue.configure(CatalogueConfig {
         services: vec![service],
     });
-    fleet.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
-    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
-    let mut stream = subscribe(&service);
+    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
+    let front = Front::default();
+    let mut stream = front.subscribe(&service);
     assert_eq!(dropped(&mut stream, &registry).await, 0.0);
 
     // A peak of seconds drops nothing.
@@ -60,10 +62,10 @@ async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
         assert!(dropped(&mut stream, &registry).await > 0.0);
         began.elapsed().as_secs()
     };
-    let (waited, ()) = tokio::join!(first, reporting(&fleet, 1.5, 120));
+    let (waited, ()) = tokio::join!(first, reporting(&catalogue, 1.5, 120));
     assert!((15..=30).contains(&waited), "{waited} s");
     while dropped(&mut stream, &registry).await < 0.19 {}
 
-    reporting(&fleet, 0.1, 300).await;
+    reporting(&catalogue, 0.1, 300).await;
     while dropped(&mut stream, &registry).await > 0.0 {}
 }

@@ -1,7 +1,6 @@
 //! Groups of clients: who gets which backends, and who is told when they change.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use super::*;
 use lookaside_core::model::{Zone, ZoneTable};
@@ -26,18 +25,18 @@ fn client(index: u32) -> IpAddr {
 async fn grouped(
     settings: ServiceSettings,
     backends: Contribution,
-    metrics: FleetMetrics,
-) -> (Arc<Fleet>, Arc<Service>) {
-    let fleet = Fleet::new(metrics);
-    fleet.configure(FleetConfig {
+    metrics: CatalogueMetrics,
+) -> (Arc<Catalogue>, Arc<Service>) {
+    let catalogue = Catalogue::new(metrics);
+    catalogue.configure(CatalogueConfig {
         services: vec![ServiceEntry {
             settings,
             ..entry(GREETER)
         }],
     });
-    fleet.contribute(&name(GREETER), Source::File, backends);
-    let service = fleet.resolve(&requested(GREETER)).await.unwrap();
-    (fleet, service)
+    catalogue.contribute(&name(GREETER), Source::File, backends);
+    let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
+    (catalogue, service)
 }
 
 fn subsets() -> ServiceSettings {
@@ -47,23 +46,10 @@ fn subsets() -> ServiceSettings {
     }
 }
 
-fn follow(service: &Arc<Service>, client: IpAddr) -> Subscription {
-    service.subscribe(client, CancellationToken::new()).unwrap()
-}
-
 fn addresses(group: &Group) -> BTreeSet<BackendAddr> {
     match &group.listing {
         Listing::Servers(lists) => lists.spec().backends.iter().map(|b| b.addr).collect(),
         Listing::Fallback => BTreeSet::new(),
-    }
-}
-
-/// What is there for a stream now, if anything.
-async fn news(subscription: &mut Subscription) -> Option<Arc<Group>> {
-    match poll_fn(|cx| Poll::Ready(subscription.poll_next(cx))).await {
-        Poll::Ready(Update::Group(group)) => Some(group),
-        Poll::Ready(Update::End(reason)) => panic!("ended: {reason:?}"),
-        Poll::Pending => None,
     }
 }
 
@@ -72,13 +58,14 @@ async fn same_client_same_subset_after_restart() {
     let mut lists = Vec::new();
     for order in [0, 1] {
         let backends = many(300, |_| None);
-        let (_fleet, service) = grouped(subsets(), backends, FleetMetrics::default()).await;
+        let (_catalogue, service) = grouped(subsets(), backends, CatalogueMetrics::default()).await;
+        let front = Front::default();
         let mut of_client = BTreeMap::new();
         let mut streams = Vec::new();
         for index in 0..1200 {
             // They come back in another order.
             let index = if order == 0 { index } else { 1199 - index };
-            let mut stream = follow(&service, client(index));
+            let mut stream = front.follow(&service, client(index));
             of_client.insert(index, addresses(&*next_group(&mut stream).await));
             streams.push(stream);
         }
@@ -97,9 +84,12 @@ async fn same_client_same_subset_after_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_join_is_no_news_for_many_streams() {
     let mut registry = Registry::default();
-    let metrics = FleetMetrics::register(&mut registry);
-    let (fleet, service) = grouped(subsets(), many(300, |_| None), metrics).await;
-    let mut streams: Vec<_> = (0..600).map(|i| follow(&service, client(i))).collect();
+    let metrics = CatalogueMetrics::register(&mut registry);
+    let (catalogue, service) = grouped(subsets(), many(300, |_| None), metrics).await;
+    let front = Front::measured(&mut registry);
+    let mut streams: Vec<_> = (0..600)
+        .map(|i| front.follow(&service, client(i)))
+        .collect();
     for stream in &mut streams {
         next_group(stream).await;
     }
@@ -109,7 +99,7 @@ async fn a_join_is_no_news_for_many_streams() {
         news(stream).await;
     }
     let version = service.snapshot().unwrap().version;
-    fleet.contribute(&name(GREETER), Source::File, many(301, |_| None));
+    catalogue.contribute(&name(GREETER), Source::File, many(301, |_| None));
     service.newer_than(version).await;
     let mut told = 0;
     for stream in &mut streams {
@@ -127,16 +117,19 @@ async fn a_join_is_no_news_for_many_streams() {
 #[tokio::test(start_paused = true)]
 async fn with_more_groups_every_stream_goes_on() {
     let backends = many(300, |_| None);
-    let (fleet, service) = grouped(subsets(), backends, FleetMetrics::default()).await;
-    let mut streams: Vec<_> = (0..300).map(|i| follow(&service, client(i))).collect();
+    let (catalogue, service) = grouped(subsets(), backends, CatalogueMetrics::default()).await;
+    let front = Front::default();
+    let mut streams: Vec<_> = (0..300)
+        .map(|i| front.follow(&service, client(i)))
+        .collect();
     for stream in &mut streams {
         next_group(stream).await;
     }
     for (backends, groups) in [(400, 160), (10, 1), (300, 120)] {
         let version = service.snapshot().unwrap().version;
-        fleet.contribute(&name(GREETER), Source::File, many(backends, |_| None));
+        catalogue.contribute(&name(GREETER), Source::File, many(backends, |_| None));
         service.newer_than(version).await;
-        let clients = service.clients();
+        let clients = front.clients(&service);
         assert_eq!(clients.layout.lists(), groups);
         assert_eq!(clients.streams.iter().sum::<u32>(), 300);
         for stream in &mut streams {
@@ -146,13 +139,13 @@ async fn with_more_groups_every_stream_goes_on() {
         }
     }
     drop(streams);
-    assert_eq!(service.clients().streams.iter().sum::<u32>(), 0);
+    assert_eq!(front.clients(&service).streams.iter().sum::<u32>(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn weights_that_move_a_little_are_news_for_some_streams_only() {
     let mut registry = Registry::default();
-    let metrics = FleetMetrics::register(&mut registry);
+    let metrics = CatalogueMetrics::register(&mut registry);
     let weighed = |last: f64| {
         let mut backends = many(40, |_| None);
         for (index, fields) in Arc::make_mut(&mut backends.members)
@@ -168,18 +161,21 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
         }
         backends
     };
-    let (fleet, service) = grouped(subsets(), weighed(2.0), metrics).await;
-    fleet.configure(FleetConfig {
+    let (catalogue, service) = grouped(subsets(), weighed(2.0), metrics).await;
+    let front = Front::measured(&mut registry);
+    catalogue.configure(CatalogueConfig {
         services: vec![entry(GREETER)],
     });
     let version = service.snapshot().unwrap().version;
     service.newer_than(version).await;
-    let mut streams: Vec<_> = (0..160).map(|i| follow(&service, client(i))).collect();
+    let mut streams: Vec<_> = (0..160)
+        .map(|i| front.follow(&service, client(i)))
+        .collect();
     for stream in &mut streams {
         next_group(stream).await;
     }
     let version = service.snapshot().unwrap().version;
-    fleet.contribute(&name(GREETER), Source::File, weighed(2.05));
+    catalogue.contribute(&name(GREETER), Source::File, weighed(2.05));
     service.newer_than(version).await;
     let mut told = 0;
     for stream in &mut streams {
@@ -190,7 +186,7 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
     let skipped = metric(&registry, "pushes_skipped_total{service=\"greeter.test\"}");
     assert_eq!(skipped, Some(160.0 - told as f64));
     // Whoever was not told is, when something of theirs changes.
-    fleet.contribute(&name(GREETER), Source::File, weighed(5.0));
+    catalogue.contribute(&name(GREETER), Source::File, weighed(5.0));
     for stream in &mut streams {
         assert_eq!(next_group(stream).await.version, version + 2);
     }
@@ -199,7 +195,7 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
 #[tokio::test(start_paused = true)]
 async fn a_zone_with_more_clients_than_capacity_spills() {
     let mut registry = Registry::default();
-    let metrics = FleetMetrics::register(&mut registry);
+    let metrics = CatalogueMetrics::register(&mut registry);
     let zones = ZoneTable::new(vec![
         ("a".into(), vec!["11.0.0.0/24".parse().unwrap()]),
         ("b".into(), vec!["11.0.1.0/24".parse().unwrap()]),
@@ -209,10 +205,11 @@ async fn a_zone_with_more_clients_than_capacity_spills() {
         ..ServiceSettings::default()
     };
     let backends = many(20, |index| Some(if index < 10 { "a" } else { "b" }));
-    let (_fleet, service) = grouped(settings, backends.clone(), metrics).await;
+    let (_catalogue, service) = grouped(settings, backends.clone(), metrics).await;
+    let front = Front::measured(&mut registry);
     let of_zone = |zone: usize| backends.members.keys().skip(10 * zone).take(10).copied();
-    let mut of_a: Vec<_> = (0..40).map(|i| follow(&service, client(i))).collect();
-    let mut of_b = follow(&service, client(256));
+    let mut of_a: Vec<_> = (0..40).map(|i| front.follow(&service, client(i))).collect();
+    let mut of_b = front.follow(&service, client(256));
     for stream in &mut of_a {
         let list = addresses(&*next_group(stream).await);
         assert_eq!(list, of_zone(0).collect());
@@ -234,7 +231,7 @@ async fn a_zone_with_more_clients_than_capacity_spills() {
         assert!((member.effective - 1.0).abs() < 0.031, "{member:?}");
     }
     // One stream more or less is no reason to tell anybody.
-    let one_more = follow(&service, client(41));
+    let one_more = front.follow(&service, client(41));
     let newer = service.newer_than(snapshot.version);
     assert!(timeout(Duration::from_secs(60), newer).await.is_err());
     drop(one_more);

@@ -8,12 +8,29 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::backend_log::Named;
-use super::service::{Service, SourceState};
+use super::service::Service;
+use super::snapshot::{Observed, Snapshot};
+use super::source::SourceState;
 use lookaside_core::model::{BackendAddr, OverloadDrops, ServiceName};
 use lookaside_core::plan::{BackendState, OverloadObservation, Plan, Source};
 
 /// Says what is new about a service whose clients have `before` and get `now`.
-pub(super) fn tell(
+pub(super) fn tell(service: &ServiceName, before: Option<&Snapshot>, now: &Snapshot) {
+    if before.is_none_or(|before| before.version != now.version) {
+        let overload = (now.observed.overload, now.settings.overload);
+        tell_plan(
+            service,
+            before.map(|before| &*before.plan),
+            &now.plan,
+            overload,
+        );
+    }
+    if let Some(before) = before {
+        tell_trust(service, &before.observed, &now.observed);
+    }
+}
+
+fn tell_plan(
     service: &ServiceName,
     before: Option<&Plan>,
     now: &Plan,
@@ -143,14 +160,11 @@ impl Standing {
 }
 
 /// Says whose reports began to be disbelieved, and whose are believed again; of
-/// who is not `known` any more, nothing.
-pub(super) fn tell_trust(
-    service: &ServiceName,
-    before: &mut BTreeSet<BackendAddr>,
-    now: BTreeSet<BackendAddr>,
-    known: impl Fn(BackendAddr) -> bool,
-) {
-    let begins: Vec<BackendAddr> = now.difference(before).copied().collect();
+/// backends that are gone, nothing.
+fn tell_trust(service: &ServiceName, before: &Observed, now: &Observed) {
+    let was: BTreeSet<BackendAddr> = before.distrusted().collect();
+    let is: BTreeSet<BackendAddr> = now.distrusted().collect();
+    let begins: Vec<BackendAddr> = is.difference(&was).copied().collect();
     if !begins.is_empty() {
         warn!(
             %service,
@@ -159,12 +173,11 @@ pub(super) fn tell_trust(
             "its reports are not believed for a while"
         );
     }
-    let ends = before.difference(&now).copied();
-    let ends: Vec<BackendAddr> = ends.filter(|addr| known(*addr)).collect();
+    let ends = was.difference(&is).copied();
+    let ends: Vec<BackendAddr> = ends.filter(|addr| now.has(*addr)).collect();
     if !ends.is_empty() {
         info!(%service, backend = %Named::of(&ends), "its reports are believed again");
     }
-    *before = now;
 }
 
 /// What was told of the time in which a service waits for its first backends.
@@ -203,11 +216,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::catalogue::membership::Membership;
     use crate::telemetry::Lines;
     use lookaside_core::plan::{
         Clients, Contribution, HealthFields, MemberFields, PlanInput, PlanState, Probe,
         ServiceSettings, plan,
     };
+    use lookaside_core::weights::{Freshness, Observation};
 
     fn service() -> ServiceName {
         ServiceName::parse("greeter.test").unwrap()
@@ -242,7 +257,7 @@ mod tests {
 
     fn told(before: Option<&Plan>, now: &Plan) -> Vec<String> {
         let quiet = (OverloadObservation::default(), None);
-        Lines::of(|| tell(&service(), before, now, quiet))
+        Lines::of(|| tell_plan(&service(), before, now, quiet))
     }
 
     #[test]
@@ -286,7 +301,7 @@ mod tests {
             ..OverloadObservation::default()
         };
         let drops = OverloadDrops::new(0.9, 0.5).ok();
-        let begins = Lines::of(|| tell(&service(), Some(&quiet), &dropping, (seen, drops)));
+        let begins = Lines::of(|| tell_plan(&service(), Some(&quiet), &dropping, (seen, drops)));
         let what = "service=greeter.test share=0.2 utilization=1.25 bound=0.9";
         assert!(begins.len() == 1 && begins[0].contains(what), "{begins:?}");
         assert!(begins[0].contains("WARN"), "{begins:?}");
@@ -327,11 +342,34 @@ mod tests {
 
     #[test]
     fn who_is_disbelieved_is_named_once() {
-        let mut known = BTreeSet::new();
-        let mut told = |now: &[usize], gone: Option<usize>| {
-            let now = now.iter().map(|index| addr(*index)).collect();
-            let there = |backend| gone.map(addr) != Some(backend);
-            Lines::of(|| tell_trust(&service(), &mut known, now, there))
+        let observed = |distrusted: &[usize], gone: Option<usize>| {
+            let known = (0..4).filter(|index| Some(*index) != gone);
+            let backends = known.map(|index| Observation {
+                addr: addr(index),
+                utilization: 0.5,
+                qps: 10.0,
+                report_age: None,
+                freshness: Freshness::Known,
+                trusted: !distrusted.contains(&index),
+                policy: None,
+                shadow: None,
+                slow_start: 1.0,
+                factor: None,
+                published: None,
+                ejected: None,
+            });
+            Observed {
+                learns: true,
+                backends: backends.collect(),
+                ..Observed::default()
+            }
+        };
+        let mut before = observed(&[], None);
+        let mut told = |distrusted: &[usize], gone: Option<usize>| {
+            let now = observed(distrusted, gone);
+            let lines = Lines::of(|| tell_trust(&service(), &before, &now));
+            before = now;
+            lines
         };
         let begins = told(&[1, 2], None);
         assert!(
@@ -354,11 +392,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn waiting_for_registrations_is_told_once_and_so_is_its_end() {
         let limit = Duration::from_secs(10);
-        let file = Service::new(service(), ServiceSettings::default(), [Source::File]);
+        let file = Service::new(
+            service(),
+            ServiceSettings::default(),
+            [Source::File],
+            Membership::default(),
+        );
         assert!(Lines::of(|| Waiting::default().begin(&file, limit)).is_empty());
 
         let sources = [Source::Registration];
-        let open = Service::new(service(), ServiceSettings::default(), sources);
+        let open = Service::new(
+            service(),
+            ServiceSettings::default(),
+            sources,
+            Membership::default(),
+        );
         let mut waiting = Waiting::default();
         let begins = Lines::of(|| {
             waiting.begin(&open, limit);

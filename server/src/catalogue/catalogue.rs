@@ -13,15 +13,16 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::backend_log::BackendLog;
+use super::membership::{Membership, Memberships};
 use super::memory::{Memory, Remembered};
-use super::metrics::FleetMetrics;
-use super::publisher::{self, READY_DEADLINE};
+use super::metrics::CatalogueMetrics;
+use super::publisher::{Publisher, READY_DEADLINE};
 use super::readiness::{Latch, Readiness};
 use super::service::{Reported, Service};
-use super::subscribers::EndReason;
 use super::suspicions::Suspicions;
+use crate::wait::restarting;
 use lookaside_core::model::{BackendAddr, RequestedName, ServiceName};
-use lookaside_core::plan::{Contribution, HealthFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, HealthFields, ServiceSettings, Source, plan};
 use lookaside_core::weights::Report;
 
 /// A publisher that is there says what it has learned in less.
@@ -29,28 +30,29 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Every service the balancer knows. Clones of the `Arc` are handles.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Catalogue {
     services: DashMap<ServiceName, Arc<Service>>,
     aliases: ArcSwap<BTreeMap<ServiceName, ServiceName>>,
     /// How often it was configured.
     configured: watch::Sender<u64>,
+    membership: Membership,
     suspicions: Suspicions,
-    /// They end with the fleet.
+    /// They end with the catalogue.
     publishers: Mutex<JoinSet<()>>,
     memory: Arc<Memory>,
     ready: Latch,
     backend_log: BackendLog,
-    metrics: FleetMetrics,
+    metrics: CatalogueMetrics,
 }
 
 /// Which services there should be.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct FleetConfig {
+pub struct CatalogueConfig {
     /// The services.
     pub services: Vec<ServiceEntry>,
 }
 
-/// One service of a [`FleetConfig`].
+/// One service of a [`CatalogueConfig`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceEntry {
     /// Its name; no other service and no alias has it.
@@ -74,14 +76,15 @@ pub enum ResolveError {
     NotReady,
 }
 
-impl Fleet {
-    /// A fleet without services, which is not configured yet.
+impl Catalogue {
+    /// A catalogue without services, which is not configured yet.
     #[must_use]
-    pub fn new(metrics: FleetMetrics) -> Arc<Self> {
+    pub fn new(metrics: CatalogueMetrics) -> Arc<Self> {
         Arc::new(Self {
             services: DashMap::new(),
             aliases: ArcSwap::default(),
             configured: watch::Sender::new(0),
+            membership: Membership::default(),
             suspicions: Suspicions::default(),
             publishers: Mutex::default(),
             memory: Arc::default(),
@@ -99,7 +102,7 @@ impl Fleet {
 
     /// Makes these the services: adds, changes and removes what differs. The
     /// streams of a removed service end, spread over two seconds.
-    pub fn configure(&self, config: FleetConfig) {
+    pub fn configure(&self, config: CatalogueConfig) {
         self.configure_with(config, BTreeMap::new());
     }
 
@@ -107,14 +110,15 @@ impl Fleet {
     /// clients of one that changed in both ways never see one without the other.
     pub fn configure_with(
         &self,
-        config: FleetConfig,
+        config: CatalogueConfig,
         mut listed: BTreeMap<ServiceName, Contribution>,
     ) {
         let names: BTreeSet<&ServiceName> = config.services.iter().map(|s| &s.name).collect();
         let gone = |name: &ServiceName| !names.contains(name);
         self.services.retain(|name, service| {
             if gone(name) {
-                service.retire();
+                info!(service = %name, "service removed");
+                service.remove();
             }
             !gone(name)
         });
@@ -134,7 +138,13 @@ impl Fleet {
                 continue;
             }
             info!(service = %entry.name, "service added");
-            let service = Service::new(entry.name.clone(), entry.settings, entry.sources);
+            let membership = self.membership.clone();
+            let service = Service::new(
+                entry.name.clone(),
+                entry.settings,
+                entry.sources,
+                membership,
+            );
             if let Some(file) = file {
                 service.contribute(Source::File, file);
             }
@@ -142,10 +152,14 @@ impl Fleet {
             self.services.insert(entry.name, Arc::clone(&service));
             let metrics = self.metrics.service(service.name());
             let memory = Arc::clone(&self.memory);
-            publishers.spawn(publisher::supervise(service, memory, metrics));
+            publishers.spawn(async move {
+                let mut publisher = Publisher::new(&plan, &service, &memory, metrics);
+                restarting(&mut publisher).await;
+            });
         }
         drop(publishers);
         self.configured.send_modify(|times| *times += 1);
+        self.membership.note_change();
     }
 
     /// What `source` says of a service's backends; replaces what it said
@@ -260,11 +274,8 @@ impl Fleet {
     pub async fn ready(&self) {
         self.until_configured().await;
         for service in self.services() {
-            tokio::select! {
-                () = service.ready() => {}
-                // A service that leaves before it was ready is not waited for.
-                () = service.retired().cancelled() => {}
-            }
+            // A service that leaves before it was ready is not waited for.
+            service.ready().await;
         }
         self.ready.set();
     }
@@ -288,12 +299,10 @@ impl Fleet {
         Some(Arc::clone(&service))
     }
 
-    /// The version of each of these services' snapshots, in this order; 0 of who has
-    /// none. While these are the same, so are the backends.
-    pub fn versions<'a>(&self, names: impl Iterator<Item = &'a ServiceName>) -> Vec<u64> {
-        let snapshot = |name: &ServiceName| self.get(name.as_str())?.snapshot();
-        let version = |name| snapshot(name).map_or(0, |snapshot| snapshot.version);
-        names.map(version).collect()
+    /// Follows which services there are, and which backends each has.
+    #[must_use]
+    pub fn memberships(&self) -> Memberships {
+        self.membership.follow()
     }
 
     /// Every other name of a service.
@@ -335,15 +344,5 @@ impl Fleet {
         let mut configured = self.configured.subscribe();
         // The sender lives in self, so this ends only with a value.
         let _ = configured.wait_for(|times| *times > 0).await;
-    }
-
-    /// Ends every stream, spread over `over`, and lets no new one in.
-    pub async fn end_streams(&self, over: Duration) {
-        let services = self.services();
-        join_all(services.iter().map(|service| {
-            let subscribers = service.subscribers();
-            subscribers.end_all(EndReason::ShuttingDown, over)
-        }))
-        .await;
     }
 }

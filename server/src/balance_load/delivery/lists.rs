@@ -1,36 +1,31 @@
-//! What the clients of a service are sent, all of it at one moment.
+//! What the clients of a service are sent, by group: a snapshot in the shape of grpclb.
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::seating::Seat;
+use crate::catalogue::Snapshot;
 use lookaside_core::list::ServerLists;
-use lookaside_core::plan::{GroupPlan, Plan};
+use lookaside_core::plan::{GroupPlan, Layout};
 
-/// A published plan. It moves as a whole: whoever holds one sees members,
-/// weights and lists that belong together.
+/// What each group of clients is sent, of one version of the service's snapshots.
 #[derive(Debug)]
-pub struct Snapshot {
-    /// Counts the service's publishes, from 1.
-    pub version: u64,
-    /// What was planned, and why.
-    pub plan: Plan,
-    /// What each group of clients is sent, by the lists of the plan's layout.
-    pub groups: Vec<Arc<Group>>,
+pub(super) struct GroupLists {
+    /// That of the snapshot.
+    pub(super) version: u64,
     /// Counts the layouts, from 1.
     pub(super) epoch: u32,
-    /// When it was published.
-    pub published: Instant,
+    pub(super) layout: Layout,
+    /// By the lists of the layout.
+    pub(super) groups: Vec<Arc<Group>>,
 }
 
 /// What one group of clients is sent.
 #[derive(Debug)]
-pub struct Group {
+pub(in crate::balance_load) struct Group {
     /// The snapshot version in which this group last changed.
-    pub version: u64,
+    pub(in crate::balance_load) version: u64,
     /// The message.
-    pub listing: Listing,
+    pub(in crate::balance_load) listing: Listing,
     plan: GroupPlan,
     /// By variant, the version in which what its streams are sent last changed:
     /// weights that move a little move no entry of most variants.
@@ -39,44 +34,35 @@ pub struct Group {
 
 /// What goes down a stream after its handshake.
 #[derive(Debug)]
-pub enum Listing {
+pub(in crate::balance_load) enum Listing {
     /// A server list, encoded on first use.
     Servers(ServerLists),
     /// `fallback_response`.
     Fallback,
 }
 
-impl Snapshot {
-    /// The snapshot after `previous` for this plan. Groups that did not change
+impl GroupLists {
+    /// The lists of a snapshot that comes after `previous`. Groups that did not change
     /// are the previous ones, bytes and all.
-    pub(super) fn next(previous: Option<&Self>, plan: Plan) -> Self {
-        let version = previous.map_or(0, |snapshot| snapshot.version) + 1;
-        let same = previous.filter(|snapshot| snapshot.plan.layout == plan.layout);
+    pub(super) fn next(previous: Option<&Self>, snapshot: &Snapshot) -> Self {
+        let plan = &snapshot.plan;
+        let same = previous.filter(|previous| previous.layout == plan.layout);
         let groups = plan.groups.iter().enumerate().map(|(index, group)| {
-            let old = same.and_then(|snapshot| snapshot.groups.get(index));
+            let old = same.and_then(|same| same.groups.get(index));
             match old {
                 Some(old) if old.plan == *group => Arc::clone(old),
-                _ => Arc::new(Group::new(version, group, old.map(Arc::as_ref))),
+                _ => Arc::new(Group::new(snapshot.version, group, old.map(Arc::as_ref))),
             }
         });
         Self {
-            version,
+            version: snapshot.version,
             groups: groups.collect(),
             epoch: match (previous, same) {
                 (_, Some(same)) => same.epoch,
-                (previous, None) => previous.map_or(0, |snapshot| snapshot.epoch) + 1,
+                (previous, None) => previous.map_or(0, |previous| previous.epoch) + 1,
             },
-            plan,
-            published: Instant::now(),
+            layout: plan.layout.clone(),
         }
-    }
-
-    /// Whether clients are sent something else than by `previous`.
-    pub(super) fn lists_differ_from(&self, previous: Option<&Self>) -> bool {
-        previous.is_none_or(|previous| {
-            let mut pairs = self.groups.iter().zip(&previous.groups);
-            self.epoch != previous.epoch || pairs.any(|(new, old)| !Arc::ptr_eq(new, old))
-        })
     }
 
     /// The group of a stream that sits here; `None` if the stream is about to get
@@ -90,8 +76,7 @@ impl Snapshot {
 impl Group {
     /// The version in which what the stream with this ordinal is sent last
     /// changed: if it was sent that, it needs nothing new.
-    #[must_use]
-    pub fn version_for(&self, ordinal: u64) -> u64 {
+    pub(in crate::balance_load) fn version_for(&self, ordinal: u64) -> u64 {
         self.changed[(ordinal % self.changed.len() as u64) as usize]
     }
 

@@ -1,7 +1,7 @@
 //! The streams of a service, and how a publish reaches them.
 //!
 //! There is no queue: a stream has a waker, and looks at the service's newest
-//! snapshot when it is woken. What it has not read yet is replaced, not piled
+//! lists when it is woken. What it has not read yet is replaced, not piled
 //! up, and no stream waits for another.
 
 use std::cmp::Reverse;
@@ -15,9 +15,10 @@ use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Delivery;
+use super::lists::{Group, GroupLists};
 use super::seating::{Client, Seat, Seating};
-use super::service::Service;
-use super::snapshot::{Group, Snapshot};
+use crate::catalogue::Service;
 use lookaside_core::plan::{Clients, Layout};
 
 /// Streams woken per look at the table: the lock is held for the copying of
@@ -26,7 +27,7 @@ const WAKE_CHUNK: usize = 256;
 
 /// Why the balancer ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndReason {
+pub(in crate::balance_load) enum EndReason {
     /// The service is no longer configured.
     ServiceRemoved,
     /// The balancer shuts down.
@@ -35,7 +36,7 @@ pub enum EndReason {
 
 /// News for a stream.
 #[derive(Debug)]
-pub enum Update {
+pub(in crate::balance_load) enum Update {
     /// Send this, unless something newer comes before it is sent.
     Group(Arc<Group>),
     /// End the stream.
@@ -44,8 +45,8 @@ pub enum Update {
 
 /// A stream's place among its service's subscribers; dropping it leaves.
 #[derive(Debug)]
-pub struct Subscription {
-    service: Arc<Service>,
+pub(in crate::balance_load) struct Subscription {
+    delivery: Arc<Delivery>,
     slot: Arc<Slot>,
     ordinal: usize,
     /// Where the stream sits or sat when it was last told anything, and the version
@@ -58,7 +59,7 @@ pub struct Subscription {
 struct Slot {
     waker: AtomicWaker,
     end: OnceLock<EndReason>,
-    /// Milliseconds after the service's start, plus one, at which the stream
+    /// Milliseconds after the delivery's start, plus one, at which the stream
     /// fell behind; 0 while it is not behind.
     behind_since: AtomicU64,
     connection: CancellationToken,
@@ -85,27 +86,25 @@ struct Table {
 impl Subscription {
     /// Number of the stream among those of its service: dense, the smallest
     /// free one is taken. It picks the stream's list variant.
-    #[must_use]
-    pub fn ordinal(&self) -> u64 {
+    pub(in crate::balance_load) fn ordinal(&self) -> u64 {
         self.ordinal as u64
     }
 
     /// The service it is subscribed to.
-    #[must_use]
-    pub fn service(&self) -> &Arc<Service> {
-        &self.service
+    pub(in crate::balance_load) fn service(&self) -> &Arc<Service> {
+        self.delivery.service()
     }
 
     /// The newest thing to send that has not been returned before. The first
     /// call returns the current group at once.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Update> {
+    pub(in crate::balance_load) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Update> {
         // Registered first, so that no publish falls between look and sleep.
         self.slot.waker.register(cx.waker());
         if let Some(reason) = self.slot.end.get() {
             return Poll::Ready(Update::End(*reason));
         }
         let seat = self.slot.seat();
-        let Some(group) = self.service.group_of(seat) else {
+        let Some(group) = self.delivery.group_of(seat) else {
             return Poll::Pending;
         };
         self.slot.behind_since.store(0, Ordering::Relaxed);
@@ -126,7 +125,8 @@ impl Slot {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.service.subscribers().leave(self.ordinal, &self.slot);
+        let subscribers = &self.delivery.subscribers;
+        subscribers.leave(self.ordinal, &self.slot);
     }
 }
 
@@ -134,7 +134,7 @@ impl Subscribers {
     /// A place for a stream of this client, whose connection `connection` closes.
     pub(super) fn join(
         &self,
-        service: &Arc<Service>,
+        delivery: &Arc<Delivery>,
         client: Client,
         connection: CancellationToken,
     ) -> Result<Subscription, EndReason> {
@@ -161,7 +161,7 @@ impl Subscribers {
         table.slots[ordinal] = Some(Arc::clone(&slot));
         drop(table);
         Ok(Subscription {
-            service: Arc::clone(service),
+            delivery: Arc::clone(delivery),
             slot,
             ordinal,
             delivered: (seat, 0),
@@ -181,6 +181,7 @@ impl Subscribers {
     }
 
     /// How many streams there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let table = self.lock();
         table.slots.len() - table.free.len()
@@ -206,17 +207,17 @@ impl Subscribers {
         }
     }
 
-    /// Wakes every stream that `snapshot`, the newest, has news for, and notes
-    /// which fall behind at `now`, the time since the service began. Returns how
+    /// Wakes every stream that `lists`, the newest, have news for, and notes
+    /// which fall behind at `now`, the time since the delivery began. Returns how
     /// many sit in groups that changed, but are sent the same as before.
-    pub(super) fn wake(&self, snapshot: &Snapshot, now: Duration) -> usize {
+    pub(super) fn wake(&self, lists: &GroupLists, now: Duration) -> usize {
         let stamp = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
         let mut same = 0;
         self.for_each(|ordinal, slot| {
-            if let Some(group) = snapshot.group(slot.seat())
-                && group.version_for(ordinal as u64) < snapshot.version
+            if let Some(group) = lists.group(slot.seat())
+                && group.version_for(ordinal as u64) < lists.version
             {
-                same += usize::from(group.version == snapshot.version);
+                same += usize::from(group.version == lists.version);
                 return;
             }
             let _ =

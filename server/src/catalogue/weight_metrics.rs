@@ -1,18 +1,18 @@
 //! What is told of weights: each backend's by stage, the age of its reports, the
 //! publish gate, ejections, distrust and overload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::snapshot::Observed;
 use crate::telemetry::{Held, Series};
 use lookaside_core::model::BackendAddr;
-use lookaside_core::plan::{PlanState, ServiceSettings};
+use lookaside_core::plan::{OverloadObservation, ServiceSettings};
 use lookaside_core::weights::{Ejections, GateCounts, Observation};
 
 type Value = Gauge<f64, AtomicU64>;
@@ -177,44 +177,27 @@ impl Exported {
         }
     }
 
-    /// Whether anything is told of the backend.
-    pub(super) fn knows(&self, backend: BackendAddr) -> bool {
-        self.backends.contains_key(&backend)
-    }
-
-    /// Tells what `state` knows; of a service that does not learn from reports, what
-    /// its clients have. Returns whose reports its policy does not believe.
-    pub(super) fn update(
-        &mut self,
-        state: &PlanState,
-        settings: &ServiceSettings,
-        now: Duration,
-    ) -> BTreeSet<BackendAddr> {
-        let learns = state.next(settings).is_some();
-        let mut distrusted = BTreeSet::new();
+    /// Tells what is `seen`; of a service that does not learn from reports, what
+    /// its clients have.
+    pub(super) fn update(&mut self, seen: &Observed, settings: &ServiceSettings) {
         let mut before = std::mem::take(&mut self.backends);
-        for seen in state.observations(settings, now) {
-            let mut backend = before.remove(&seen.addr).unwrap_or_default();
-            backend.observe(&self.metrics, &self.service, &seen, learns);
-            self.backends.insert(seen.addr, backend);
-            if learns && !seen.trusted {
-                distrusted.insert(seen.addr);
-            }
+        for backend in &seen.backends {
+            let mut series = before.remove(&backend.addr).unwrap_or_default();
+            series.observe(&self.metrics, &self.service, backend, seen.learns);
+            self.backends.insert(backend.addr, series);
         }
         drop(before);
-        self.distrusted = learns.then(|| {
+        self.distrusted = seen.learns.then(|| {
             let held = self.distrusted.take();
             let held = held.unwrap_or_else(|| self.metrics.distrusted.hold(self.labels()));
-            held.set(i64::try_from(distrusted.len()).unwrap_or(i64::MAX));
+            held.set(i64::try_from(seen.distrusted().count()).unwrap_or(i64::MAX));
             held
         });
-        self.overload(state, settings, now);
-        self.count(state);
-        distrusted
+        self.overload(&seen.overload, settings);
+        self.count(seen.gate, seen.ejections);
     }
 
-    fn count(&mut self, state: &PlanState) {
-        let (gate, ejections) = (state.gate(), state.ejections());
+    fn count(&mut self, gate: GateCounts, ejections: Ejections) {
         let more = |new: u64, old: u64| new.saturating_sub(old);
         self.ticks.inc_by(more(gate.ticks, self.gate.ticks));
         self.opened.inc_by(more(gate.opened, self.gate.opened));
@@ -231,7 +214,7 @@ impl Exported {
     }
 
     /// Tells what is dropped for overload, if the service ever does.
-    fn overload(&mut self, state: &PlanState, settings: &ServiceSettings, now: Duration) {
+    fn overload(&mut self, seen: &OverloadObservation, settings: &ServiceSettings) {
         if settings.overload.is_none() {
             self.overload = None;
             return;
@@ -242,7 +225,6 @@ impl Exported {
             seconds: self.metrics.overload_seconds.hold(labels.clone()),
             utilization: None,
         });
-        let seen = state.overload(now);
         series.share.set(seen.share);
         let seconds = seen.dropping.unwrap_or_default().as_secs_f64();
         series.seconds.set(seconds);

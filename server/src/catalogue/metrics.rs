@@ -1,4 +1,4 @@
-//! What the fleet counts.
+//! What the catalogue counts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -12,21 +12,18 @@ use super::snapshot::Snapshot;
 use super::weight_metrics::{Exported, WeightMetrics};
 use crate::telemetry::{Held, Series};
 use lookaside_core::model::{BackendAddr, ServiceName};
-use lookaside_core::plan::{BackendState, Clients};
+use lookaside_core::plan::{BackendState, Plan};
 
-/// Handles to the fleet's metrics. Labels come from the configuration and from
+/// Handles to the catalogue's metrics. Labels come from the configuration and from
 /// backends that a source lists, so that nothing else from the wire can add one.
 #[derive(Debug, Clone, Default)]
-pub struct FleetMetrics {
+pub struct CatalogueMetrics {
     backends: Series<StateLabels, Gauge>,
     states: Series<BackendLabels, Gauge>,
     ready: Series<ServiceLabels, Gauge>,
     publishes: Series<ServiceLabels, Counter>,
     failures: Series<ServiceLabels, Counter>,
-    stalled: Counter,
     groups: Series<ServiceLabels, Gauge>,
-    skipped: Series<ServiceLabels, Counter>,
-    zone_streams: Series<ZoneLabels, Gauge>,
     zone_spill: Series<ZoneLabels, Gauge<f64, AtomicU64>>,
     weights: WeightMetrics,
 }
@@ -34,7 +31,7 @@ pub struct FleetMetrics {
 /// The series of one service, from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct ServiceMetrics {
-    all: FleetMetrics,
+    all: CatalogueMetrics,
     service: String,
     backends: Vec<(BackendState, Held<StateLabels, Gauge>)>,
     states: BTreeMap<BackendAddr, (BackendState, Held<BackendLabels, Gauge>)>,
@@ -42,16 +39,9 @@ pub(super) struct ServiceMetrics {
     publishes: Held<ServiceLabels, Counter>,
     failures: Held<ServiceLabels, Counter>,
     groups: Held<ServiceLabels, Gauge>,
-    skipped: Held<ServiceLabels, Counter>,
-    zones: BTreeMap<String, ZoneMetrics>,
+    spill: BTreeMap<String, Held<ZoneLabels, Gauge<f64, AtomicU64>>>,
     /// What is told of weights.
-    pub(super) weights: Exported,
-}
-
-#[derive(Debug)]
-struct ZoneMetrics {
-    streams: Held<ZoneLabels, Gauge>,
-    spill: Held<ZoneLabels, Gauge<f64, AtomicU64>>,
+    weights: Exported,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,7 +71,7 @@ struct ZoneLabels {
 /// What clients are counted under whose zone nobody knows.
 const NO_ZONE: &str = "";
 
-impl FleetMetrics {
+impl CatalogueMetrics {
     /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
@@ -112,24 +102,9 @@ impl FleetMetrics {
             metrics.failures.family(),
         );
         registry.register(
-            "stalled_connections",
-            "Connections closed because a stream on them took no list for 60 s",
-            metrics.stalled.clone(),
-        );
-        registry.register(
             "groups",
             "Groups of clients that a service has, each with a list of its own",
             metrics.groups.family(),
-        );
-        registry.register(
-            "pushes_skipped",
-            "Lists not sent to a stream, for they would have been the same though weights moved",
-            metrics.skipped.family(),
-        );
-        registry.register(
-            "zone_streams",
-            "BalanceLoad streams of a service by the zone of the client",
-            metrics.zone_streams.family(),
         );
         registry.register(
             "zone_spill",
@@ -160,8 +135,7 @@ impl FleetMetrics {
             publishes: self.publishes.hold(labels()),
             failures: self.failures.hold(labels()),
             groups: self.groups.hold(labels()),
-            skipped: self.skipped.hold(labels()),
-            zones: BTreeMap::new(),
+            spill: BTreeMap::new(),
             weights: Exported::new(self.weights.clone(), &service),
             service,
             all: self.clone(),
@@ -170,9 +144,19 @@ impl FleetMetrics {
 }
 
 impl ServiceMetrics {
-    /// What is published now; whether it is `listed`, as clients see no difference else.
-    pub(super) fn published(&mut self, snapshot: &Snapshot, listed: bool) {
-        let members = &snapshot.plan.members;
+    /// What is published now, after `before`.
+    pub(super) fn published(&mut self, before: Option<&Snapshot>, now: &Snapshot) {
+        self.weights.update(&now.observed, &now.settings);
+        if before.is_none_or(|before| before.version != now.version) {
+            self.planned(&now.plan);
+            if now.lists_differ_from(before) {
+                self.publishes.inc();
+            }
+        }
+    }
+
+    fn planned(&mut self, plan: &Plan) {
+        let members = &plan.members;
         for (state, gauge) in &self.backends {
             let count = members.iter().filter(|member| member.state == *state);
             gauge.set(i64::try_from(count.count()).unwrap_or(i64::MAX));
@@ -195,55 +179,32 @@ impl ServiceMetrics {
             self.states.insert(member.addr, held);
         }
         self.ready.set(1);
-        if listed {
-            self.publishes.inc();
-        }
-        let groups = i64::try_from(snapshot.groups.len()).unwrap_or(i64::MAX);
+        let groups = i64::try_from(plan.groups.len()).unwrap_or(i64::MAX);
         self.groups.set(groups);
+        self.spilled(plan);
     }
 
-    /// Tells where the service's clients are, if it prefers zones.
-    pub(super) fn clients(&mut self, snapshot: &Snapshot, clients: &Clients) {
-        let layout = &clients.layout;
-        let mut before = std::mem::take(&mut self.zones);
-        if layout.zones().is_empty() || *layout != snapshot.plan.layout {
+    /// Tells how much of each zone's calls leaves it, if the service prefers zones.
+    fn spilled(&mut self, plan: &Plan) {
+        let mut before = std::mem::take(&mut self.spill);
+        let zones = plan.layout.zones();
+        if zones.is_empty() {
             return;
         }
-        let zones = layout.zones().iter().map(|zone| &**zone);
-        let audiences = std::iter::once(NO_ZONE).chain(zones);
-        for (audience, zone) in audiences.enumerate() {
-            let held = before.remove(zone);
-            let held = held.unwrap_or_else(|| self.all.zone(&self.service, zone));
-            let first = layout.list(audience, 0);
-            let streams = clients.streams[first..first + layout.groups()].iter();
-            held.streams.set(streams.sum::<u32>().into());
-            held.spill.set(snapshot.plan.spilled[audience]);
-            self.zones.insert(zone.to_owned(), held);
+        let audiences = std::iter::once(NO_ZONE).chain(zones.iter().map(|zone| &**zone));
+        for (zone, spilled) in audiences.zip(&plan.spilled) {
+            let held = before.remove(zone).unwrap_or_else(|| {
+                self.all.zone_spill.hold(ZoneLabels {
+                    service: self.service.clone(),
+                    zone: zone.to_owned(),
+                })
+            });
+            held.set(*spilled);
+            self.spill.insert(zone.to_owned(), held);
         }
-    }
-
-    pub(super) fn pushes_skipped(&self, count: usize) {
-        self.skipped.inc_by(count as u64);
     }
 
     pub(super) fn publisher_failed(&self) {
         self.failures.inc();
-    }
-
-    pub(super) fn stalled(&self, count: usize) {
-        self.all.stalled.inc_by(count as u64);
-    }
-}
-
-impl FleetMetrics {
-    fn zone(&self, service: &str, zone: &str) -> ZoneMetrics {
-        let labels = || ZoneLabels {
-            service: service.to_owned(),
-            zone: zone.to_owned(),
-        };
-        ZoneMetrics {
-            streams: self.zone_streams.hold(labels()),
-            spill: self.zone_spill.hold(labels()),
-        }
     }
 }

@@ -1,0 +1,72 @@
+//! Which backends there are, and what the configuration says of them: what a feeder
+//! follows that asks backends something.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Catalogue, Memberships};
+use crate::config::Config;
+
+/// Between two changes there is this many times what it took to follow the last one:
+/// services that change all the time leave time for what is asked of their backends.
+const REST: u32 = 3;
+
+/// Follows the membership of all services together with the configuration.
+#[derive(Debug)]
+pub struct Roster {
+    memberships: Memberships,
+    config: watch::Receiver<Arc<Config>>,
+    rested: Instant,
+}
+
+/// Something changed, or it is the first look.
+#[derive(Debug)]
+pub struct RosterChange {
+    /// What the configuration says now.
+    pub config: Arc<Config>,
+    began: Instant,
+}
+
+impl Roster {
+    /// Follows from now on; the first change is at hand.
+    #[must_use]
+    pub fn new(catalogue: &Catalogue, config: watch::Receiver<Arc<Config>>) -> Self {
+        Self {
+            memberships: catalogue.memberships(),
+            config,
+            rested: Instant::now(),
+        }
+    }
+
+    /// The next change; changes that come together are one. A caller follows it and then
+    /// says so by [`Self::followed`].
+    pub async fn next(&mut self) -> RosterChange {
+        sleep_until(self.rested).await;
+        tokio::select! {
+            () = self.memberships.next() => {}
+            Ok(()) = self.config.changed() => {}
+        }
+        self.memberships.take_change();
+        self.change()
+    }
+
+    /// The same, if it is at hand: also while the caller should rest.
+    pub fn take_change(&mut self) -> Option<RosterChange> {
+        let changed = self.memberships.take_change();
+        (changed || self.config.has_changed().unwrap_or(false)).then(|| self.change())
+    }
+
+    /// The caller does what the change asks of it.
+    pub fn followed(&mut self, change: &RosterChange) {
+        self.rested = Instant::now() + change.began.elapsed() * REST;
+    }
+
+    fn change(&mut self) -> RosterChange {
+        RosterChange {
+            config: Arc::clone(&self.config.borrow_and_update()),
+            began: Instant::now(),
+        }
+    }
+}
