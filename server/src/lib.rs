@@ -6,11 +6,12 @@
 //!
 //! | floor | modules | what it does |
 //! |---|---|---|
-//! | S6 | [`cli`] | says what to run |
-//! | S5 | [`app`] | wires; the only one who knows all |
-//! | S4 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
-//! | S3 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
-//! | S2 | [`catalogue`] | the one shared state, and its publishers |
+//! | S7 | [`cli`] | says what to run |
+//! | S6 | [`app`] | wires; the only one who knows all |
+//! | S5 | [`balance_load`], [`registration`], [`dns`], [`admin`] | fronts: answer somebody |
+//! | S4 | [`discovery`], [`health`], [`load`], [`state`] | feeders: learn something, or remember it |
+//! | S3 | [`catalogue`] | the one shared state, and its publishers |
+//! | S2 | [`rollout`] | how a configuration reaches the parts |
 //! | S1 | [`config`] | text, no I/O and no clock |
 //! | S0 | [`mod@file`], [`certificate`], [`telemetry`], [`net`], [`subchannel`], [`wait`] | ground |
 //!
@@ -28,6 +29,8 @@ pub mod telemetry;
 pub mod wait;
 
 pub mod config;
+
+pub mod rollout;
 
 pub mod catalogue;
 

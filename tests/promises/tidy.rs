@@ -20,6 +20,7 @@ const SERVER_FLOORS: &[&[&str]] = &[
         "wait",
     ],
     &["config"],
+    &["rollout"],
     &["catalogue"],
     &["discovery", "health", "load", "state"],
     &["balance_load", "registration", "dns", "admin"],

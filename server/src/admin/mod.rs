@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{Catalogue, Readiness};
 use crate::net::cannot_listen;
+use crate::rollout::{Applied, Rollout};
 use crate::telemetry::{Exposition, MetricsRegistry};
 use lookaside_core::model::ServiceName;
 
@@ -53,6 +54,8 @@ pub struct Admin {
 pub struct AdminState {
     /// The services.
     pub catalogue: Arc<Catalogue>,
+    /// The configuration, and how far it is applied.
+    pub rollout: Rollout,
     /// The metrics.
     pub metrics: MetricsRegistry,
     /// Cancelled when the balancer begins to shut down: no longer ready.
@@ -106,12 +109,30 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, String) {
         Readiness::Starting(waiting) => {
             unready(format!("waiting for the sources of {}\n", named(&waiting)))
         }
-        Readiness::Ready { warming } if warming.is_empty() => (StatusCode::OK, "ok\n".to_owned()),
-        Readiness::Ready { warming } => (
-            StatusCode::OK,
-            format!("ok\nwarming: {}\n", named(&warming)),
-        ),
+        Readiness::Ready { warming } => {
+            let mut page = "ok\n".to_owned();
+            if !warming.is_empty() {
+                page.push_str(&format!("warming: {}\n", named(&warming)));
+            }
+            page.push_str(&applied(&state.rollout));
+            (StatusCode::OK, page)
+        }
     }
+}
+
+/// How far the configuration is applied.
+fn applied(rollout: &Rollout) -> String {
+    let Applied { revision, since } = rollout.applied();
+    let since = humantime::format_rfc3339_seconds(since);
+    let pending = rollout.pending();
+    if pending.is_empty() {
+        return format!("configuration {revision} applied everywhere at {since}\n");
+    }
+    format!(
+        "configuration {revision} applied everywhere at {since}; {} not applied yet by: {}\n",
+        rollout.current().number,
+        pending.join(", ")
+    )
 }
 
 /// Services by name, as far as somebody would read them.

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::catalogue::CatalogueMetrics;
+use crate::catalogue::{CatalogueConfig, CatalogueMetrics};
+use crate::config::parse;
 
 /// Long enough for anything that should happen, and no test waits for it.
 const SOON: Duration = Duration::from_secs(30);
@@ -16,6 +17,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// An admin port in this process.
 struct Port {
     addr: SocketAddr,
+    catalogue: Arc<Catalogue>,
+    rollout: Rollout,
     stop: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -26,14 +29,23 @@ impl Port {
         let addr = admin.local_addr();
         let registry = MetricsRegistry::default();
         let metrics = registry.register(AdminMetrics::register);
+        let catalogue = Catalogue::new(CatalogueMetrics::default());
+        let rollout = Rollout::new(parse("", "lookaside.toml").unwrap());
         let state = AdminState {
-            catalogue: Catalogue::new(CatalogueMetrics::default()),
+            catalogue: Arc::clone(&catalogue),
+            rollout: rollout.clone(),
             metrics: registry,
             draining: CancellationToken::new(),
         };
         let stop = CancellationToken::new();
         let served = tokio::spawn(admin.run(state, limits, metrics, stop.clone()));
-        Self { addr, stop, served }
+        Self {
+            addr,
+            catalogue,
+            rollout,
+            stop,
+            served,
+        }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -136,6 +148,32 @@ async fn metrics_are_text_unless_open_metrics_is_asked_for() {
     assert!(open_metrics.contains(content_type), "{open_metrics}");
     assert!(open_metrics.contains("\n# TYPE lookaside_admin_connections_evicted counter\n"));
     assert!(open_metrics.ends_with("# EOF\n"), "{open_metrics}");
+}
+
+#[tokio::test]
+async fn a_ready_balancer_says_which_configuration_it_runs() {
+    let port = Port::start(AdminLimits::new(8)).await;
+    port.catalogue.configure(CatalogueConfig::default());
+    let ready = port.get("/readyz", "").await;
+    let (head, body) = ready.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(
+        body.starts_with("ok\nconfiguration 1 applied everywhere at 20"),
+        "{ready}"
+    );
+    let part = port.rollout.part("DNS");
+    port.rollout.replace(parse("", "lookaside.toml").unwrap());
+    let pending = port.get("/readyz", "").await;
+    assert!(
+        pending.ends_with("; 2 not applied yet by: DNS\n"),
+        "{pending}"
+    );
+    part.applied(&port.rollout.current());
+    let applied = port.get("/readyz", "").await;
+    assert!(
+        applied.contains("configuration 2 applied everywhere at"),
+        "{applied}"
+    );
 }
 
 #[tokio::test]

@@ -48,8 +48,10 @@ use bytes::Bytes;
 use lookaside_proto::lb_v1::load_balance_response::LoadBalanceResponseType;
 use lookaside_proto::lb_v1::{FallbackResponse, InitialLoadBalanceResponse, LoadBalanceResponse};
 use lookaside_proto::{duration, frame};
+use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
+use crate::rollout::Part;
 use crate::telemetry::Seldom;
 use admission::Admission;
 use delivery::Deliveries;
@@ -107,18 +109,21 @@ impl BalanceLoad {
         }))
     }
 
-    /// Changes the interval of client statistics for streams that begin from
-    /// now on; on a stream it cannot be changed.
-    pub fn set_report_interval(&self, report_interval: Duration) {
-        let initial_response = initial_response(report_interval);
-        self.0.initial_response.store(Arc::new(initial_response));
+    /// Follows the configuration until `end`. The interval of client statistics counts for
+    /// streams that begin later: on a stream it cannot be changed. Counters are there for
+    /// every service that there is, and for no other.
+    pub async fn follow(self, mut part: Part, end: CancellationToken) {
+        while let Some(revision) = end.run_until_cancelled(part.next()).await {
+            self.ask_for_reports_every(revision.config.balancer.report_interval);
+            self.0.metrics.follow(&self.0.catalogue.services());
+            self.0.deliveries.follow_services();
+            part.applied(&revision);
+        }
     }
 
-    /// The catalogue was configured: counters are there for every service that it has, and
-    /// for no other.
-    pub fn follow_services(&self) {
-        self.0.metrics.follow(&self.0.catalogue.services());
-        self.0.deliveries.follow_services();
+    fn ask_for_reports_every(&self, interval: Duration) {
+        let initial_response = initial_response(interval);
+        self.0.initial_response.store(Arc::new(initial_response));
     }
 
     /// Ends every stream, spread over `over`, and lets no new one in.

@@ -3,21 +3,21 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Catalogue, Memberships};
-use crate::config::Config;
+use crate::rollout::{Part, Revision};
 
 /// Between two changes there is this many times what it took to follow the last one:
 /// services that change all the time leave time for what is asked of their backends.
 const REST: u32 = 3;
 
-/// Follows the membership of all services together with the configuration.
+/// Follows the membership of all services together with the configuration, for a part of
+/// the balancer.
 #[derive(Debug)]
 pub struct Roster {
     memberships: Memberships,
-    config: watch::Receiver<Arc<Config>>,
+    part: Part,
     rested: Instant,
 }
 
@@ -25,17 +25,17 @@ pub struct Roster {
 #[derive(Debug)]
 pub struct RosterChange {
     /// What the configuration says now.
-    pub config: Arc<Config>,
+    pub revision: Arc<Revision>,
     began: Instant,
 }
 
 impl Roster {
     /// Follows from now on; the first change is at hand.
     #[must_use]
-    pub fn new(catalogue: &Catalogue, config: watch::Receiver<Arc<Config>>) -> Self {
+    pub fn new(catalogue: &Catalogue, part: Part) -> Self {
         Self {
             memberships: catalogue.memberships(),
-            config,
+            part,
             rested: Instant::now(),
         }
     }
@@ -46,7 +46,7 @@ impl Roster {
         sleep_until(self.rested).await;
         tokio::select! {
             () = self.memberships.next() => {}
-            Ok(()) = self.config.changed() => {}
+            _ = self.part.next() => {}
         }
         self.memberships.take_change();
         self.change()
@@ -55,17 +55,18 @@ impl Roster {
     /// The same, if it is at hand: also while the caller should rest.
     pub fn take_change(&mut self) -> Option<RosterChange> {
         let changed = self.memberships.take_change();
-        (changed || self.config.has_changed().unwrap_or(false)).then(|| self.change())
+        (changed || self.part.has_next()).then(|| self.change())
     }
 
     /// The caller does what the change asks of it.
     pub fn followed(&mut self, change: &RosterChange) {
+        self.part.applied(&change.revision);
         self.rested = Instant::now() + change.began.elapsed() * REST;
     }
 
     fn change(&mut self) -> RosterChange {
         RosterChange {
-            config: Arc::clone(&self.config.borrow_and_update()),
+            revision: self.part.take(),
             began: Instant::now(),
         }
     }

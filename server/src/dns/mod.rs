@@ -24,6 +24,7 @@
 mod answer;
 mod cookies;
 mod datagrams;
+mod follow;
 mod live;
 mod message;
 mod metrics;
@@ -38,6 +39,7 @@ mod zone;
 
 pub use answer::{Answer, MAX_BACKENDS, View, answer};
 pub use cookies::Cookies;
+pub use follow::ZoneFollower;
 pub use message::{Asker, MAX_UDP, Reply, Transport, respond};
 pub use metrics::DnsMetrics;
 pub use server::Dns;

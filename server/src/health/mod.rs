@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ use self::pace::{Pace, Said};
 use self::probing::Probing;
 use crate::catalogue::{Catalogue, Roster};
 use crate::config::{Config, HealthConfig, HealthKind};
+use crate::rollout::Part;
 use crate::subchannel::{Address, Subchannels};
 use lookaside_core::model::{BackendAddr, DialRules, ServiceName};
 use lookaside_core::plan::HealthFields;
@@ -81,7 +82,7 @@ struct Checks {
 /// until `end`.
 pub async fn check(
     catalogue: Arc<Catalogue>,
-    config: watch::Receiver<Arc<Config>>,
+    part: Part,
     subchannels: Subchannels,
     metrics: HealthMetrics,
     end: CancellationToken,
@@ -99,7 +100,7 @@ pub async fn check(
         looks: BTreeMap::new(),
         look_count: Arc::default(),
     };
-    let mut roster = Roster::new(&catalogue, config);
+    let mut roster = Roster::new(&catalogue, part);
     let mut paces = tokio::time::interval(PACE_EVERY);
     paces.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = Said::default();
@@ -109,7 +110,7 @@ pub async fn check(
             suspects = catalogue.suspects() => {
                 // Their services may be newer than the last change that was followed.
                 if let Some(change) = roster.take_change() {
-                    checks.follow(&change.config);
+                    checks.follow(&change.revision.config);
                     roster.followed(&change);
                 }
                 for (service, backend) in suspects {
@@ -123,7 +124,7 @@ pub async fn check(
             }
             _ = paces.tick() => checks.pace(&mut said),
             change = roster.next() => {
-                checks.follow(&change.config);
+                checks.follow(&change.revision.config);
                 roster.followed(&change);
             }
         }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::catalogue::{CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use crate::certificate::Certificates;
+use crate::rollout::Rollout;
 use crate::subchannel::SubchannelMetrics;
 use lookaside_core::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
 
@@ -21,14 +22,14 @@ fn name() -> ServiceName {
 struct Looked {
     catalogue: Arc<Catalogue>,
     registry: Registry,
-    config: watch::Sender<Arc<Config>>,
+    rollout: Rollout,
     end: CancellationToken,
     _tasks: JoinSet<()>,
 }
 
-fn config(cidrs: &str) -> Arc<Config> {
+fn config(cidrs: &str) -> Config {
     let text = format!("[[service]]\nname = \"greeter.test\"\n{cidrs}\nbackends = []");
-    Arc::new(crate::config::parse(&text, "lookaside.toml").unwrap())
+    crate::config::parse(&text, "lookaside.toml").unwrap()
 }
 
 impl Looked {
@@ -52,11 +53,11 @@ impl Looked {
         );
         let mut registry = Registry::default();
         let end = CancellationToken::new();
-        let config = watch::Sender::new(config(cidrs));
+        let rollout = Rollout::new(config(cidrs));
         let mut tasks = JoinSet::new();
         tasks.spawn(check(
             Arc::clone(&catalogue),
-            config.subscribe(),
+            rollout.part("health checks"),
             Subchannels::new(SubchannelMetrics::default(), Certificates::default()),
             HealthMetrics::register(&mut registry),
             end.clone(),
@@ -64,7 +65,7 @@ impl Looked {
         Self {
             catalogue,
             registry,
-            config,
+            rollout,
             end,
             _tasks: tasks,
         }
@@ -166,9 +167,7 @@ async fn what_was_found_is_forgotten_when_the_service_has_no_backends_there_any_
     looked.until(BackendState::Serving).await;
     looked.catalogue.suspect(&name(), backend);
     looked.until(BackendState::Unhealthy).await;
-    looked
-        .config
-        .send_replace(config("cidrs = [\"10.0.0.0/8\"]"));
+    looked.rollout.replace(config("cidrs = [\"10.0.0.0/8\"]"));
     looked.until(BackendState::Serving).await;
     looked.end.cancel();
 }

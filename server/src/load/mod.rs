@@ -21,7 +21,6 @@ mod ways;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +32,7 @@ use self::sessions::{Sessions, Wanted};
 use self::ways::Ways;
 use crate::catalogue::{Catalogue, Roster};
 use crate::config::Config;
+use crate::rollout::Part;
 use crate::subchannel::Subchannels;
 use lookaside_core::model::ServiceName;
 
@@ -46,16 +46,16 @@ struct Running {
 /// Asks the backends of every service that has `load`, until `end`.
 pub async fn collect(
     catalogue: Arc<Catalogue>,
-    config: watch::Receiver<Arc<Config>>,
+    part: Part,
     subchannels: Subchannels,
     metrics: LoadMetrics,
     end: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
     let mut running: Sessions<Running> = Sessions::default();
-    let mut roster = Roster::new(&catalogue, config);
+    let mut roster = Roster::new(&catalogue, part);
     while let Some(change) = end.run_until_cancelled(roster.next()).await {
-        let wanted = wanted(&catalogue, &change.config);
+        let wanted = wanted(&catalogue, &change.revision.config);
         running.follow(
             wanted,
             |backend, asked| {

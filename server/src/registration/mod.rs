@@ -47,6 +47,7 @@ pub use tokens::check_token_file;
 
 use crate::catalogue::Catalogue;
 use crate::config::Config;
+use crate::rollout::Part;
 use crate::subchannel::Seats;
 use crate::telemetry::{Seldom, printable};
 use rules::{Caller, Rules};
@@ -143,15 +144,21 @@ impl Registrar {
             .max_decoding_message_size(MAX_MESSAGE)
     }
 
-    /// Tells the catalogue who is registered, and reads the files of tokens, until
-    /// `end`.
-    pub async fn run(self, end: CancellationToken) {
+    /// Tells the catalogue who is registered, reads the files of tokens, and follows the
+    /// configuration, until `end`.
+    pub async fn run(self, mut part: Part, end: CancellationToken) {
         let draining = self.0.draining.clone();
         let rules = self.0.rules.subscribe();
         let followed = self.0.tokens.follow(rules, end.clone());
         let judged = judge::follow(&self.0, end.clone());
-        let kept = keeper::run(Arc::clone(&self.0), draining, end);
-        tokio::join!(kept, followed, judged);
+        let kept = keeper::run(Arc::clone(&self.0), draining, end.clone());
+        let configured = async {
+            while let Some(revision) = end.run_until_cancelled(part.next()).await {
+                self.configure(&revision.config);
+                part.applied(&revision);
+            }
+        };
+        tokio::join!(kept, followed, judged, configured);
     }
 }
 

@@ -48,7 +48,7 @@ async fn the_report_interval_is_asked_for_and_never_under_a_second() {
     for (asked, told) in [(5, 5), (0, 1)] {
         balancer
             .method
-            .set_report_interval(Duration::from_secs(asked));
+            .ask_for_reports_every(Duration::from_secs(asked));
         let mut raw = Raw::connect(&balancer).await;
         let mut call = raw.call().await;
         call.send(initial(GREETER));

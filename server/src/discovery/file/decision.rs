@@ -2,19 +2,19 @@
 //! until it was read again.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::apply::apply_change;
+use super::applying::Applying;
 use super::metrics::{ConfigMetrics, Ended};
 use super::read::Content;
 use crate::catalogue::Catalogue;
 use crate::config::{self, Allowed, Changes, Config, Outcome, Refusal, Running};
+use crate::rollout::Rollout;
 use lookaside_core::model::ServiceName;
 use lookaside_core::plan::Source;
 
@@ -27,7 +27,7 @@ pub(super) struct Decider {
     file: String,
     pub(super) allow_empty: bool,
     pub(super) hold: Duration,
-    pub(super) in_force: watch::Sender<Arc<Config>>,
+    pub(super) rollout: Rollout,
     restart: Vec<&'static str>,
     standing: Standing,
 }
@@ -67,7 +67,7 @@ impl Decider {
             file,
             allow_empty: false,
             hold: HOLD,
-            in_force: watch::Sender::new(Arc::new(config)),
+            rollout: Rollout::new(config),
             restart: Vec::new(),
             standing: Standing::InForce,
         }
@@ -117,7 +117,7 @@ impl Decider {
             }
             _ => Allowed::Some,
         };
-        let running = Arc::clone(&self.in_force.borrow());
+        let running = self.rollout.config();
         let (file, elsewhere) = (self.file.clone(), elsewhere(catalogue));
         spawn_blocking(move || {
             let config = &running;
@@ -133,22 +133,24 @@ impl Decider {
         .await
     }
 
-    /// Does what was judged, and says so.
+    /// Does what was judged, and says so; of a configuration that is applied, the caller
+    /// does, once all parts of the balancer have it.
     pub(super) fn decide(
         &mut self,
         judged: Judged,
         catalogue: &Catalogue,
         metrics: &ConfigMetrics,
-    ) {
+    ) -> Option<Applying> {
         let Judged {
             text,
             outcome,
             warnings,
         } = judged;
+        let mut applying = None;
         let restart = match outcome {
             Outcome::Refused(refusal @ Refusal::MostServices { .. }) => {
                 self.hold(&refusal, text, metrics);
-                return;
+                return None;
             }
             Outcome::Refused(refusal) => {
                 let standing = match &refusal {
@@ -156,7 +158,7 @@ impl Decider {
                     _ => Standing::Refused,
                 };
                 self.refuse(&refusal, standing, metrics);
-                return;
+                return None;
             }
             Outcome::Unchanged { restart } => {
                 let file = &self.file;
@@ -173,7 +175,7 @@ impl Decider {
                 changes,
                 restart,
             } => {
-                self.apply(Arc::new(*config), &changes, catalogue);
+                applying = Some(self.apply(*config, changes, catalogue));
                 for warning in warnings {
                     warn!(file = self.file, "{warning}");
                 }
@@ -191,9 +193,10 @@ impl Decider {
         }
         metrics.restart_required(!restart.is_empty());
         self.restart = restart;
+        applying
     }
 
-    fn apply(&self, config: Arc<Config>, changes: &Changes, catalogue: &Catalogue) {
+    fn apply(&self, config: Config, changes: Changes, catalogue: &Catalogue) -> Applying {
         let file = &self.file;
         match &self.standing {
             Standing::InForce => {}
@@ -205,12 +208,13 @@ impl Decider {
             }
             Standing::Refused | Standing::Emptying(_) => info!(file, "configuration valid again"),
         }
-        let running = Arc::clone(&self.in_force.borrow());
+        let running = self.rollout.config();
         apply_change(&running, &config, catalogue);
-        let backends: usize = config.services.iter().map(|s| s.backends.len()).sum();
-        let services = config.services.len();
-        self.in_force.send_replace(config);
-        info!(file, services, backends, %changes, "configuration applied");
+        let revision = self.rollout.current().number + 1;
+        let applying = Applying::new(file, revision, &config, changes);
+        // The services are there before any part hears of them.
+        self.rollout.replace(config);
+        applying
     }
 
     fn refuse(&mut self, refusal: &Refusal, standing: Standing, metrics: &ConfigMetrics) {

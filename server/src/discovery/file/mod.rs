@@ -11,6 +11,7 @@
 //! ```
 
 mod apply;
+mod applying;
 mod decision;
 mod edits;
 mod metrics;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use tokio::sync::watch as channel;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,8 @@ use self::edits::Edits;
 use self::settle::Trust;
 use self::watch::Gone;
 use crate::catalogue::Catalogue;
-use crate::config::{self, Config, ConfigErrors};
+use crate::config::{self, ConfigErrors};
+use crate::rollout::Rollout;
 use crate::wait::until;
 
 /// How often the file is looked at without being told to: network file systems
@@ -105,18 +106,12 @@ impl ConfigFile {
         self.edits.path()
     }
 
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.decider.in_force.borrow())
-    }
-
-    /// The configuration in force, and each that replaces it. Where a key is
+    /// The configuration that runs, and each that replaces it. Where a key is
     /// settled at start ([`config::Outcome::Applied`]), it has what runs, not
-    /// what the file says. The channel closes when [`Self::run`] ends.
+    /// what the file says.
     #[must_use]
-    pub fn subscribe(&self) -> channel::Receiver<Arc<Config>> {
-        self.decider.in_force.subscribe()
+    pub fn rollout(&self) -> Rollout {
+        self.decider.rollout.clone()
     }
 
     /// Puts each valid configuration that the file says later into the catalogue; the
@@ -182,7 +177,9 @@ impl ConfigFile {
                 edit.doubt();
                 continue;
             }
-            self.decider.decide(judged, catalogue, metrics);
+            if let Some(applying) = self.decider.decide(judged, catalogue, metrics) {
+                applying.finish(&self.decider.rollout).await;
+            }
             break;
         }
         self.edits.done(edit);

@@ -9,12 +9,14 @@ use futures_util::stream;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
 use crate::catalogue::CatalogueMetrics;
+use crate::config::Config;
+use crate::rollout::Revision;
 use crate::telemetry::Lines;
 use lookaside_core::model::{RequestedName, ServiceName};
 use lookaside_core::plan::{Contribution, MemberFields, Source};
@@ -34,7 +36,7 @@ struct Running {
     dir: TempDir,
     path: PathBuf,
     catalogue: Arc<Catalogue>,
-    config: channel::Receiver<Arc<Config>>,
+    config: watch::Receiver<Arc<Revision>>,
     registry: Registry,
     hangup: mpsc::UnboundedSender<()>,
     shutdown: CancellationToken,
@@ -62,8 +64,8 @@ impl Running {
         make(&path);
         let config_file = ConfigFile::load(&path).unwrap().hold(hold);
         let catalogue = Catalogue::new(CatalogueMetrics::default());
-        apply(&config_file.config(), &catalogue);
-        let config = config_file.subscribe();
+        apply(&config_file.rollout().config(), &catalogue);
+        let config = config_file.rollout().revisions();
         let mut registry = Registry::default();
         let metrics = ConfigMetrics::register(&mut registry);
         let (hangup, mut hangups) = mpsc::unbounded_channel();
@@ -100,7 +102,7 @@ impl Running {
         let first = |config: &Arc<Config>| config.services[0].backends[0].weight;
         let arrived = self
             .config
-            .wait_for(|config| first(config).map(|w| w.value()) == Some(weight));
+            .wait_for(|revision| first(&revision.config).map(|w| w.value()) == Some(weight));
         let _ = timeout(DEADLINE, arrived).await.unwrap().unwrap();
 
         let name = RequestedName::parse(GREETER).unwrap();
@@ -195,7 +197,7 @@ async fn what_only_a_restart_applies_is_shown_until_it_is_taken_back() {
     running.weight(5).await;
     running.metric("restart_required", "1").await;
     running.accepted().await;
-    let in_force = running.config.borrow().admin.listen;
+    let in_force = running.config.borrow().config.admin.listen;
     assert_eq!(in_force, config::AdminConfig::default().listen);
     running.replace(&file(5));
     running.metric("restart_required", "0").await;
