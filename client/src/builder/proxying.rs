@@ -30,8 +30,12 @@ impl Builder {
     ///
     /// Only what gRPC proxies goes through it, a `dns:` target of the system's servers, or
     /// a bare name: the proxy is given its host and port, and resolves it. So there is no
-    /// look for a balancer or a service config, and all RPCs go where the proxy
-    /// connects. A service behind a balancer belongs in `no_proxy`. Other targets,
+    /// look for a balancer (SRV) or a service config (TXT), and all RPCs go where the proxy
+    /// connects. gRPC's clients do the same: C++ resolves the proxy's name instead of the
+    /// target's, Go takes the target for the address (unless
+    /// `WithLocalDNSResolution`), for who has to go through a proxy often has no DNS for
+    /// the world outside, nor a way to the addresses of a balancer's list. A service
+    /// behind a balancer belongs in `no_proxy`. Other targets,
     /// those with [`Builder::balancer`] or [`Builder::resolver`], and a balancer's
     /// backends are called directly; with [`Builder::connector`], only an explicit proxy
     /// counts.

@@ -10,10 +10,9 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
+use super::attempt::Attempt;
 use super::observed::Observed;
 use super::retry::{Retries, code_in};
-use crate::control::Published;
-use crate::policy::{CallEnd, CallTracker};
 use crate::subchannel::{Connection, ResponseBody, describe};
 
 /// A response's body: ends the attempt, and the RPC at its deadline.
@@ -68,63 +67,6 @@ impl http_body::Body for CallBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-/// One sending of an RPC. Its end is counted, however it comes about.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    published: Arc<Published>,
-    tracker: Option<Arc<dyn CallTracker>>,
-    /// If the tracker wants to know how long it takes.
-    started: Option<Instant>,
-    /// When the RPC's timeout is over.
-    pub(super) deadline: Option<Instant>,
-    pub(super) end: CallEnd<'static>,
-    /// How it ends, once that is known.
-    pub(super) code: Option<Code>,
-    counted: bool,
-}
-
-impl Attempt {
-    /// Of an RPC whose start has been counted.
-    pub(super) fn new(published: &Arc<Published>, tracker: Option<&Arc<dyn CallTracker>>) -> Self {
-        Self {
-            published: Arc::clone(published),
-            tracker: tracker.cloned(),
-            started: tracker.filter(|t| t.timed()).map(|_| Instant::now()),
-            deadline: None,
-            end: CallEnd {
-                sent: true,
-                ..CallEnd::cancelled()
-            },
-            code: None,
-            counted: false,
-        }
-    }
-
-    /// It ended with `code`, and with what the server said beside it. Counts once.
-    pub(super) fn ended(&mut self, code: Code, trailers: Option<&HeaderMap>) {
-        if std::mem::replace(&mut self.counted, true) {
-            return;
-        }
-        if let Some(tracker) = &self.tracker {
-            let elapsed = self.started.map(|started| started.elapsed());
-            tracker.finished(CallEnd {
-                code,
-                trailers,
-                elapsed: elapsed.unwrap_or_default(),
-                ..self.end
-            });
-        }
-        self.published.metrics().finished.add_one();
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        let code = self.code.unwrap_or_else(|| let_go(self.deadline));
-        self.ended(code, None);
     }
 }
 

@@ -1,8 +1,10 @@
 //! One RPC: from its pick to the end of its response.
 
+mod attempt;
 mod body;
 mod observed;
 mod retry;
+mod room;
 mod timeout;
 mod waiting;
 
@@ -10,23 +12,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use lookaside_proto::lb_v1::LB_TOKEN_KEY;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use self::body::{Attempt, CallBody, at_deadline, deadline_exceeded, is_over, status_of};
+use self::attempt::{Attempt, Outcome};
+use self::body::{CallBody, at_deadline, deadline_exceeded, is_over};
 use self::observed::Observed;
 use self::retry::{Retries, code_in};
+use self::room::{Choice, find_room};
 use self::timeout::{set_timeout, timeout_of};
 use self::waiting::{Outputs, Waits};
 use crate::control::Published;
 use crate::endpoint::Address;
 use crate::policy::{Pick, PickArgs};
-use crate::subchannel::{
-    Connection, Kept, NotSent, RequestBody, ResponseBody, describe, grpc_or_status,
-};
+use crate::subchannel::{Connection, Kept, RequestBody, ResponseBody};
 
 /// Extension of a request that waits for a connection instead of failing while
 /// there is none: gRPC's "wait for ready". Drops by a balancer apply all the
@@ -152,40 +154,45 @@ struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// Sends one attempt.
+    /// Sends one attempt, to where `choice` says or, if there is no room, to another
+    /// backend.
     async fn send(
         &self,
         published: &Published,
-        connection: &Connection,
-        request: Request<RequestBody>,
-    ) -> Result<Response<ResponseBody>, NotSent> {
-        let waited = connection.is_full();
-        if waited {
-            self.waits.for_room(connection);
-            published.metrics().stream_waits.fetch_add(1, Relaxed);
-            tracing::debug!(
-                peer = %connection.peer(),
-                limit = connection.limit(),
-                "the call waits until the server allows one more on this connection"
-            );
-        }
-        let leaves = |headers: &mut HeaderMap| {
-            if waited {
-                self.waits.for_answer();
-            }
-            if let Some(deadline) = self.deadline {
-                // What is left of it, wherever it waited.
-                set_timeout(headers, deadline.saturating_duration_since(Instant::now()));
+        choice: &mut Choice,
+        mut request: Request<RequestBody>,
+    ) -> Outcome {
+        let sent_to = |choice: &Choice| {
+            if let Some(observed) = self.observed {
+                observed.sent_to(choice.connection.peer());
             }
         };
-        let sent = connection.send_with(request, leaves).await;
-        if waited {
-            self.waits.for_answer();
-        }
-        sent
+        choice.attempt.deadline = self.deadline;
+        sent_to(choice);
+        let args = PickArgs::new(request.uri(), request.headers());
+        let sent = match find_room(published, args, choice, self.waits).await {
+            None => Err(choice.connection.refuse(request)),
+            Some(permit) => {
+                sent_to(choice);
+                choice.connection = permit.connection().clone();
+                match choice.lb_token.take() {
+                    Some(token) => request.headers_mut().insert(LB_TOKEN_KEY, token),
+                    None => request.headers_mut().remove(LB_TOKEN_KEY),
+                };
+                let leaves = |headers: &mut HeaderMap| {
+                    if let Some(deadline) = self.deadline {
+                        // What is left of it, wherever it waited.
+                        set_timeout(headers, deadline.saturating_duration_since(Instant::now()));
+                    }
+                };
+                permit.send(request, leaves).await
+            }
+        };
+        Outcome::of(sent, &choice.connection, &mut choice.attempt).await
     }
 }
 
+/// Sends attempts until one has what the RPC ends with.
 async fn send(
     published: &Arc<Published>,
     request: Request<Body>,
@@ -197,8 +204,8 @@ async fn send(
     let mut refused = false;
     let (mut request, mut kept) = Kept::new(request).await?;
     loop {
-        let chosen = match choose(published, &request, terms.wait_for_ready) {
-            Ok(chosen) => chosen,
+        let choice = match choose(published, &request, terms.wait_for_ready) {
+            Ok(choice) => choice,
             Err(status) => {
                 // A caller that tries again and again must not keep the control
                 // task of a single-threaded runtime from ever running.
@@ -206,112 +213,81 @@ async fn send(
                 return Err(status);
             }
         };
-        let Some(Chosen {
-            connection,
-            lb_token,
-            mut attempt,
-        }) = chosen
-        else {
+        let Some(mut choice) = choice else {
             outputs.next().await;
             given_back = false;
             continue;
         };
-        attempt.deadline = terms.deadline;
-        if let Some(observed) = terms.observed {
-            observed.sent_to(connection.peer());
-        }
-        match lb_token {
-            Some(token) => request.headers_mut().insert(LB_TOKEN_KEY, token),
-            None => request.headers_mut().remove(LB_TOKEN_KEY),
-        };
-        let NotSent {
-            request: unsent,
-            left,
-            malformed,
-            error,
-        } = match terms.send(published, &connection, request).await {
-            Ok(response) => {
-                attempt.end.received = true;
-                let (pause, status) = match grpc_or_status(response).await {
-                    Ok(response) => {
-                        let headers = response.headers();
-                        if let Some(code) = code_in(headers) {
-                            attempt.ended(code, Some(headers));
-                        }
-                        let ended = code_in(headers).zip(retries.as_mut());
-                        let Some(again) = ended.and_then(|(code, retries)| {
-                            let pause = retries.after(code, Some(headers))?;
-                            Some((pause, Status::from_header_map(headers)?))
-                        }) else {
-                            return Ok((response, connection, attempt));
-                        };
-                        again
-                    }
-                    Err(status) => {
-                        attempt.code = Some(status.code());
-                        let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
-                        let Some(pause) = pause else {
-                            return Err(status);
-                        };
-                        (pause, status)
-                    }
-                };
+        let outcome = terms.send(published, &mut choice, request).await;
+        let Choice {
+            connection,
+            mut attempt,
+            ..
+        } = choice;
+        let (status, pause) = match outcome {
+            Outcome::Malformed(status) => return Err(status),
+            Outcome::NotSent(status, unsent) => {
                 drop(attempt);
-                (request, kept) = again(published, kept, retries, pause, status).await?;
+                note_elsewhere(published, &status);
+                match unsent {
+                    Some(unsent) => request = *unsent,
+                    None => (request, kept) = kept.again().await.ok_or(status)?,
+                }
+                // The picker will change, as the connection is gone. Until then its
+                // other connections may do; but only once, or this loop would spin
+                // where there is no other.
+                if given_back {
+                    outputs.next().await;
+                }
+                given_back = !given_back;
                 continue;
             }
-            Err(not_sent) => not_sent,
+            Outcome::Refused(status) if !refused => {
+                drop(attempt);
+                // Once, as gRPC has it: a server that refuses everything would keep
+                // an RPC going round.
+                refused = true;
+                note_elsewhere(published, &status);
+                (request, kept) = kept.again().await.ok_or(status)?;
+                continue;
+            }
+            Outcome::Refused(status) | Outcome::Failed(status) => {
+                attempt.code = Some(status.code());
+                match after(retries, status.code(), None) {
+                    Some(pause) => (status, pause),
+                    None => return Err(status),
+                }
+            }
+            Outcome::Answered(response) => {
+                let headers = response.headers();
+                let Some(status) = Status::from_header_map(headers) else {
+                    return Ok((response, connection, attempt));
+                };
+                attempt.ended(status.code(), Some(headers));
+                match after(retries, status.code(), Some(headers)) {
+                    Some(pause) => (status, pause),
+                    None => return Ok((response, connection, attempt)),
+                }
+            }
         };
-        attempt.code = Some(Code::Unavailable);
-        if malformed {
-            attempt.code = Some(Code::Internal);
-            attempt.end.sent = false;
-            let reason = describe(&error);
-            return Err(Status::internal(format!("no request for HTTP/2: {reason}")));
-        }
-        if !left {
-            attempt.end.sent = false;
-            published.metrics().retries.fetch_add(1, Relaxed);
-            tracing::debug!(%error, "not sent; it goes elsewhere");
-            match unsent {
-                Some(unsent) => request = *unsent,
-                None => match kept.again().await {
-                    Some(again) => (request, kept) = again,
-                    None => return Err(status_of(error, &connection)),
-                },
-            }
-            // The picker will change, as the connection is gone. Until then its
-            // other connections may do; but only once, or this loop would spin
-            // where there is no other.
-            if given_back {
-                outputs.next().await;
-            }
-            given_back = !given_back;
-        } else if !refused && was_refused(&error) {
-            // Once, as gRPC has it: a server that refuses everything would keep
-            // an RPC going round.
-            refused = true;
-            match kept.again().await {
-                Some(again) => {
-                    published.metrics().retries.fetch_add(1, Relaxed);
-                    tracing::debug!(%error, "refused unseen; it goes elsewhere");
-                    (request, kept) = again;
-                }
-                None => return Err(status_of(error, &connection)),
-            }
-        } else {
-            let status = status_of(error, &connection);
-            attempt.code = Some(status.code());
-            let pause = retries.as_mut().and_then(|r| r.after(status.code(), None));
-            drop(attempt);
-            match pause {
-                Some(pause) => {
-                    (request, kept) = again(published, kept, retries, pause, status).await?;
-                }
-                None => return Err(status),
-            }
-        }
+        drop(attempt);
+        (request, kept) = again(published, kept, retries, pause, status).await?;
     }
+}
+
+/// After which pause an RPC that ended with `code` is sent again, if it is.
+fn after(
+    retries: &mut Option<Retries>,
+    code: Code,
+    headers: Option<&HeaderMap>,
+) -> Option<Duration> {
+    retries.as_mut()?.after(code, headers)
+}
+
+/// An attempt that no server looked at is followed by one elsewhere.
+fn note_elsewhere(published: &Published, status: &Status) {
+    published.metrics().retries.fetch_add(1, Relaxed);
+    tracing::debug!(%status, "no server has seen the call; it goes elsewhere");
 }
 
 /// The request for its next attempt, after a pause.
@@ -341,28 +317,15 @@ async fn again(
     Ok((request, kept))
 }
 
-/// Whether the server says that it did not look at the RPC.
-fn was_refused(error: &h2::Error) -> bool {
-    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    // h2 ends with the server's GOAWAY only what it does not cover.
-    error.is_remote() && (error.is_go_away() || (error.is_reset() && refused))
-}
-
-struct Chosen {
-    connection: Connection,
-    lb_token: Option<HeaderValue>,
-    attempt: Attempt,
-}
-
 /// One pick; `None` means to wait for the next picker.
 fn choose<B>(
     published: &Arc<Published>,
     request: &Request<B>,
     wait_for_ready: bool,
-) -> Result<Option<Chosen>, Status> {
+) -> Result<Option<Choice>, Status> {
     let args = PickArgs::new(request.uri(), request.headers());
     published.pick(&args, |pick| match pick {
-        Pick::Complete(picked) => Ok(Some(Chosen {
+        Pick::Complete(picked) => Ok(Some(Choice {
             connection: picked.connection.clone(),
             lb_token: picked.lb_token.cloned(),
             attempt: Attempt::new(published, picked.tracker),

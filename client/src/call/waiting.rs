@@ -54,8 +54,9 @@ enum Wait {
     Answer,
     /// For a picker that has a connection.
     Connection,
-    /// For its server to allow one more RPC on this connection.
-    Room(Connection),
+    /// For its server to allow one more RPC on this connection, or one of so many
+    /// others.
+    Room(Connection, usize),
 }
 
 impl Waits {
@@ -67,8 +68,8 @@ impl Waits {
         *self.lock() = Wait::Connection;
     }
 
-    pub(super) fn for_room(&self, connection: &Connection) {
-        *self.lock() = Wait::Room(connection.clone());
+    pub(super) fn for_room(&self, connection: &Connection, others: usize) {
+        *self.lock() = Wait::Room(connection.clone(), others);
     }
 
     fn lock(&self) -> MutexGuard<'_, Wait> {
@@ -85,12 +86,17 @@ impl Waits {
                 let reason = reason.unwrap_or("none has been opened or refused yet");
                 format!("it waited for a connection: {reason}")
             }
-            Wait::Room(connection) => format!(
-                "it was not sent: {} allows {} calls at a time on a connection \
-                 (MAX_CONCURRENT_STREAMS), and as many were under way",
-                connection.peer(),
-                connection.limit()
-            ),
+            Wait::Room(connection, others) => {
+                let (peer, limit) = (connection.peer(), connection.limit());
+                let others = match others {
+                    0 => String::new(),
+                    many => format!("; of {many} other backends none had room"),
+                };
+                format!(
+                    "it was not sent: {peer} allows {limit} calls at a time on a connection \
+                     (MAX_CONCURRENT_STREAMS), and as many were under way{others}"
+                )
+            }
         };
         let metrics = published.metrics();
         metrics.expired.fetch_add(1, Relaxed);

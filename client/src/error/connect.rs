@@ -39,6 +39,9 @@ pub enum ConnectErrorKind {
     Timeout,
     /// The TLS handshake failed; the cause is a `tls::HandshakeError`.
     Tls,
+    /// The balancer was reached and sent no list, or its stream ended. The cause is the
+    /// [`tonic::Status`] that it ended with, if it did with one.
+    Balancer,
     /// Anything else.
     Other,
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::picker::{Drops, GrpclbPicker};
 use super::stats::StreamStats;
 use crate::endpoint::ConnectivityState;
+use crate::error::ConnectError;
 use crate::policy::{Output, Policy, QueuePicker};
 use crate::subchannel::Pool;
 
@@ -131,7 +132,7 @@ impl Child {
         )
     }
 
-    pub(super) fn output(&self, lost: Option<&str>) -> Output {
+    pub(super) fn output(&self, lost: Option<&Arc<ConnectError>>) -> Output {
         let inner = self.policy.output();
         match &self.source {
             Source::Balancer {
@@ -155,7 +156,7 @@ impl Child {
     }
 
     /// Says in the error text how it came to this.
-    fn explain(&self, inner: Output, lost: Option<&str>) -> Output {
+    fn explain(&self, inner: Output, lost: Option<&Arc<ConnectError>>) -> Output {
         if inner.state != ConnectivityState::TransientFailure {
             return inner;
         }
@@ -170,6 +171,7 @@ impl Child {
             Some(lost) => format!("{lost}; {what}"),
             None => what,
         };
-        Output::failed_by(reason, inner.picker.cause().cloned())
+        // What stands in the backends' way, if they were tried; else why there are none.
+        Output::failed_by(reason, inner.picker.cause().or(lost).cloned())
     }
 }

@@ -42,6 +42,7 @@ use self::picker::Drops;
 use self::stats::StreamStats;
 use self::stream::{Event as StreamEvent, Service, StreamConfig};
 use crate::endpoint::Endpoint;
+use crate::error::{ConnectError, ConnectErrorKind};
 use crate::metrics::Metrics;
 use crate::policy::{Output, PickFirst, Policy, RoundRobin};
 use crate::resolve::BalancerAddress;
@@ -82,8 +83,8 @@ pub(crate) struct Grpclb {
     stream_has_list: bool,
     /// When startup ends, if no list has come.
     startup_ends: Option<Instant>,
-    /// Why there is no stream, for the error text.
-    lost: Option<String>,
+    /// Why there is no list, for RPCs that fail for want of one.
+    lost: Option<Arc<ConnectError>>,
     loss_log: LossLog,
     output: Output,
     /// Lists of the balancer that RPCs have met so far.
@@ -198,16 +199,16 @@ impl Grpclb {
             Happened::Stream(StreamEvent::Fallback) => {
                 self.startup_ends = None;
                 tracing::info!("the balancer asks for the fallback addresses");
-                self.lost = Some("the balancer has no backend for the service".to_owned());
+                self.lost = Some(no_list("the balancer has no backend for the service"));
                 self.enter_fallback(pool);
             }
             Happened::Stream(StreamEvent::Renamed) => self.stream_has_list = false,
             Happened::Stream(StreamEvent::Lost(reason)) => {
                 self.stream_has_list = false;
                 if self.lost.is_none() {
-                    self.loss_log.lost(&reason);
+                    self.loss_log.lost(&reason.to_string());
                 }
-                self.lost = Some(reason);
+                self.lost = Some(Arc::new(reason));
                 if self.startup_ends.take().is_some() {
                     self.enter_fallback(pool);
                 }
@@ -215,7 +216,7 @@ impl Grpclb {
             }
             Happened::StartupEnds => {
                 self.startup_ends = None;
-                let silent = || "the balancer has not sent a list".to_owned();
+                let silent = || no_list("the balancer has not sent a list");
                 self.lost.get_or_insert_with(silent);
                 tracing::info!("no list from the balancer yet; using the fallback addresses");
                 self.enter_fallback(pool);
@@ -373,9 +374,13 @@ impl Grpclb {
 
     fn compose(&mut self) {
         if let Some(child) = self.children.serving() {
-            self.output = child.output(self.lost.as_deref());
+            self.output = child.output(self.lost.as_ref());
         }
     }
+}
+
+fn no_list(reason: &str) -> Arc<ConnectError> {
+    Arc::new(ConnectError::new(ConnectErrorKind::Balancer, reason))
 }
 
 impl Drop for Grpclb {

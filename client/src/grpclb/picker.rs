@@ -74,6 +74,7 @@ impl GrpclbPicker {
 impl Picker for GrpclbPicker {
     fn pick(&self, args: &PickArgs<'_>) -> Pick<'_> {
         if let Some(drops) = &self.drops
+            && !args.is_past_drops()
             && let Some(token) = drops.next()
         {
             self.stats.dropped(&self.drop_counters[token]);

@@ -48,7 +48,8 @@
 //!
 //! A picker that wants to know when RPCs end names a [`CallTracker`] in its
 //! [`Picked`]; one that keeps something from one set of backends to the next has
-//! it in a [`BuildPicker`]. `examples/src/bin/custom_policy.rs` does both. A policy
+//! it in a [`BuildPicker`]. `examples/src/bin/custom_policy.rs` does both, and
+//! `orca_policy.rs` goes by what backends report of their load. A policy
 //! that is not to connect to every address implements [`Policy`] itself, on the
 //! subchannels of a [`Pool`].
 
@@ -59,21 +60,22 @@ mod round_robin;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod weighted;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 
 pub use self::pick_first::PickFirst;
 pub(crate) use self::position::Position;
 pub use self::random::{Random, RandomPicker, RandomPickers};
 pub use self::round_robin::{RoundRobin, RoundRobinPicker, RoundRobinPickers};
 pub use self::spread::{BuildPicker, Ready, Spread};
+pub use self::tracker::{CallEnd, CallTracker};
 pub use self::weighted::{Weighted, WeightedPicker, WeightedPickers};
 pub use crate::endpoint::ConnectivityState;
 use crate::endpoint::Endpoint;
@@ -132,13 +134,33 @@ pub trait Picker: Send + Sync + fmt::Debug {
 pub struct PickArgs<'a> {
     uri: &'a Uri,
     headers: &'a HeaderMap,
+    past_drops: bool,
 }
 
 impl<'a> PickArgs<'a> {
     /// An RPC whose request has this URI and these headers.
     #[must_use]
     pub fn new(uri: &'a Uri, headers: &'a HeaderMap) -> Self {
-        Self { uri, headers }
+        Self {
+            uri,
+            headers,
+            past_drops: false,
+        }
+    }
+
+    /// The same RPC, which was picked before and not dropped, and looks for a backend
+    /// that has room for it.
+    #[must_use]
+    pub(crate) fn past_drops(self) -> Self {
+        Self {
+            past_drops: true,
+            ..self
+        }
+    }
+
+    /// Whether it was decided already that a balancer does not drop the RPC.
+    pub(crate) fn is_past_drops(&self) -> bool {
+        self.past_drops
     }
 
     /// The method, as `/package.Service/Method`.
@@ -184,52 +206,6 @@ impl<'a> From<&'a Connection> for Picked<'a> {
             connection,
             lb_token: None,
             tracker: None,
-        }
-    }
-}
-
-/// Follows RPCs from pick to end.
-pub trait CallTracker: Send + Sync + fmt::Debug {
-    /// The RPC was given a connection.
-    fn started(&self);
-    /// It has ended. Called once for every [`CallTracker::started`]. Must not block.
-    fn finished(&self, end: CallEnd<'_>);
-    /// Whether [`CallEnd::elapsed`] is wanted, which costs each RPC two looks at the
-    /// clock. Default false.
-    fn timed(&self) -> bool {
-        false
-    }
-}
-
-/// How one sending of an RPC ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CallEnd<'a> {
-    /// Whether it left this process.
-    pub sent: bool,
-    /// Whether the server answered, with anything.
-    pub received: bool,
-    /// The gRPC code: the server's, or this channel's if the connection was lost
-    /// or the deadline over. CANCELLED if the application let go of it.
-    pub code: Code,
-    /// What the server sent with its code: trailers, or the headers of a response that
-    /// has nothing else. Load reports are in there, e.g. ORCA's
-    /// `endpoint-load-metrics-bin`.
-    pub trailers: Option<&'a HeaderMap>,
-    /// From the pick to the end; zero unless [`CallTracker::timed`].
-    pub elapsed: Duration,
-}
-
-impl CallEnd<'_> {
-    /// Of an RPC that has not left and was let go, for a test of a tracker.
-    #[must_use]
-    pub fn cancelled() -> Self {
-        Self {
-            sent: false,
-            received: false,
-            code: Code::Cancelled,
-            trailers: None,
-            elapsed: Duration::ZERO,
         }
     }
 }

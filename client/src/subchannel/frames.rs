@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use h2::Reason;
@@ -41,8 +41,8 @@ pub(super) struct Frames {
     skip: usize,
     opening: Option<oneshot::Sender<Opening>>,
     goodbye: Option<oneshot::Sender<String>>,
-    /// The payload of the GOAWAY, until it is taken.
-    payload: Option<Vec<u8>>,
+    /// The payloads of GOAWAYs, until they are taken.
+    goaways: Vec<Vec<u8>>,
 }
 
 impl Frames {
@@ -58,15 +58,14 @@ impl Frames {
             skip: 0,
             opening: Some(opening),
             goodbye: Some(goodbye),
-            payload: None,
+            goaways: vec![],
         };
         (frames, opened, goes)
     }
 
     /// Looks at `bytes`, which follow on those before.
     fn see(&mut self, mut bytes: &[u8]) {
-        // After the goodbye nothing is of interest.
-        while self.goodbye.is_some() {
+        loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
@@ -94,13 +93,17 @@ impl Frames {
             self.want = HEADER;
         } else if self.want == HEADER && self.buffer[3] == GOAWAY && kept > 0 {
             self.want = HEADER + kept;
-        } else if self.buffer[3] == GOAWAY {
+        } else if self.want > HEADER {
+            let payload = self.buffer.split_off(HEADER);
             if let Some(goodbye) = self.goodbye.take() {
-                let payload = &self.buffer[HEADER..];
-                self.payload = Some(payload.to_vec());
                 // Nobody listens to a connection that was let go.
-                let _ = goodbye.send(reason(payload));
+                let _ = goodbye.send(reason(&payload));
             }
+            // A server may say first that it leaves, and later why.
+            self.goaways.push(payload);
+            self.buffer.clear();
+            self.want = HEADER;
+            self.skip = length - kept;
         } else {
             self.buffer.clear();
             self.skip = length;
@@ -185,8 +188,10 @@ impl AsyncRead for Watched {
             Ok(()) => {
                 self.shared.heard.store(true, Ordering::Relaxed);
                 self.frames.see(&buf.filled()[before..]);
-                if let Some(payload) = self.frames.payload.take() {
-                    self.said_goodbye(&payload);
+                if !self.frames.goaways.is_empty() {
+                    for payload in std::mem::take(&mut self.frames.goaways) {
+                        self.said_goodbye(&payload);
+                    }
                 }
             }
             Err(error) => self.frames.failed(error),
@@ -198,8 +203,14 @@ impl AsyncRead for Watched {
 impl Watched {
     #[cold]
     fn said_goodbye(&self, payload: &[u8]) {
-        // There is one only.
-        let _ = self.shared.goodbye.set(reason(payload));
+        let has_reason = payload
+            .get(4..GOAWAY_FIXED)
+            .is_some_and(|code| code != [0; 4]);
+        let goodbye = self.shared.goodbye.lock();
+        let mut goodbye = goodbye.unwrap_or_else(PoisonError::into_inner);
+        if has_reason || goodbye.is_none() {
+            *goodbye = Some(reason(payload));
+        }
         if wants_fewer_pings(payload) {
             self.shared.too_many_pings.store(true, Ordering::Relaxed);
         }
@@ -307,6 +318,27 @@ mod tests {
             let reason = goodbye.try_recv().unwrap();
             assert!(reason.contains("too_many_pings"), "{reason}");
             assert!(reason.contains("GOAWAY"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn every_goaway_is_seen_however_the_bytes_are_cut() {
+        let payloads = [
+            &b"\0\0\0\x09\0\0\0\0"[..],
+            b"\0\0\0\x09\0\0\0\x0btoo_many_pings",
+        ];
+        let long = [&b"\0\0\0\x01\0\0\0\x02"[..], &[GOAWAY; 500]].concat();
+        let mut bytes = frame(SETTINGS, &[0; 12]);
+        for payload in payloads.into_iter().chain([&long[..]]) {
+            bytes.extend(frame(GOAWAY, payload));
+            bytes.extend(frame(0, &[GOAWAY; 100]));
+        }
+        for step in 1..bytes.len() {
+            let (mut frames, _opening, _goodbye) = Frames::new();
+            bytes.chunks(step).for_each(|part| frames.see(part));
+            assert_eq!(frames.goaways[..2], payloads);
+            assert_eq!(frames.goaways[2], long[..GOAWAY_FIXED + DEBUG_DATA]);
+            assert_eq!(frames.goaways.len(), 3);
         }
     }
 

@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 pub use self::connect::ConnectOptions;
 pub(crate) use self::connect::{connect, describe};
 pub use self::connection::{Connection, NotSent};
+pub(crate) use self::connection::{NoStream, StreamPermit, first_stream};
 pub(crate) use self::driver::{Driver, Ending};
 pub(crate) use self::foreign::grpc_or_status;
 pub use self::pool::Pool;

@@ -1,68 +1,21 @@
 //! What servers answer that is not a plain gRPC response: other HTTP, too much, too
 //! late, or a goodbye.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::{self, SendResponse};
+use h2::server;
 use http::Response;
 use http_body_util::BodyExt as _;
 use lookaside_client::Channel;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tonic::Code;
-use tower::Service as _;
 
-use super::harness::{hello, until};
-
-/// The streams that a server of the test's own gets, for the test to answer.
-struct Server {
-    addr: SocketAddr,
-    streams: mpsc::UnboundedReceiver<SendResponse<Bytes>>,
-    _task: JoinHandle<()>,
-}
-
-impl Server {
-    async fn start(builder: server::Builder) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (sender, streams) = mpsc::unbounded_channel();
-        let _task = tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let mut connection = builder.handshake(socket).await.unwrap();
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    while let Some(Ok((_, respond))) = connection.accept().await {
-                        // The test may be over.
-                        let _ = sender.send(respond);
-                    }
-                });
-            }
-        });
-        Self {
-            addr,
-            streams,
-            _task,
-        }
-    }
-
-    fn channel(&self) -> Channel {
-        let target = format!("static:{}", self.addr);
-        Channel::builder(target).connect_lazy().unwrap()
-    }
-
-    async fn next(&mut self) -> SendResponse<Bytes> {
-        self.streams.recv().await.unwrap()
-    }
-}
+use super::harness::{StreamServer, hello, timed, until};
 
 #[tokio::test]
 async fn http_that_is_not_grpc_is_a_code_and_shows_its_body() {
-    let mut server = Server::start(server::Builder::new()).await;
+    let mut server = StreamServer::start(&server::Builder::new()).await;
     let channel = server.channel();
     for (status, code) in [
         (200, Code::Unknown),
@@ -92,59 +45,6 @@ async fn http_that_is_not_grpc_is_a_code_and_shows_its_body() {
 }
 
 #[tokio::test]
-async fn a_call_that_waits_for_room_on_its_connection_says_so() {
-    let mut builder = server::Builder::new();
-    builder.max_concurrent_streams(1);
-    let mut server = Server::start(builder).await;
-    let channel = server.channel();
-    let first = tokio::spawn({
-        let channel = channel.clone();
-        async move { hello(&channel).await }
-    });
-    let _unanswered = server.next().await;
-    let error = timed(&channel, "50m").await.unwrap_err();
-    assert_eq!(error.code(), Code::DeadlineExceeded);
-    let text = error.message();
-    assert!(text.contains("MAX_CONCURRENT_STREAMS"), "{text}");
-    assert!(
-        text.contains(&format!("{} allows 1 ", server.addr)),
-        "{text}"
-    );
-    let metrics = channel.metrics();
-    assert_eq!((metrics.stream_waits, metrics.expired), (1, 1));
-    first.abort();
-}
-
-#[tokio::test]
-async fn a_further_connection_is_opened_where_there_is_no_room() {
-    let mut builder = server::Builder::new();
-    builder.max_concurrent_streams(1);
-    let mut server = Server::start(builder).await;
-    let target = format!("static:{}", server.addr);
-    let builder = Channel::builder(target).max_connections_per_backend(2);
-    let channel = builder.connect_lazy().unwrap();
-    let mut calls = tokio::task::JoinSet::new();
-    let mut responds = vec![];
-    for _ in 0..2 {
-        calls.spawn(hello(&channel));
-        responds.push(server.next().await);
-    }
-    // Two is the most: the third waits, until one of either connection ends.
-    calls.spawn(hello(&channel));
-    until("a second wait", async || {
-        channel.metrics().stream_waits == 2
-    })
-    .await;
-    assert!(server.streams.try_recv().is_err());
-    let ended = Response::builder().header("grpc-status", "15");
-    let ended = ended.body(()).unwrap();
-    responds[1].send_response(ended, true).unwrap();
-    server.next().await;
-    let first = calls.join_next().await.unwrap().unwrap();
-    assert_eq!(first.unwrap_err().code(), Code::DataLoss);
-}
-
-#[tokio::test]
 async fn a_response_knows_who_answered() {
     let backend = super::harness::Backend::start("a").await;
     let target = format!("static:{}", backend.addr);
@@ -164,24 +64,9 @@ async fn a_response_knows_who_answered() {
     );
 }
 
-/// A call with this `grpc-timeout`; its response's body.
-async fn timed(channel: &Channel, timeout: &str) -> Result<tonic::body::Body, tonic::Status> {
-    let message = Bytes::from_static(b"\0\0\0\0\0");
-    let body = tonic::body::Body::new(http_body_util::Full::new(message));
-    let mut request = http::Request::post("/helloworld.Greeter/SayHello");
-    for (name, value) in [
-        ("grpc-timeout", timeout),
-        ("content-type", "application/grpc"),
-    ] {
-        request = request.header(name, value);
-    }
-    let request = request.body(body).unwrap();
-    Ok(channel.clone().call(request).await?.into_body())
-}
-
 #[tokio::test]
 async fn a_stream_ends_at_its_deadline_though_messages_are_at_hand() {
-    let mut server = Server::start(server::Builder::new()).await;
+    let mut server = StreamServer::start(&server::Builder::new()).await;
     let channel = server.channel();
     let answer = async {
         let response = Response::builder().header("content-type", "application/grpc");
@@ -220,7 +105,9 @@ async fn what_a_server_says_as_it_leaves_is_in_the_calls_status() {
             assert!(socket.read_buf(&mut seen).await.unwrap() > 0);
         }
         let data = b"too_many_pings";
-        let mut goaway = vec![0, 0, 8 + data.len() as u8, 7, 0, 0, 0, 0, 0];
+        // Some say first that they leave, and then why.
+        let mut goaway = vec![0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 255, 255, 255, 0, 0, 0, 0];
+        goaway.extend([0, 0, 8 + data.len() as u8, 7, 0, 0, 0, 0, 0]);
         goaway.extend([0, 0, 0, 1, 0, 0, 0, 11]);
         goaway.extend(data);
         socket.write_all(&goaway).await.unwrap();

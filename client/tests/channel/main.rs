@@ -10,6 +10,7 @@ mod bad_dns;
 mod bad_input;
 mod drops;
 mod fallback;
+mod full;
 mod interleavings;
 mod leaving;
 mod lists;

@@ -7,7 +7,7 @@ use lookaside_client::resolve::{BalancerAddress, FixedResolver, Resolution};
 use tonic::Status;
 
 use crate::harness::{
-    Backend, Balancer, entry, follow, hello, hellos, nobody, reach, share, until,
+    Backend, Balancer, StreamServer, entry, follow, hello, hellos, nobody, reach, share, until,
 };
 
 #[tokio::test]
@@ -132,4 +132,31 @@ async fn a_server_that_is_no_balancer_is_asked_whether_it_is_one() {
         "{text}"
     );
     assert!(!text.contains(": ;"), "{text}");
+}
+
+#[tokio::test]
+async fn http_that_is_not_grpc_is_told_of_a_balancer_too() {
+    let mut gateway = StreamServer::start(&h2::server::Builder::new()).await;
+    let channel = Channel::builder("dns:///greeter.test:1")
+        .balancer(gateway.addr.to_string())
+        .connect_lazy()
+        .unwrap();
+    let answer = async {
+        let response = http::Response::builder().status(503);
+        let response = response.header("content-type", "text/html").body(());
+        let mut respond = gateway.next().await;
+        let mut body = respond.send_response(response.unwrap(), false).unwrap();
+        body.send_data("<h1>the gateway</h1>".into(), true).unwrap();
+    };
+    let (answered, ()) = tokio::join!(hello(&channel), answer);
+    let status = answered.unwrap_err();
+    let text = status.message();
+    for wanted in [
+        "ended with Unavailable",
+        "HTTP 503 Service Unavailable",
+        "text/html",
+        "<h1>the gateway</h1>",
+    ] {
+        assert!(text.contains(wanted), "{text}");
+    }
 }

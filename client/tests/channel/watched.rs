@@ -11,7 +11,7 @@ use lookaside_client::{Channel, ConnectError, ConnectErrorKind, Error};
 use tokio::net::TcpListener;
 use tonic::{Code, Request};
 
-use crate::harness::{Backend, DnsServer, call, connect, hello, named, nobody, until};
+use crate::harness::{Backend, Balancer, DnsServer, call, connect, hello, named, nobody, until};
 
 const METHOD: &str = "/helloworld.Greeter/SayHello";
 
@@ -178,6 +178,34 @@ async fn why_there_is_no_connection_can_be_matched() {
     let target = format!("dns://{}/nowhere.test:50051", dns.addr);
     let channel = Channel::builder(target).connect_lazy().unwrap();
     assert_eq!(kind(&channel).await, ConnectErrorKind::Dns);
+}
+
+#[tokio::test]
+async fn why_a_balancer_gives_no_list_can_be_matched() {
+    let refused = nobody().await;
+    let follow = |balancer: std::net::SocketAddr| {
+        let builder = Channel::builder("dns:///greeter.test:1").balancer(balancer.to_string());
+        builder.connect_lazy().unwrap()
+    };
+    assert_eq!(kind(&follow(refused)).await, ConnectErrorKind::Refused);
+
+    // Reached, it refuses; the status is at hand.
+    let mut balancer = Balancer::start().await;
+    let channel = follow(balancer.addr);
+    let stream = balancer.accept().await;
+    stream.fail(tonic::Status::not_found("no such service"));
+    let status = hello(&channel).await.unwrap_err();
+    let error = ConnectError::of(&status).unwrap();
+    assert_eq!(error.kind(), ConnectErrorKind::Balancer);
+    let cause = std::error::Error::source(error).unwrap();
+    let cause: &tonic::Status = cause.downcast_ref().unwrap();
+    assert_eq!(cause.code(), Code::NotFound);
+
+    // It has no backend, and there is no fallback.
+    let mut balancer = Balancer::start().await;
+    let channel = follow(balancer.addr);
+    balancer.greet().await.fallback();
+    assert_eq!(kind(&channel).await, ConnectErrorKind::Balancer);
 }
 
 #[cfg(feature = "tls")]

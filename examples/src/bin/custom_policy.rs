@@ -20,7 +20,7 @@
 //!    wait while there is no connection yet, and fail once none can be had;
 //! 3. a `CallTracker`, if the policy wants to know when RPCs end, and how: with which
 //!    code, after which time, and with which trailers. Backends can report their load
-//!    in those (ORCA's `endpoint-load-metrics-bin`).
+//!    in those (ORCA): `orca_policy` goes by that.
 
 #![allow(clippy::print_stdout, reason = "its answers go to stdout")]
 

@@ -133,20 +133,21 @@ impl Conf {
         const MAX_NDOTS: u32 = 15;
         const MAX_TIMEOUT: u32 = 30;
         const MAX_ATTEMPTS: u32 = 5;
-        let (parsed, errors) = resolv_conf::Config::parse_with_errors(text);
+        let (text, unknown_zones) = number_zones(text);
+        let (parsed, errors) = resolv_conf::Config::parse_with_errors(text.as_bytes());
         let mut faults: Vec<_> = errors
             .iter()
             // Options that only others know are no fault.
             .filter(|error| !matches!(error, resolv_conf::ParseError::InvalidOption(_)))
             .map(|error| format!("a line is ignored: {error}"))
             .collect();
-        let mut addresses: Vec<std::net::IpAddr> =
-            parsed.nameservers.iter().map(Into::into).collect();
-        addresses.truncate(MAX_SERVERS);
+        faults.extend(unknown_zones);
+        let nameservers = parsed.nameservers.iter().take(MAX_SERVERS);
+        let mut addresses: Vec<SocketAddr> = nameservers.map(with_zone).collect();
         if addresses.is_empty() {
-            addresses.push(Ipv4Addr::LOCALHOST.into());
+            addresses.push((Ipv4Addr::LOCALHOST, PORT).into());
         }
-        let mut servers = Servers::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, PORT)));
+        let mut servers = Servers::new(addresses);
         servers.timeout = std::time::Duration::from_secs(parsed.timeout.min(MAX_TIMEOUT).into());
         servers.attempts = parsed.attempts.clamp(1, MAX_ATTEMPTS) as usize;
         servers.rotate = parsed.rotate;
@@ -191,6 +192,60 @@ impl Conf {
         names.insert(at, name);
         Ok(names)
     }
+}
+
+/// The same file, in which the zones of name servers are numbers: what reads it takes only
+/// letters and digits for a zone, and interfaces are called `br-lan` and `eth0.100`, too.
+/// Says which lines are left out.
+#[cfg(not(windows))]
+fn number_zones(text: &[u8]) -> (String, Vec<String>) {
+    let mut faults = vec![];
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let (Some("nameserver"), Some(server)) = (words.next(), words.next()) else {
+            return Some(line.to_owned());
+        };
+        let Some((ip, zone)) = server.split_once('%') else {
+            return Some(line.to_owned());
+        };
+        if let Some(index) = interface(zone) {
+            return Some(format!("nameserver {ip}%{index}"));
+        }
+        faults.push(format!(
+            "name server {server} is ignored: this machine has no interface {zone:?}"
+        ));
+        None
+    });
+    let lines: Vec<_> = lines.collect();
+    (lines.join("\n"), faults)
+}
+
+/// Where a name server is found: a link-local address is one of its zone only.
+#[cfg(not(windows))]
+fn with_zone(server: &resolv_conf::ScopedIp) -> SocketAddr {
+    match server {
+        resolv_conf::ScopedIp::V4(ip) => (*ip, PORT).into(),
+        resolv_conf::ScopedIp::V6(ip, zone) => {
+            let index = zone.as_ref().and_then(|zone| zone.parse().ok());
+            std::net::SocketAddrV6::new(*ip, PORT, 0, index.unwrap_or(0)).into()
+        }
+    }
+}
+
+/// The index of a network interface, by its number or its name.
+#[cfg(not(windows))]
+fn interface(zone: &str) -> Option<u32> {
+    if let Ok(index) = zone.parse() {
+        return Some(index);
+    }
+    // What `if_nametoindex` says, which takes unsafe code to ask. Only Linux shows it as a
+    // file; elsewhere a zone is a number.
+    if zone.contains('/') || ["", ".", ".."].contains(&zone) {
+        return None;
+    }
+    let index = std::fs::read_to_string(format!("/sys/class/net/{zone}/ifindex"));
+    index.ok()?.trim().parse().ok()
 }
 
 /// A name of labels as DNS has them: of any characters, also `_` and a leading
@@ -252,6 +307,31 @@ mod tests {
         assert_eq!(servers(&conf), ["10.0.0.3:53", "[::1]:53", "10.0.0.2:53"]);
         assert_eq!(conf.servers.timeout, Duration::from_secs(5));
         assert_eq!(conf.servers.attempts, 2);
+    }
+
+    #[test]
+    fn a_link_local_server_is_of_its_zone() {
+        let conf = parse("nameserver fe80::1%7\nnameserver fe80::2\n");
+        assert_eq!(servers(&conf), ["[fe80::1%7]:53", "[fe80::2]:53"]);
+        let (conf, faults) = Conf::parse(b"nameserver fe80::3%no-such-0\nnameserver 10.0.0.1\n");
+        assert_eq!(servers(&conf), ["10.0.0.1:53"]);
+        assert!(
+            faults[0].contains("no interface \"no-such-0\""),
+            "{faults:?}"
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_is_found_by_its_name() {
+        let loopback = interface("lo").unwrap();
+        assert_eq!(
+            servers(&parse("nameserver fe80::1%lo\n")),
+            [format!("[fe80::1%{loopback}]:53")]
+        );
+        for none in ["", "no-such-0", "..", "../net/lo", "lo/.", "99999999999"] {
+            assert_eq!(interface(none), None, "{none:?}");
+        }
     }
 
     #[test]

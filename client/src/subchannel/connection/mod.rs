@@ -1,12 +1,12 @@
 //! One live HTTP/2 connection, as RPCs see it.
 
-mod more;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -21,7 +21,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use self::more::More;
+use self::streams::Further;
+pub(crate) use self::streams::{NoStream, StreamPermit, first_stream};
 use super::RequestBody;
 use super::driver::ROOM_AT_FIRST;
 use super::foreign::grpc_or_status;
@@ -44,7 +45,7 @@ struct Inner {
     tasks: TaskTracker,
     runtime: Handle,
     peer: Arc<Address>,
-    more: More,
+    further: Further,
     /// One per connection of the process.
     id: u64,
 }
@@ -57,12 +58,13 @@ pub(super) struct Shared {
     pub(super) room: Arc<Semaphore>,
     /// How many RPCs the server allows at a time.
     pub(super) limit: AtomicUsize,
-    /// What the server said when it wanted no more RPCs.
-    pub(super) goodbye: OnceLock<String>,
-    /// Whether it then said that it gets too many pings.
+    /// What the server said when it wanted no more RPCs: its last GOAWAY, or the last
+    /// that had a reason.
+    pub(super) goodbye: Mutex<Option<String>>,
+    /// Whether a GOAWAY said that the server gets too many pings.
     pub(super) too_many_pings: AtomicBool,
-    /// Whether an RPC was answered.
-    pub(super) useful: AtomicBool,
+    /// Whether an RPC was answered, since somebody last asked for that.
+    pub(super) answered: AtomicBool,
     /// Cancelled when an RPC found that the connection takes no more, which h2 tells
     /// nobody else: it may have run out of stream numbers.
     pub(super) refuses: CancellationToken,
@@ -94,9 +96,9 @@ impl Shared {
         Arc::new(Self {
             room: Arc::new(Semaphore::new(room)),
             limit: AtomicUsize::new(ROOM_AT_FIRST),
-            goodbye: OnceLock::new(),
+            goodbye: Mutex::default(),
             too_many_pings: AtomicBool::new(false),
-            useful: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             refuses: CancellationToken::new(),
             queued: AtomicBool::new(false),
             writes: AtomicU64::new(0),
@@ -119,7 +121,7 @@ impl Connection {
             tasks: tasks.clone(),
             runtime: Handle::current(),
             peer: Arc::new(peer.clone()),
-            more: More::default(),
+            further: Further::default(),
             id: IDS.fetch_add(1, Ordering::Relaxed),
         }))
     }
@@ -137,13 +139,21 @@ impl Connection {
     }
 
     /// Whether the server answered an RPC on it.
-    pub(super) fn was_useful(&self) -> bool {
-        self.0.shared.useful.load(Ordering::Relaxed)
+    pub(super) fn has_answered(&self) -> bool {
+        self.0.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was used since the last call, or is. Then [`Connection::has_answered`]
+    /// starts afresh.
+    pub(super) fn take_used(&self) -> bool {
+        let answered = self.0.shared.answered.swap(false, Ordering::Relaxed);
+        answered || self.0.shared.room.available_permits() < self.limit()
     }
 
     /// What the server said when it wanted no more RPCs on this connection.
-    pub(crate) fn goodbye(&self) -> Option<&str> {
-        self.0.shared.goodbye.get().map(String::as_str)
+    pub(crate) fn goodbye(&self) -> Option<String> {
+        let goodbye = self.0.shared.goodbye.lock();
+        goodbye.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends one RPC and waits for the response's headers. Dropping the future, or
@@ -155,76 +165,31 @@ impl Connection {
         &self,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, NotSent> {
-        self.send_with(request, |_| {}).await
-    }
-
-    /// The same; `leaves` may change the headers at the moment at which they go.
-    pub(crate) async fn send_with(
-        &self,
-        request: Request<RequestBody>,
-        leaves: impl FnOnce(&mut HeaderMap),
-    ) -> Result<Response<ResponseBody>, NotSent> {
-        match self.with_room().await {
-            None => self.send_here(request, leaves).await,
-            Some(other) => other.send_here(request, leaves).await,
+        let permit = match self.reserve() {
+            Err(NoStream::Full) => first_stream(&[self]).await.map(|(_, permit)| permit).ok(),
+            permit => permit.ok(),
+        };
+        match permit {
+            Some(permit) => permit.send(request, |_| {}).await,
+            None => Err(self.refuse(request)),
         }
     }
 
-    async fn send_here(
-        &self,
-        mut request: Request<RequestBody>,
-        leaves: impl FnOnce(&mut HeaderMap),
-    ) -> Result<Response<ResponseBody>, NotSent> {
-        let room = &self.0.shared.room;
-        let permit = match Arc::clone(room).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => Arc::clone(room).acquire_owned().await.ok(),
-        };
-        // h2 wants one for itself of every caller.
+    /// Gives back a request that this connection does not take any more.
+    pub(crate) fn refuse(&self, request: Request<RequestBody>) -> NotSent {
+        self.0.shared.refuses.cancel();
         let mut sender = self.0.sender.clone();
         // Never pending for a new clone: it says whether the connection is good.
-        let good = poll_fn(|cx| Poll::Ready(sender.poll_ready(cx))).await;
-        let (Some(permit), Poll::Pending | Poll::Ready(Ok(()))) = (permit, &good) else {
-            self.0.shared.refuses.cancel();
-            return Err(NotSent {
-                error: match good {
-                    Poll::Ready(Err(error)) => error,
-                    // It ended in good order.
-                    _ => Reason::NO_ERROR.into(),
-                },
-                left: false,
-                malformed: false,
-                request: Some(Box::new(request)),
-            });
-        };
-        leaves(request.headers_mut());
-        let (head, body) = request.into_parts();
-        let head = Request::from_parts(head, ());
-        // Before it can be written, and so before that is counted.
-        let writes = || self.0.shared.writes.load(Ordering::Acquire);
-        let writes_before = writes();
-        let started = self.start(&mut sender, head, body.into());
-        drop(sender);
-        let (response, upload) = started.map_err(|error| NotSent {
-            // What HTTP/2 cannot carry, it cannot carry elsewhere either.
-            malformed: !error.is_io() && error.reason().is_none(),
-            error,
+        let good = sender.poll_ready(&mut Context::from_waker(std::task::Waker::noop()));
+        NotSent {
+            error: match good {
+                Poll::Ready(Err(error)) => error,
+                // It ended in good order.
+                _ => Reason::NO_ERROR.into(),
+            },
             left: false,
-            request: None,
-        })?;
-        match response.await {
-            Ok(response) => {
-                if !self.0.shared.useful.load(Ordering::Relaxed) {
-                    self.0.shared.useful.store(true, Ordering::Relaxed);
-                }
-                Ok(response.map(|stream| ResponseBody::new(stream, upload, permit)))
-            }
-            Err(error) => Err(NotSent {
-                error,
-                left: writes() != writes_before,
-                malformed: false,
-                request: None,
-            }),
+            malformed: false,
+            request: Some(Box::new(request)),
         }
     }
 
@@ -253,6 +218,60 @@ impl Connection {
                 (response, Some(upload))
             }
         })
+    }
+}
+
+impl StreamPermit {
+    /// The connection on which it is.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Sends one RPC by it; `leaves` may change the headers at the moment at which they
+    /// go. As [`Connection::send`].
+    pub(crate) async fn send(
+        self,
+        mut request: Request<RequestBody>,
+        leaves: impl FnOnce(&mut HeaderMap),
+    ) -> Result<Response<ResponseBody>, NotSent> {
+        let Self { connection, permit } = self;
+        // h2 wants one for itself of every caller.
+        let mut sender = connection.0.sender.clone();
+        // Never pending for a new clone: it says whether the connection is good.
+        let good = poll_fn(|cx| Poll::Ready(sender.poll_ready(cx))).await;
+        if let Poll::Ready(Err(_)) = good {
+            drop(permit);
+            return Err(connection.refuse(request));
+        }
+        leaves(request.headers_mut());
+        let (head, body) = request.into_parts();
+        let head = Request::from_parts(head, ());
+        // Before it can be written, and so before that is counted.
+        let writes = || connection.0.shared.writes.load(Ordering::Acquire);
+        let writes_before = writes();
+        let started = connection.start(&mut sender, head, body.into());
+        drop(sender);
+        let (response, upload) = started.map_err(|error| NotSent {
+            // What HTTP/2 cannot carry, it cannot carry elsewhere either.
+            malformed: !error.is_io() && error.reason().is_none(),
+            error,
+            left: false,
+            request: None,
+        })?;
+        match response.await {
+            Ok(response) => {
+                if !connection.0.shared.answered.load(Ordering::Relaxed) {
+                    connection.0.shared.answered.store(true, Ordering::Relaxed);
+                }
+                Ok(response.map(|stream| ResponseBody::new(stream, upload, permit)))
+            }
+            Err(error) => Err(NotSent {
+                error,
+                left: writes() != writes_before,
+                malformed: false,
+                request: None,
+            }),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use crate::subchannel::{Connection, Driver, Ending};
 
 /// How long no more connections are opened after an attempt failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A connection beside the first that nobody used for this long closes: after once to
+/// twice this time.
+pub(super) const UNUSED: Duration = Duration::from_secs(10);
 
 /// Ends when `connection` takes no more RPCs. Those beside it then do not either.
 pub(super) fn run(
@@ -40,6 +43,10 @@ async fn grow(
     loop {
         let opened = async {
             connection.wanted().await;
+            // What was wanted before may be there by now.
+            while !connection.is_full() {
+                connection.wanted().await;
+            }
             let opened = connect(&address, &options, &tasks).await;
             if let Err(reason) = &opened {
                 tracing::debug!(%address, %reason, "no further connection");
@@ -54,10 +61,24 @@ async fn grow(
                 if let Ok((other, driver)) = opened {
                     tracing::debug!(%address, count = others.len() + 2, "a further connection");
                     connection.add(other.clone());
-                    others.push(async move {
-                        driver.await;
-                        other
-                    });
+                    others.push(until_unused(other, driver));
+                }
+            }
+        }
+    }
+}
+
+/// Ends when `connection` takes no more RPCs, or is not needed any more. RPCs that are on
+/// it go on.
+async fn until_unused(connection: Connection, mut driver: Driver) -> Connection {
+    loop {
+        tokio::select! {
+            _ = &mut driver => return connection,
+            () = sleep(UNUSED) => {
+                if !connection.take_used() {
+                    let address = connection.peer();
+                    tracing::debug!(%address, "a further connection is not needed any more");
+                    return connection;
                 }
             }
         }

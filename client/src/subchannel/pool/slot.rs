@@ -95,7 +95,7 @@ impl Slot {
     /// The connection has ended.
     pub(super) fn note_end(&mut self) {
         self.barren = match &self.state {
-            SubchannelState::Ready(connection) if connection.was_useful() => 0,
+            SubchannelState::Ready(connection) if connection.has_answered() => 0,
             _ => self.barren.saturating_add(1),
         };
     }

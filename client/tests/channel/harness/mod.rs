@@ -15,6 +15,7 @@ mod log;
 mod memory;
 mod names;
 mod refuser;
+mod stream_server;
 mod wait;
 mod world;
 
@@ -31,9 +32,10 @@ pub(crate) use self::backend::Backend;
 pub(crate) use self::balancer::{Balancer, BalancerStream, drop_entry, entry};
 pub(crate) use self::dns::{DnsServer, Fault};
 pub(crate) use self::log::Log;
-pub(crate) use self::memory::Net;
+pub(crate) use self::memory::{Incoming, Net};
 pub(crate) use self::names::{Names, balancer};
 pub(crate) use self::refuser::{Refusal, Refuser};
+pub(crate) use self::stream_server::{StreamServer, end, timed};
 pub(crate) use self::wait::{until, within};
 pub(crate) use self::world::World;
 

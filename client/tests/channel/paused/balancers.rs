@@ -1,8 +1,11 @@
 //! Balancers that move, and several of them.
 
+use futures_util::StreamExt as _;
 use lookaside_client::resolve::Resolution;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
-use crate::harness::{Balancer, Log, World, balancer, entry, hello, hellos, share};
+use crate::harness::{Balancer, Incoming, Log, World, balancer, entry, hello, hellos, share};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_balancer_is_not_called_while_the_stream_to_the_old_one_lasts() {
@@ -162,5 +165,37 @@ async fn each_loss_of_a_balancer_is_logged_and_so_is_its_return() {
         stream.list([entry(a.addr, "")]);
         world.settle().await;
         assert_eq!(log.lines("the balancer is back").len(), losses);
+    }
+}
+
+/// How long a server that says nothing waits for a ping on its next connection, which it
+/// then ends for that.
+async fn until_ping(incoming: &mut Incoming) -> u64 {
+    let mut socket = incoming.next().await.unwrap().unwrap();
+    let began = Instant::now();
+    socket
+        .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+        .await
+        .unwrap();
+    let mut seen = vec![];
+    // PING: eight bytes, of type 6, for the connection.
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+    while !seen.windows(9).any(|frame| frame == ping) {
+        assert!(socket.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    let mut goaway = vec![0, 0, 22, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    goaway.extend(b"too_many_pings");
+    socket.write_all(&goaway).await.unwrap();
+    began.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_gets_too_many_pings_gets_fewer() {
+    let mut world = World::new();
+    world.balancer.kill();
+    let (mut incoming, _place) = world.net.listen(world.balancer.addr);
+    let _channel = world.follow(&[]);
+    for wanted in [20, 40, 80] {
+        assert_eq!(until_ping(&mut incoming).await, wanted);
     }
 }

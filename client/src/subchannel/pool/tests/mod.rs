@@ -1,6 +1,7 @@
 //! The pool against sockets, and against a network in memory.
 
 mod ending;
+mod further;
 mod many;
 
 use std::collections::HashSet;
