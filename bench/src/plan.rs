@@ -11,7 +11,7 @@ use lookaside_core::list::{ServerLists, VARIANTS};
 use lookaside_core::model::{BackendAddr, Weight};
 use lookaside_core::plan::{
     Clients, Contribution, GroupPlan, MemberFields, Plan, PlanInput, PlanState, ServiceSettings,
-    Source, plan,
+    SourceId, SourceKind, plan,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<()> {
 struct Service {
     state: PlanState,
     settings: ServiceSettings,
-    contributions: BTreeMap<Source, Contribution>,
+    contributions: BTreeMap<SourceId, Contribution>,
     clients: Clients,
 }
 
@@ -117,7 +117,7 @@ impl Service {
                 subset: Some(args.subset),
                 ..ServiceSettings::default()
             },
-            contributions: BTreeMap::from([(Source::File, contribution)]),
+            contributions: BTreeMap::from([(SourceKind::File.into(), contribution)]),
             clients: Clients::default(),
         })
     }
@@ -143,7 +143,13 @@ impl Service {
     }
 
     fn members(&mut self) -> &mut BTreeMap<BackendAddr, MemberFields> {
-        Arc::make_mut(&mut self.contributions.entry(Source::File).or_default().members)
+        Arc::make_mut(
+            &mut self
+                .contributions
+                .entry(SourceKind::File.into())
+                .or_default()
+                .members,
+        )
     }
 }
 

@@ -319,7 +319,7 @@ fn a_scenario_that_is_wrong_is_bad_input_with_its_line() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("lookaside.toml:2:1: backend: unknown key"),
+        told.contains("lookaside.toml:2:1: unknown key `backend`"),
         "{told}"
     );
     assert!(told.contains("did you mean `backends`?"), "{told}");

@@ -16,7 +16,7 @@ use lookaside_core::list::ServerLists;
 use lookaside_core::model::{BackendAddr, Weight};
 use lookaside_core::plan::{
     Clients, Contribution, GroupPlan, Lane, MemberFields, Pace, Plan, PlanInput, PlanState,
-    Publish, ServiceSettings, Source, TimedReport, plan,
+    Publish, ServiceSettings, SourceId, SourceKind, TimedReport, plan,
 };
 use lookaside_core::weights::{PolicyChoice, Report, WeightSettings};
 
@@ -25,7 +25,7 @@ use lookaside_core::weights::{PolicyChoice, Report, WeightSettings};
 pub(super) struct Balancer {
     policy: PolicyName,
     settings: ServiceSettings,
-    contributions: BTreeMap<Source, Contribution>,
+    contributions: BTreeMap<SourceId, Contribution>,
     reports: Vec<TimedReport>,
     state: PlanState,
     pace: Pace,
@@ -130,7 +130,7 @@ impl Balancer {
         });
         let contribution = members.collect::<Contribution>();
         self.contributions
-            .insert(Source::Registration, contribution);
+            .insert(SourceKind::Registration.into(), contribution);
         self.dirty = true;
     }
 

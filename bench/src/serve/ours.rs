@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lookaside_core::model::ServiceName;
-use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};
 use lookaside_server::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch, StreamLimits};
 use lookaside_server::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use lookaside_server::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
@@ -41,7 +41,7 @@ pub(super) async fn start(
                 subset: Some(2000),
                 ..ServiceSettings::default()
             },
-            sources: BTreeSet::from([Source::File]),
+            sources: BTreeSet::from([SourceKind::File.into()]),
         }],
     });
     let mut pusher = Pusher {
@@ -104,7 +104,7 @@ impl Push for Pusher {
         let members = backends.map(|backend| (backend, MemberFields::default()));
         let contribution = members.collect::<Contribution>();
         self.catalogue
-            .contribute(&self.name, Source::File, contribution);
+            .contribute(&self.name, SourceKind::File, contribution);
         Ok(before)
     }
 }

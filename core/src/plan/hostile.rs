@@ -95,7 +95,7 @@ proptest! {
         settings.overload = overload.then(|| OverloadDrops::new(0.5, 0.4).unwrap());
         let members = (1..=BACKENDS).map(|host| (addr(host), MemberFields::default()));
         let file = members.collect::<Contribution>();
-        let mut contributions = BTreeMap::from([(Source::File, file)]);
+        let mut contributions = BTreeMap::from([(SourceKind::File.into(), file)]);
         let mut state = PlanState::default();
         for step in steps {
             let [cpu, application, qps, eps] = step.numbers;
@@ -110,7 +110,7 @@ proptest! {
             let now = Duration::from_secs_f64(step.at);
             let report = Report::new(&raw, &[]).ok();
             let report = report.map(|report| TimedReport { backend: addr(step.host), at: now, report });
-            if let (Some(drain), Some(file)) = (step.drain, contributions.get_mut(&Source::File)) {
+            if let (Some(drain), Some(file)) = (step.drain, contributions.get_mut(&SourceKind::File.into())) {
                 Arc::make_mut(&mut file.members).entry(addr(step.host)).or_default().drain = Some(drain);
             }
             let input = PlanInput {

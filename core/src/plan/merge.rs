@@ -1,14 +1,15 @@
 //! One view of each backend from what several sources say of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{BackendAddr, LabelMatch, Labels, Weight, Zone};
 
-/// Who says that a backend exists. The order is precedence: of two sources
-/// that state the same field of a backend, the first wins.
+/// What kind of source says that a backend exists. The order is precedence: of two
+/// sources that state the same field of a backend, the first wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Source {
+pub enum SourceKind {
     /// An operator, at run time.
     Override,
     /// `lookaside.toml`.
@@ -23,7 +24,7 @@ pub enum Source {
     Dns,
 }
 
-impl Source {
+impl SourceKind {
     /// Its name in messages and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -34,6 +35,35 @@ impl Source {
             Self::Etcd => "etcd",
             Self::Consul => "consul",
             Self::Dns => "dns",
+        }
+    }
+}
+
+/// One source of a service's backends. Two prefixes of etcd are two sources: what one of
+/// them no longer lists, the other may still list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId {
+    /// What it is. Precedence is by kind, then by name.
+    pub kind: SourceKind,
+    /// Which one of its kind, e.g. a prefix or a name in DNS; `None` where a service can
+    /// have but one.
+    pub name: Option<Arc<str>>,
+}
+
+impl From<SourceKind> for SourceId {
+    /// The only source of its kind.
+    fn from(kind: SourceKind) -> Self {
+        Self { kind, name: None }
+    }
+}
+
+impl fmt::Display for SourceId {
+    /// `file`, or `etcd:/services/greeter/`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        match &self.name {
+            Some(name) => write!(f, ":{name}"),
+            None => Ok(()),
         }
     }
 }
@@ -92,13 +122,13 @@ pub struct Merged {
 /// `matches` are the file's too: what they say comes behind what it says of a
 /// backend by its address, and before all other sources.
 pub(super) fn merge(
-    contributions: &BTreeMap<Source, Contribution>,
+    contributions: &BTreeMap<SourceId, Contribution>,
     matches: &[LabelMatch],
 ) -> Vec<Merged> {
     let mut fields: BTreeMap<BackendAddr, MemberFields> = BTreeMap::new();
     let (first, others): (Vec<_>, Vec<_>) = contributions
         .iter()
-        .partition(|(source, _)| **source <= Source::File);
+        .partition(|(source, _)| source.kind <= SourceKind::File);
     if !matches.is_empty() {
         // A backend's labels may be of any source, so they are needed first.
         let all = contributions.values().flat_map(|c| &*c.members);
@@ -162,7 +192,7 @@ mod tests {
         Contribution::from_iter([(addr, fields)])
     }
 
-    fn merge_all(contributions: BTreeMap<Source, Contribution>) -> Vec<Merged> {
+    fn merge_all(contributions: BTreeMap<SourceId, Contribution>) -> Vec<Merged> {
         merge(&contributions, &[])
     }
 
@@ -174,7 +204,7 @@ mod tests {
     fn the_first_source_that_states_a_field_wins() {
         let merged = merge_all(BTreeMap::from([
             (
-                Source::Dns,
+                SourceKind::Dns.into(),
                 contribution(MemberFields {
                     weight: weight(2.0),
                     zone: Some("b".into()),
@@ -182,7 +212,7 @@ mod tests {
                 }),
             ),
             (
-                Source::File,
+                SourceKind::File.into(),
                 contribution(MemberFields {
                     weight: weight(5.0),
                     ..MemberFields::default()
@@ -203,8 +233,8 @@ mod tests {
             })
         };
         let merged = merge_all(BTreeMap::from([
-            (Source::File, drain(Some(false))),
-            (Source::Registration, drain(Some(true))),
+            (SourceKind::File.into(), drain(Some(false))),
+            (SourceKind::Registration.into(), drain(Some(true))),
         ]));
         assert!(merged[0].drain);
         assert_eq!(merged[0].weight, Weight::ONE);
@@ -233,8 +263,8 @@ mod tests {
                     ..MemberFields::default()
                 })
             });
-            let file = file.map(|file| (Source::File, file));
-            let own = (Source::Registration, said("v2", own));
+            let file = file.map(|file| (SourceKind::File.into(), file));
+            let own = (SourceKind::Registration.into(), said("v2", own));
             let merged = merge(&file.into_iter().chain([own]).collect(), &matches);
             assert_eq!(merged[0].labels, labels("v2"));
             merged[0].weight.value()
@@ -247,7 +277,7 @@ mod tests {
             weight: None,
             ..matches[1].clone()
         };
-        let own = BTreeMap::from([(Source::Registration, said("v2", weight(3.0)))]);
+        let own = BTreeMap::from([(SourceKind::Registration.into(), said("v2", weight(3.0)))]);
         let merged = merge(&own, &[drained]);
         assert!(merged[0].drain);
         assert_eq!(merged[0].weight.value(), 3.0);

@@ -26,7 +26,7 @@ mod tests;
 pub use eligible::{BackendState, HealthFields, Probe};
 pub use group::score;
 pub use group::{Clients, GroupPlan, Layout, USUAL_SUBSET};
-pub use merge::{Contribution, MemberFields, Merged, Source};
+pub use merge::{Contribution, MemberFields, Merged, SourceId, SourceKind};
 pub use overload::OverloadObservation;
 pub use pace::{Lane, Pace, Publish};
 pub use state::{PlanState, SavedPlan};
@@ -82,7 +82,7 @@ pub struct TimedReport {
 #[derive(Debug, Clone, Copy)]
 pub struct PlanInput<'a> {
     /// What each source says of the service's backends.
-    pub contributions: &'a BTreeMap<Source, Contribution>,
+    pub contributions: &'a BTreeMap<SourceId, Contribution>,
     /// What the operator says of the service.
     pub settings: &'a ServiceSettings,
     /// What is known of the backends' health; of who is absent, nothing.

@@ -16,7 +16,7 @@ fn addr(host: u8) -> BackendAddr {
 struct Service {
     state: PlanState,
     settings: ServiceSettings,
-    contributions: BTreeMap<Source, Contribution>,
+    contributions: BTreeMap<SourceId, Contribution>,
     health: BTreeMap<BackendAddr, HealthFields>,
     reports: Vec<TimedReport>,
 }
@@ -28,12 +28,15 @@ impl Service {
         let members = (1..=hosts).map(|host| (addr(host), MemberFields::default()));
         service
             .contributions
-            .insert(Source::File, members.collect::<Contribution>());
+            .insert(SourceKind::File.into(), members.collect::<Contribution>());
         service
     }
 
     fn member(&mut self, host: u8) -> &mut MemberFields {
-        let file = self.contributions.entry(Source::File).or_default();
+        let file = self
+            .contributions
+            .entry(SourceKind::File.into())
+            .or_default();
         Arc::make_mut(&mut file.members)
             .entry(addr(host))
             .or_default()

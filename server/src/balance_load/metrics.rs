@@ -403,7 +403,7 @@ mod tests {
     use super::*;
     use crate::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
     use lookaside_core::model::DropCategory;
-    use lookaside_core::plan::Source;
+    use lookaside_core::plan::SourceKind;
 
     fn text(registry: &Registry) -> String {
         let mut text = String::new();
@@ -420,7 +420,7 @@ mod tests {
                 drops: vec![DropShare::new(category, 0.1).unwrap()],
                 ..ServiceSettings::default()
             },
-            sources: [Source::File].into(),
+            sources: [SourceKind::File.into()].into(),
         }
     }
 

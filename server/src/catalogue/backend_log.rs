@@ -146,8 +146,8 @@ impl BackendEvent {
             (Self::Drains, true) => "backends drain",
             (Self::Left, false) => "backend left",
             (Self::Left, true) => "backends left",
-            (Self::Expired, false) => "lease expired: backend removed",
-            (Self::Expired, true) => "leases expired: backends removed",
+            (Self::Expired, false) => "lease expired: the backend is silent",
+            (Self::Expired, true) => "leases expired: the backends are silent",
             (Self::Closed, false) => "its stream broke off and its port is closed: backend removed",
             (Self::Closed, true) => {
                 "their streams broke off and their ports are closed: backends removed"
@@ -256,7 +256,7 @@ mod tests {
         let lines = lines.await;
         assert!((4..=5).contains(&lines.len()), "{lines:?}");
         assert!(
-            lines[0].contains("leases expired: backends removed"),
+            lines[0].contains("leases expired: the backends are silent"),
             "{lines:?}"
         );
     }

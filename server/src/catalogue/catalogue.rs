@@ -16,13 +16,17 @@ use super::backend_log::BackendLog;
 use super::membership::{Membership, Memberships};
 use super::memory::{Memory, Remembered};
 use super::metrics::CatalogueMetrics;
+use super::overrides::Override;
 use super::publisher::{Publisher, READY_DEADLINE};
 use super::readiness::{Latch, Readiness};
 use super::service::{Reported, Service};
+use super::source::Missing;
 use super::suspicions::Suspicions;
 use crate::wait::restarting;
 use lookaside_core::model::{BackendAddr, RequestedName, ServiceName};
-use lookaside_core::plan::{Contribution, HealthFields, ServiceSettings, Source, plan};
+use lookaside_core::plan::{
+    Contribution, HealthFields, ServiceSettings, SourceId, SourceKind, plan,
+};
 use lookaside_core::weights::Report;
 
 /// A publisher that is there says what it has learned in less.
@@ -62,7 +66,7 @@ pub struct ServiceEntry {
     /// What its operator says of it as a whole.
     pub settings: ServiceSettings,
     /// Where its backends are learned. It is ready when each has answered.
-    pub sources: BTreeSet<Source>,
+    pub sources: BTreeSet<SourceId>,
 }
 
 /// Why a name leads to no service.
@@ -146,7 +150,7 @@ impl Catalogue {
                 membership,
             );
             if let Some(file) = file {
-                service.contribute(Source::File, file);
+                service.contribute(&SourceKind::File.into(), file, Missing::Removed);
             }
             let service = Arc::new(service);
             self.services.insert(entry.name, Arc::clone(&service));
@@ -162,11 +166,55 @@ impl Catalogue {
         self.membership.note_change();
     }
 
-    /// What `source` says of a service's backends; replaces what it said
-    /// before. Ignored if there is no such service, or it does not have this source.
-    pub fn contribute(&self, service: &ServiceName, source: Source, contribution: Contribution) {
+    /// What `source` lists of a service's backends. It replaces what it listed before:
+    /// backends that it no longer lists were taken out on purpose, and go at once. Ignored
+    /// if there is no such service, or it does not have this source.
+    pub fn contribute(
+        &self,
+        service: &ServiceName,
+        source: impl Into<SourceId>,
+        contribution: Contribution,
+    ) {
         if let Some(service) = self.services.get(service) {
-            service.contribute(source, contribution);
+            service.contribute(&source.into(), contribution, Missing::Removed);
+        }
+    }
+
+    /// The same of a source that cannot tell backends that were taken out from those that
+    /// it lost sight of, as a registry of leases: if most of them vanish at once, they stay
+    /// listed for [`HOLD`](super::HOLD), but for those that are known to be `gone`.
+    pub fn observe(
+        &self,
+        service: &ServiceName,
+        source: impl Into<SourceId>,
+        contribution: Contribution,
+        gone: &BTreeSet<BackendAddr>,
+    ) {
+        if let Some(service) = self.services.get(service) {
+            let missing = Missing::Vanished { but: gone };
+            service.contribute(&source.into(), contribution, missing);
+        }
+    }
+
+    /// Takes back all that `source` said of a service, as if it had not answered yet.
+    pub fn withdraw(&self, service: &ServiceName, source: impl Into<SourceId>) {
+        if let Some(service) = self.services.get(service) {
+            service.withdraw(&source.into());
+        }
+    }
+
+    /// Sets weight and drain of a backend before what its sources state, whether or not one
+    /// lists it now. Replaces what was set of it. Ignored if there is no such service.
+    pub fn set_override(&self, service: &ServiceName, backend: BackendAddr, set: Override) {
+        if let Some(service) = self.services.get(service) {
+            service.set_override(backend, set);
+        }
+    }
+
+    /// Leaves a backend to its sources again.
+    pub fn clear_override(&self, service: &ServiceName, backend: BackendAddr) {
+        if let Some(service) = self.services.get(service) {
+            service.clear_override(backend);
         }
     }
 
@@ -212,9 +260,9 @@ impl Catalogue {
     }
 
     /// `source` does not answer for a service: what it said last stands.
-    pub fn mark_stale(&self, service: &ServiceName, source: Source) {
+    pub fn mark_stale(&self, service: &ServiceName, source: impl Into<SourceId>) {
         if let Some(service) = self.services.get(service) {
-            service.mark_stale(source);
+            service.mark_stale(&source.into());
         }
     }
 

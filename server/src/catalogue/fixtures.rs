@@ -8,7 +8,7 @@ use super::{
     Catalogue, CatalogueConfig, CatalogueMetrics, Service, ServiceEntry, Snapshot, Snapshots,
 };
 use lookaside_core::model::{BackendAddr, RequestedName, ServiceName, Weight};
-use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};
 
 pub(crate) const GREETER: &str = "greeter.test";
 
@@ -25,18 +25,21 @@ pub(crate) fn entry(service: &str) -> ServiceEntry {
         name: name(service),
         aliases: Vec::new(),
         settings: ServiceSettings::default(),
-        sources: [Source::File].into(),
+        sources: [SourceKind::File.into()].into(),
     }
+}
+
+pub(crate) fn addr(host: u8) -> BackendAddr {
+    format!("10.0.0.{host}:80").parse().unwrap()
 }
 
 pub(crate) fn backends(weights: &[(u8, f64)]) -> Contribution {
     let member = |(host, weight): &(u8, f64)| {
-        let addr: BackendAddr = format!("10.0.0.{host}:80").parse().unwrap();
         let fields = MemberFields {
             weight: Some(Weight::new(*weight).unwrap()),
             ..MemberFields::default()
         };
-        (addr, fields)
+        (addr(*host), fields)
     };
     weights.iter().map(member).collect()
 }
@@ -51,7 +54,7 @@ pub(crate) fn configured(services: &[&str]) -> Arc<Catalogue> {
 
 pub(crate) async fn serving(weights: &[(u8, f64)]) -> (Arc<Catalogue>, Arc<Service>) {
     let catalogue = configured(&[GREETER]);
-    catalogue.contribute(&name(GREETER), Source::File, backends(weights));
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends(weights));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     (catalogue, service)
 }

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::overrides::{Override, Overrides};
 use super::service::Reported;
-use super::source::SourceState;
+use super::source::{Missing, Source, SourceState};
 use lookaside_core::model::BackendAddr;
 use lookaside_core::plan::{
-    Clients, Contribution, HealthFields, PlanInput, ServiceSettings, Source, TimedReport,
+    Clients, Contribution, HealthFields, PlanInput, ServiceSettings, SourceId, SourceKind,
+    TimedReport,
 };
 use lookaside_core::weights::Report;
 
@@ -19,8 +23,8 @@ const LEAST_REPORT_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Inputs {
     pub(super) settings: Arc<ServiceSettings>,
-    pub(super) sources: BTreeMap<Source, SourceState>,
-    contributions: BTreeMap<Source, Contribution>,
+    sources: BTreeMap<SourceId, Source>,
+    overrides: Overrides,
     /// Shared with the plan that is made, and copied if it changes meanwhile.
     health: Arc<BTreeMap<BackendAddr, HealthFields>>,
     /// Of known backends only, and of each a few between two plans.
@@ -39,35 +43,48 @@ pub(super) enum Answered {
 impl Inputs {
     pub(super) fn new(
         settings: ServiceSettings,
-        sources: impl IntoIterator<Item = Source>,
+        sources: impl IntoIterator<Item = SourceId>,
     ) -> Self {
         let sources = sources.into_iter();
         Self {
             settings: Arc::new(settings),
-            sources: sources.map(|s| (s, SourceState::Syncing)).collect(),
-            contributions: BTreeMap::new(),
+            sources: sources.map(|id| (id, Source::default())).collect(),
+            overrides: Overrides::default(),
             health: Arc::default(),
             reports: BTreeMap::new(),
             clients: Clients::default(),
         }
     }
 
+    /// Its sources, and how they are.
+    pub(super) fn sources(&self) -> BTreeMap<SourceId, SourceState> {
+        let sources = self.sources.iter();
+        sources
+            .map(|(id, source)| (id.clone(), source.state()))
+            .collect()
+    }
+
     /// Sources that list at least one backend.
-    pub(super) fn contributors(&self) -> BTreeSet<Source> {
-        let contributions = self.contributions.iter();
-        let listing = contributions.filter(|(_, said)| !said.members.is_empty());
-        listing.map(|(source, _)| *source).collect()
+    pub(super) fn contributors(&self) -> BTreeSet<SourceId> {
+        let sources = self.sources.iter();
+        let listing = sources.filter(|(_, source)| !source.listed().members.is_empty());
+        listing.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn overrides(&self) -> &BTreeMap<BackendAddr, Override> {
+        self.overrides.all()
     }
 
     /// Whether a source lists the backend.
     pub(super) fn knows(&self, backend: BackendAddr) -> bool {
-        lists(&self.contributions, backend)
+        let mut sources = self.sources.values();
+        sources.any(|source| source.listed().members.contains_key(&backend))
     }
 
     pub(super) fn answered(&self) -> Answered {
-        let states = self.sources.values();
+        let states = self.sources.values().map(Source::state);
         let count = states
-            .filter(|state| **state != SourceState::Syncing)
+            .filter(|state| *state != SourceState::Syncing)
             .count();
         match count {
             count if count == self.sources.len() => Answered::All,
@@ -76,51 +93,72 @@ impl Inputs {
         }
     }
 
+    /// When a backend is let go or an override is over, though nobody says anything.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let held = self.sources.values().filter_map(Source::next);
+        held.chain(self.overrides.next()).min()
+    }
+
     // Each of the following returns whether it made a difference.
 
     pub(super) fn configure(
         &mut self,
         settings: ServiceSettings,
-        sources: &BTreeSet<Source>,
+        sources: &BTreeSet<SourceId>,
         file: Option<Contribution>,
+        now: Instant,
     ) -> bool {
         let same = *self.settings == settings && self.sources.keys().eq(sources);
         if same && file.is_none() {
             return false;
         }
         self.settings = Arc::new(settings);
-        self.sources.retain(|source, _| sources.contains(source));
-        self.contributions
-            .retain(|source, _| sources.contains(source));
-        for source in sources {
-            let state = self.sources.entry(*source);
-            state.or_insert(SourceState::Syncing);
+        self.sources.retain(|id, _| sources.contains(id));
+        for id in sources {
+            self.sources.entry(id.clone()).or_default();
         }
         if let Some(file) = file {
-            self.contribute(Source::File, file);
+            self.contribute(&SourceKind::File.into(), file, Missing::Removed, now);
         }
         true
     }
 
-    pub(super) fn contribute(&mut self, source: Source, contribution: Contribution) -> bool {
-        let Some(state) = self.sources.get_mut(&source) else {
-            return false;
-        };
-        let state = std::mem::replace(state, SourceState::Synced);
-        let before = self.contributions.insert(source, contribution);
-        // To say the same again changes nothing.
-        let same = before.as_ref() == self.contributions.get(&source);
-        !same || state == SourceState::Syncing
+    pub(super) fn contribute(
+        &mut self,
+        source: &SourceId,
+        contribution: Contribution,
+        missing: Missing<'_>,
+        now: Instant,
+    ) -> bool {
+        let source = self.sources.get_mut(source);
+        source.is_some_and(|source| source.contribute(contribution, missing, now))
     }
 
-    pub(super) fn mark_stale(&mut self, source: Source) -> bool {
-        match self.sources.get_mut(&source) {
-            Some(state @ SourceState::Synced) => {
-                *state = SourceState::Stale;
-                true
-            }
-            _ => false,
+    pub(super) fn mark_stale(&mut self, source: &SourceId) -> bool {
+        let source = self.sources.get_mut(source);
+        source.is_some_and(Source::mark_stale)
+    }
+
+    pub(super) fn withdraw(&mut self, source: &SourceId) -> bool {
+        let source = self.sources.get_mut(source);
+        source.is_some_and(Source::withdraw)
+    }
+
+    pub(super) fn set_override(&mut self, backend: BackendAddr, set: Override) -> bool {
+        self.overrides.set(backend, set)
+    }
+
+    pub(super) fn clear_override(&mut self, backend: BackendAddr) -> bool {
+        self.overrides.clear(backend)
+    }
+
+    /// Lets go of what was held long enough, and of overrides that are over.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let mut expired = self.overrides.expire(now);
+        for source in self.sources.values_mut() {
+            expired |= source.expire(now);
         }
+        expired
     }
 
     pub(super) fn set_health(&mut self, backend: BackendAddr, health: HealthFields) -> bool {
@@ -144,11 +182,9 @@ impl Inputs {
 
     /// Forgets the health of those among `backends` that no source lists.
     pub(super) fn forget_health(&mut self, backends: &[BackendAddr]) {
-        let contributions = &self.contributions;
-        let health = Arc::make_mut(&mut self.health);
         for addr in backends {
-            if !lists(contributions, *addr) {
-                health.remove(addr);
+            if !self.knows(*addr) {
+                Arc::make_mut(&mut self.health).remove(addr);
             }
         }
     }
@@ -179,9 +215,13 @@ impl Inputs {
     /// What a plan is made of; takes the reports out.
     pub(super) fn view(&mut self) -> View {
         let reports = std::mem::take(&mut self.reports);
+        let sources = self.sources.iter();
+        let contributions = sources.map(|(id, source)| (id.clone(), source.listed().clone()));
+        let overrides = self.overrides.contribution(|backend| self.knows(backend));
+        let overrides = (SourceKind::Override.into(), overrides);
         View {
             settings: Arc::clone(&self.settings),
-            contributions: self.contributions.clone(),
+            contributions: contributions.chain([overrides]).collect(),
             health: Arc::clone(&self.health),
             reports: reports.into_values().flatten().collect(),
             clients: self.clients.clone(),
@@ -194,7 +234,7 @@ impl Inputs {
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) settings: Arc<ServiceSettings>,
-    contributions: BTreeMap<Source, Contribution>,
+    contributions: BTreeMap<SourceId, Contribution>,
     health: Arc<BTreeMap<BackendAddr, HealthFields>>,
     reports: Vec<TimedReport>,
     clients: Clients,
@@ -214,12 +254,10 @@ impl View {
     /// Backends whose health is known, and that no source lists.
     pub(super) fn unlisted(&self) -> Vec<BackendAddr> {
         let known = self.health.keys();
-        let unlisted = known.filter(|addr| !lists(&self.contributions, **addr));
-        unlisted.copied().collect()
+        let listed = |addr: &&BackendAddr| {
+            let mut contributions = self.contributions.values();
+            contributions.any(|contribution| contribution.members.contains_key(*addr))
+        };
+        known.filter(|addr| !listed(addr)).copied().collect()
     }
-}
-
-fn lists(contributions: &BTreeMap<Source, Contribution>, backend: BackendAddr) -> bool {
-    let mut contributions = contributions.values();
-    contributions.any(|contribution| contribution.members.contains_key(&backend))
 }

@@ -11,8 +11,9 @@ use super::backend_log::Named;
 use super::service::Service;
 use super::snapshot::{Observed, Snapshot};
 use super::source::SourceState;
+use super::source_news;
 use lookaside_core::model::{BackendAddr, OverloadDrops, ServiceName};
-use lookaside_core::plan::{BackendState, OverloadObservation, Plan, Source};
+use lookaside_core::plan::{BackendState, OverloadObservation, Plan, SourceKind};
 
 /// Says what is new about a service whose clients have `before` and get `now`.
 pub(super) fn tell(service: &ServiceName, before: Option<&Snapshot>, now: &Snapshot) {
@@ -26,6 +27,7 @@ pub(super) fn tell(service: &ServiceName, before: Option<&Snapshot>, now: &Snaps
         );
     }
     if let Some(before) = before {
+        source_news::tell(service, &before.observed.sources, &now.observed.sources);
         tell_trust(service, &before.observed, &now.observed);
     }
 }
@@ -188,7 +190,10 @@ impl Waiting {
     /// The service is not ready. Told once, and only of who has backends that
     /// register: that takes seconds, other sources answer or say why not.
     pub(super) fn begin(&mut self, service: &Service, limit: Duration) {
-        let registration = service.sources().get(&Source::Registration).copied();
+        let registration = service
+            .sources()
+            .get(&SourceKind::Registration.into())
+            .copied();
         if self.0.is_none() && registration == Some(SourceState::Syncing) {
             self.0 = Some(Instant::now());
             info!(
@@ -246,7 +251,7 @@ mod tests {
             (addr(index), fields)
         });
         let input = PlanInput {
-            contributions: &BTreeMap::from([(Source::File, contribution)]),
+            contributions: &BTreeMap::from([(SourceKind::File.into(), contribution)]),
             settings: &ServiceSettings::default(),
             health: &health.collect(),
             reports: &[],
@@ -395,12 +400,12 @@ mod tests {
         let file = Service::new(
             service(),
             ServiceSettings::default(),
-            [Source::File],
+            [SourceKind::File.into()],
             Membership::default(),
         );
         assert!(Lines::of(|| Waiting::default().begin(&file, limit)).is_empty());
 
-        let sources = [Source::Registration];
+        let sources = [SourceKind::Registration.into()];
         let open = Service::new(
             service(),
             ServiceSettings::default(),

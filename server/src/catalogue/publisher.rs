@@ -154,6 +154,8 @@ impl<P: Planner> Run<'_, P> {
 
     /// Plans and publishes what is due now; returns when the next of it is.
     fn step(&mut self) -> Option<Instant> {
+        let (expired, expires_at) = self.service.expire();
+        self.dirty |= expired;
         let answered = self.service.answered();
         let ready_by = self.service.started() + READY_DEADLINE;
         if !self.is_ready(answered, ready_by) {
@@ -184,7 +186,8 @@ impl<P: Planner> Run<'_, P> {
         let due = self.state.next(&settings);
         let due = due.map(|due| (self.service.started() + due).max(self.rested));
         let again = self.dirty.then_some(self.rested);
-        publish_at.into_iter().chain(due).chain(again).min()
+        let times = [publish_at, due, again, expires_at];
+        times.into_iter().flatten().min()
     }
 
     /// Once it is ready it stays so, though sources are added.
@@ -295,9 +298,10 @@ mod tests {
     use super::*;
     use crate::catalogue::CatalogueMetrics;
     use crate::catalogue::membership::Membership;
+    use crate::catalogue::source::Missing;
     use crate::wait::restarting;
     use lookaside_core::model::{BackendAddr, ServiceName};
-    use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source, plan};
+    use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind, plan};
     use lookaside_core::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
     /// A service of these hosts that learns from reports.
@@ -305,9 +309,19 @@ mod tests {
         let mut settings = ServiceSettings::default();
         settings.weights.policy = PolicyChoice::FEEDBACK;
         let name = ServiceName::parse("greeter.test").unwrap();
-        let service = Service::new(name, settings, [Source::File], Membership::default());
-        service.contribute(Source::File, members(hosts));
+        let service = Service::new(
+            name,
+            settings,
+            [SourceKind::File.into()],
+            Membership::default(),
+        );
+        list(&service, hosts);
         service
+    }
+
+    fn list(service: &Service, hosts: &[u8]) {
+        let file = SourceKind::File.into();
+        service.contribute(&file, members(hosts), Missing::Removed);
     }
 
     fn members(hosts: &[u8]) -> Contribution {
@@ -378,8 +392,11 @@ mod tests {
         let planner = |input: PlanInput<'_>, state: &mut PlanState, now: Duration| {
             // Would wait for ever, if the plan kept the service locked.
             service.set_suspect(addr(1), true);
-            service.contribute(Source::File, members(&[1, 2, 3]));
-            assert_eq!(input.contributions[&Source::File].members.len(), 2);
+            list(&service, &[1, 2, 3]);
+            assert_eq!(
+                input.contributions[&SourceKind::File.into()].members.len(),
+                2
+            );
             assert_eq!(input.health.get(&addr(1)), None);
             plan(input, state, now)
         };
@@ -387,7 +404,12 @@ mod tests {
         let plan = planner(view.input(), &mut PlanState::default(), Duration::ZERO);
         assert_eq!(plan.members.len(), 2);
         let next = service.view();
-        assert_eq!(next.input().contributions[&Source::File].members.len(), 3);
+        assert_eq!(
+            next.input().contributions[&SourceKind::File.into()]
+                .members
+                .len(),
+            3
+        );
         assert!(next.input().health[&addr(1)].suspect);
     }
 
@@ -395,9 +417,9 @@ mod tests {
     async fn what_was_found_of_a_backend_is_forgotten_with_it() {
         let service = service(&[1, 2]);
         service.set_suspect(addr(2), true);
-        service.contribute(Source::File, members(&[1]));
+        list(&service, &[1]);
         drop(service.view());
-        service.contribute(Source::File, members(&[1, 2]));
+        list(&service, &[1, 2]);
         assert_eq!(service.view().input().health.get(&addr(2)), None);
     }
 

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::inputs::{Answered, Inputs, View};
 use super::membership::Membership;
 use super::memory::Asking;
+use super::overrides::Override;
 use super::snapshot::{Publications, Snapshot, Snapshots};
-use super::source::SourceState;
+use super::source::{Missing, SourceState};
 use lookaside_core::model::{BackendAddr, ServiceName};
-use lookaside_core::plan::{Clients, Contribution, HealthFields, ServiceSettings, Source};
+use lookaside_core::plan::{Clients, Contribution, HealthFields, ServiceSettings, SourceId};
 use lookaside_core::weights::Report;
 
 /// A backend that fails this share of its calls is looked at as soon as it
@@ -51,7 +52,7 @@ impl Service {
     pub(super) fn new(
         name: ServiceName,
         settings: ServiceSettings,
-        sources: impl IntoIterator<Item = Source>,
+        sources: impl IntoIterator<Item = SourceId>,
         membership: Membership,
     ) -> Self {
         Self {
@@ -103,13 +104,19 @@ impl Service {
 
     /// Its sources and how they are.
     #[must_use]
-    pub fn sources(&self) -> BTreeMap<Source, SourceState> {
-        self.lock().sources.clone()
+    pub fn sources(&self) -> BTreeMap<SourceId, SourceState> {
+        self.lock().sources()
+    }
+
+    /// What operators set of its backends at run time, those included that no source lists.
+    #[must_use]
+    pub fn overrides(&self) -> BTreeMap<BackendAddr, Override> {
+        self.lock().overrides().clone()
     }
 
     /// Sources that list at least one backend.
     #[must_use]
-    pub fn contributors(&self) -> BTreeSet<Source> {
+    pub fn contributors(&self) -> BTreeSet<SourceId> {
         self.lock().contributors()
     }
 
@@ -130,19 +137,45 @@ impl Service {
     pub(super) fn configure(
         &self,
         settings: ServiceSettings,
-        sources: &BTreeSet<Source>,
+        sources: &BTreeSet<SourceId>,
         file: Option<Contribution>,
     ) {
-        self.change(|inputs| inputs.configure(settings, sources, file));
+        let now = Instant::now();
+        self.change(|inputs| inputs.configure(settings, sources, file, now));
     }
 
     /// Ignored from a source that the service does not have.
-    pub(super) fn contribute(&self, source: Source, contribution: Contribution) {
-        self.change(|inputs| inputs.contribute(source, contribution));
+    pub(super) fn contribute(
+        &self,
+        source: &SourceId,
+        contribution: Contribution,
+        missing: Missing<'_>,
+    ) {
+        let now = Instant::now();
+        self.change(|inputs| inputs.contribute(source, contribution, missing, now));
     }
 
-    pub(super) fn mark_stale(&self, source: Source) {
+    pub(super) fn mark_stale(&self, source: &SourceId) {
         self.change(|inputs| inputs.mark_stale(source));
+    }
+
+    pub(super) fn withdraw(&self, source: &SourceId) {
+        self.change(|inputs| inputs.withdraw(source));
+    }
+
+    pub(super) fn set_override(&self, backend: BackendAddr, set: Override) {
+        self.change(|inputs| inputs.set_override(backend, set));
+    }
+
+    pub(super) fn clear_override(&self, backend: BackendAddr) {
+        self.change(|inputs| inputs.clear_override(backend));
+    }
+
+    /// Lets go of what is over now. Returns whether there was anything, and when there will
+    /// be next.
+    pub(super) fn expire(&self) -> (bool, Option<Instant>) {
+        let mut inputs = self.lock();
+        (inputs.expire(Instant::now()), inputs.next())
     }
 
     pub(super) fn report(&self, backend: BackendAddr, report: Report) -> Reported {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::source::SourceState;
 use lookaside_core::model::BackendAddr;
-use lookaside_core::plan::{OverloadObservation, Plan, ServiceSettings, Source};
+use lookaside_core::plan::{OverloadObservation, Plan, ServiceSettings, SourceId};
 use lookaside_core::weights::{Ejections, GateCounts, Observation};
 
 /// A published plan, and the observations behind it. It moves as a whole: a reader that
@@ -34,7 +34,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// Its sources, and how they are.
-    pub sources: BTreeMap<Source, SourceState>,
+    pub sources: BTreeMap<SourceId, SourceState>,
     /// Whether its weights follow what backends report.
     pub learns: bool,
     /// Each backend's load and weight by stage, by address.

@@ -9,7 +9,7 @@ use crate::catalogue::{CatalogueConfig, CatalogueMetrics, ServiceEntry};
 use crate::certificate::Certificates;
 use crate::rollout::Rollout;
 use crate::subchannel::SubchannelMetrics;
-use lookaside_core::plan::{BackendState, Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{BackendState, Contribution, MemberFields, ServiceSettings, SourceKind};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,13 +40,13 @@ impl Looked {
                 name: name(),
                 aliases: Vec::new(),
                 settings: ServiceSettings::default(),
-                sources: [Source::File].into(),
+                sources: [SourceKind::File.into()].into(),
             }],
         });
         let members = [(backend, MemberFields::default())].into();
         catalogue.contribute(
             &name(),
-            Source::File,
+            SourceKind::File,
             Contribution {
                 members: Arc::new(members),
             },

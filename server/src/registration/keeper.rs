@@ -8,15 +8,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::Shared;
-use super::table::{Change, HOLD, Suspect};
+use super::table::{Change, SeatState, Suspect};
 use crate::catalogue::{BackendEvent, Catalogue};
 use crate::subchannel::{NotOpened, Seats, is_kept, open};
 use crate::wait::until;
 use lookaside_core::model::{BackendAddr, ServiceName};
-use lookaside_core::plan::Source;
+use lookaside_core::plan::SourceKind;
 
 /// A host that is there takes or refuses a connection in less.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -114,36 +114,22 @@ fn tell(catalogue: &Catalogue, change: Change) {
     let Change {
         service,
         contribution,
-        suspects,
-        held,
-        told_held,
+        gone,
+        states,
     } = change;
-    catalogue.contribute(&service, Source::Registration, contribution);
-    match (told_held, held) {
-        (false, true) => warn!(
-            %service,
-            "most registered backends fell silent at once; they stay listed for {HOLD:?}"
-        ),
-        (true, false) => info!(
-            %service,
-            "the backends that fell silent at once are heard again, or their leases expired"
-        ),
-        _ => {}
-    }
-    if held {
-        catalogue.mark_stale(&service, Source::Registration);
-    }
+    catalogue.observe(&service, SourceKind::Registration, contribution, &gone);
     // Where health is checked, that says more than a connection to the port: it is
     // checked at once, and says itself when the doubt is over.
     let checked = catalogue
         .get(service.as_str())
         .is_none_or(|service| service.settings().health_checks);
-    for (addr, suspect) in suspects {
-        match (checked, suspect) {
-            (true, true) => catalogue.suspect(&service, addr),
-            (true, false) => {}
-            (false, suspect) => {
-                catalogue.set_suspect(&service, addr, suspect);
+    for (addr, state) in states {
+        match (checked, state) {
+            (true, SeatState::Disconnected) => catalogue.suspect(&service, addr),
+            (true, SeatState::Connected) => {}
+            (false, state) => {
+                let disconnected = state == SeatState::Disconnected;
+                catalogue.set_suspect(&service, addr, disconnected);
             }
         }
     }

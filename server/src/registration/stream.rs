@@ -223,11 +223,11 @@ impl Backend {
                 self.register().await;
             }
             Some(Message::Load(load)) => {
-                self.renew();
+                self.renew().await;
                 self.report(&load);
             }
             Some(Message::Drain(_)) => {
-                self.renew();
+                self.renew().await;
                 self.drain();
             }
             Some(Message::Leave(_)) => {
@@ -245,7 +245,7 @@ impl Backend {
                 return Err(End::Left);
             }
             // Of a later version.
-            None => self.renew(),
+            None => self.renew().await,
         }
         Ok(())
     }
@@ -326,11 +326,20 @@ impl Backend {
         })
     }
 
-    fn renew(&self) {
+    /// Goes on with its leases; a backend whose lease expired meanwhile, as that of a
+    /// process that was stopped, is registered anew.
+    async fn renew(&mut self) {
         let until = Instant::now() + lease(self.interval);
-        let mut table = self.shared.table();
-        for (service, addr) in &self.places {
-            table.renew(service, *addr, self.owner.id, until);
+        let registered = {
+            let mut table = self.shared.table();
+            let mut registered = true;
+            for (service, addr) in &self.places {
+                registered &= table.renew(service, *addr, self.owner.id, until);
+            }
+            registered
+        };
+        if !registered {
+            self.register().await;
         }
     }
 
@@ -379,7 +388,7 @@ impl Drop for Backend {
         }
         let mut table = self.shared.table();
         for (service, addr) in &self.places {
-            table.suspect(service, *addr, self.owner.id);
+            table.disconnect(service, *addr, self.owner.id);
         }
         drop(table);
         self.shared.changed.notify_one();

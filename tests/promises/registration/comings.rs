@@ -98,6 +98,25 @@ async fn a_silent_backend_leaves_when_its_lease_is_over() {
 }
 
 #[tokio::test]
+async fn a_backend_that_was_silent_for_its_lease_is_listed_again_when_it_speaks() {
+    let balancer = balancer(&open_service(LOCAL)).await;
+    let speaking = [register(balancer.addr(), 81), register(balancer.addr(), 82)];
+    let channel = channel(balancer.addr()).await;
+    let mut silent = Raw::open(&channel, said(Where::Port(83), "a"), "")
+        .await
+        .unwrap();
+    silent.registered().await;
+    let line = "lookaside_registrations_ended_total{reason=\"expired\"} 1";
+    until_counted(&balancer, line).await;
+    let mut follower = Follower::open(balancer.addr(), GREETER).await.unwrap();
+    until_listed(&mut follower, &[local(81), local(82)]).await;
+    silent.load(OrcaLoadReport::default()).await;
+    until_listed(&mut follower, &[local(81), local(82), local(83)]).await;
+    drop(speaking);
+    balancer.stop().await;
+}
+
+#[tokio::test]
 async fn of_two_for_one_address_the_newer_is_listed() {
     let balancer = balancer(&open_service(LOCAL)).await;
     let channel = channel(balancer.addr()).await;

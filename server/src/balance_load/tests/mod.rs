@@ -30,7 +30,7 @@ use super::*;
 use crate::catalogue::{CatalogueConfig, CatalogueMetrics, Service, ServiceEntry};
 use crate::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
 use lookaside_core::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
-use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};
 
 /// The gauge of the streams that follow it.
 pub(super) const STREAMS: &str = "streams{service=\"greeter.test\"}";
@@ -138,7 +138,7 @@ impl Balancer {
                     subset: Some(2000),
                     ..ServiceSettings::default()
                 },
-                sources: [Source::File].into(),
+                sources: [SourceKind::File.into()].into(),
             }
         });
         self.catalogue.configure(CatalogueConfig {
@@ -163,7 +163,7 @@ impl Balancer {
             members: Arc::new(members),
         };
         self.catalogue
-            .contribute(&name(service), Source::File, contribution);
+            .contribute(&name(service), SourceKind::File, contribution);
     }
 
     /// A gRPC channel to it.

@@ -4,6 +4,7 @@ mod publishing;
 mod series;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::fixtures::*;
 use super::*;
-use lookaside_core::plan::{HealthFields, Probe, Source};
+use lookaside_core::model::Weight;
+use lookaside_core::plan::{BackendState, HealthFields, Probe, SourceId, SourceKind};
 use lookaside_core::weights::{PolicyChoice, RawReport, Report, ReportSource};
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +65,7 @@ async fn a_stream_is_held_until_its_service_is_known() {
         services: vec![entry(GREETER)],
     });
     tokio::time::advance(Duration::from_secs(3)).await;
-    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends(&[(1, 1.0)]));
     let waited = held.await.unwrap().unwrap();
     assert!(waited >= Duration::from_secs(6), "{waited:?}");
 }
@@ -94,16 +96,19 @@ async fn a_service_is_ready_after_ten_seconds_with_the_sources_it_has() {
     let catalogue = Catalogue::new(CatalogueMetrics::default());
     catalogue.configure(CatalogueConfig {
         services: vec![ServiceEntry {
-            sources: [Source::File, Source::Etcd].into(),
+            sources: [SourceKind::File.into(), SourceKind::Etcd.into()].into(),
             ..entry(GREETER)
         }],
     });
-    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends(&[(1, 1.0)]));
     let service = catalogue.get(GREETER).unwrap();
     let start = Instant::now();
     service.ready().await;
     assert_eq!(start.elapsed(), Duration::from_secs(10));
-    assert_eq!(service.sources()[&Source::Etcd], SourceState::Syncing);
+    assert_eq!(
+        service.sources()[&SourceKind::Etcd.into()],
+        SourceState::Syncing
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +131,7 @@ async fn weights_follow_reports_and_say_so() {
         services: vec![service],
     });
     let greeter = name(GREETER);
-    catalogue.contribute(&greeter, Source::File, backends(&[(1, 1.0), (2, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, backends(&[(1, 1.0), (2, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let first = service.snapshot().unwrap();
     assert_eq!(first.plan.members[0].factor, 1.0);
@@ -203,7 +208,7 @@ async fn learned_catalogue() -> (Arc<Catalogue>, CatalogueConfig, Vec<f64>) {
     };
     catalogue.configure(config.clone());
     let greeter = name(GREETER);
-    catalogue.contribute(&greeter, Source::File, backends(&[(1, 1.0), (2, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, backends(&[(1, 1.0), (2, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let mut version = service.snapshot().unwrap().version;
     for step in 0..12 {
@@ -250,7 +255,7 @@ async fn a_balancer_that_is_started_again_publishes_what_it_had_learned() {
     }
     second.configure(config);
     let contribution = backends(&[(1, 1.0), (2, 1.0)]);
-    second.contribute(&name(GREETER), Source::File, contribution);
+    second.contribute(&name(GREETER), SourceKind::File, contribution);
     let service = second.resolve(&requested(GREETER)).await.unwrap();
     let first = weights(&service);
     for (before, now) in before.iter().zip(&first) {
@@ -266,7 +271,7 @@ async fn a_service_that_is_removed_and_comes_back_knows_what_it_had_learned() {
     assert!(catalogue.recollect().await.contains_key(&name(GREETER)));
     catalogue.configure(config);
     let contribution = backends(&[(1, 1.0), (2, 1.0)]);
-    catalogue.contribute(&name(GREETER), Source::File, contribution);
+    catalogue.contribute(&name(GREETER), SourceKind::File, contribution);
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let after = weights(&service);
     for (before, now) in before.iter().zip(&after) {

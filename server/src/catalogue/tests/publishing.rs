@@ -11,13 +11,13 @@ async fn a_removed_backend_leaves_at_once_and_a_new_one_joins_after_quiet() {
     tokio::time::advance(Duration::from_secs(1)).await;
 
     let start = Instant::now();
-    catalogue.contribute(service.name(), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(service.name(), SourceKind::File, backends(&[(1, 1.0)]));
     assert_eq!(plans.next_listed().await, 1);
     assert_eq!(start.elapsed(), Duration::ZERO);
 
     catalogue.contribute(
         service.name(),
-        Source::File,
+        SourceKind::File,
         backends(&[(1, 1.0), (2, 1.0)]),
     );
     assert_eq!(plans.next_listed().await, 2);
@@ -35,7 +35,7 @@ async fn the_first_join_after_quiet_is_listed_at_once_and_the_others_together() 
     let start = Instant::now();
     for count in 2..=10 {
         let known: Vec<(u8, f64)> = (1..=count).map(|host| (host, 1.0)).collect();
-        catalogue.contribute(service.name(), Source::File, backends(&known));
+        catalogue.contribute(service.name(), SourceKind::File, backends(&known));
         if count == 2 {
             assert_eq!(plans.next_listed().await, 2);
             assert_eq!(start.elapsed(), Duration::ZERO);
@@ -65,7 +65,12 @@ async fn what_one_edit_changes_of_a_service_is_one_list() {
     catalogue.configure_with(config, [(name(GREETER), known)].into());
     let view = service.view();
     assert_eq!(view.input().settings.drops.len(), 1);
-    assert_eq!(view.input().contributions[&Source::File].members.len(), 2);
+    assert_eq!(
+        view.input().contributions[&SourceKind::File.into()]
+            .members
+            .len(),
+        2
+    );
     plans.next().await;
     let snapshot = service.snapshot().unwrap();
     assert_eq!(snapshot.version, version + 1);
@@ -84,7 +89,7 @@ async fn what_waits_to_be_published_does_not_wait_longer_for_being_planned_again
     plans.next().await;
     let start = Instant::now();
     let known = [(1, 1.0), (2, 1.0), (3, 1.0)];
-    catalogue.contribute(service.name(), Source::File, backends(&known));
+    catalogue.contribute(service.name(), SourceKind::File, backends(&known));
     let raw = RawReport {
         source: ReportSource::Registration,
         cpu_utilization: 0.3,
@@ -111,8 +116,8 @@ async fn what_waits_to_be_published_does_not_wait_longer_for_being_planned_again
 async fn what_says_nothing_new_is_not_published() {
     let (catalogue, service) = serving(&[(1, 1.0)]).await;
     let version = service.snapshot().unwrap().version;
-    catalogue.contribute(service.name(), Source::File, backends(&[(1, 1.0)]));
-    catalogue.mark_stale(service.name(), Source::File);
+    catalogue.contribute(service.name(), SourceKind::File, backends(&[(1, 1.0)]));
+    catalogue.mark_stale(service.name(), SourceKind::File);
     let newer = timeout(Duration::from_secs(60), service.newer_than(version)).await;
     assert!(newer.is_err());
     assert_eq!(service.snapshot().unwrap().plan.members.len(), 1);

@@ -43,7 +43,7 @@ async fn counters_are_told_as_zero_before_anything_happens() {
 async fn a_service_that_is_removed_and_added_again_at_once_keeps_its_series() {
     let (registry, catalogue) = measured();
     configure(&catalogue, &[GREETER]);
-    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends(&[(1, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     // What holds the service, as its streams do, keeps nothing of its series.
     let _held = service.snapshots();
@@ -51,7 +51,7 @@ async fn a_service_that_is_removed_and_added_again_at_once_keeps_its_series() {
     configure(&catalogue, &[GREETER]);
     catalogue.contribute(
         &name(GREETER),
-        Source::File,
+        SourceKind::File,
         backends(&[(1, 1.0), (2, 1.0)]),
     );
     let again = catalogue.resolve(&requested(GREETER)).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_service_that_is_removed_leaves_no_series() {
     let (registry, catalogue) = measured();
     configure(&catalogue, &[GREETER, "other.test"]);
     for service in [GREETER, "other.test"] {
-        catalogue.contribute(&name(service), Source::File, backends(&[(1, 1.0)]));
+        catalogue.contribute(&name(service), SourceKind::File, backends(&[(1, 1.0)]));
         catalogue.resolve(&requested(service)).await.unwrap();
     }
     configure(&catalogue, &["other.test"]);
@@ -94,7 +94,7 @@ async fn states_and_weights_of_backends_are_told_of_static_services_too() {
     let (registry, catalogue) = measured();
     configure(&catalogue, &[GREETER]);
     let greeter = name(GREETER);
-    catalogue.contribute(&greeter, Source::File, backends(&[(1, 3.0), (2, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, backends(&[(1, 3.0), (2, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let state = |host: u8, state: &str| {
         let labels = format!("service=\"greeter.test\",backend=\"10.0.0.{host}:80\"");
@@ -117,7 +117,7 @@ async fn states_and_weights_of_backends_are_told_of_static_services_too() {
     );
     assert_eq!((published(1), published(2)), (Some(3.0), Some(1.0)));
     let version = service.snapshot().unwrap().version;
-    catalogue.contribute(&greeter, Source::File, backends(&[(1, 0.0), (3, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, backends(&[(1, 0.0), (3, 1.0)]));
     service.newer_than(version).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalogue::{Catalogue, CatalogueConfig, ServiceEntry};
 use crate::config::{BackendConfig, Config, ServiceConfig};
 use lookaside_core::model::ServiceName;
-use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};
 
 /// Makes the configuration's services those of the catalogue, with the backends
 /// that the file lists; a service without any gets a contribution without any,
@@ -58,8 +58,8 @@ fn entry(service: &ServiceConfig, config: &Config) -> ServiceEntry {
             zones: service.prefer_zone.then(|| Arc::clone(&config.zones)),
         },
         sources: match service.register {
-            Some(_) => BTreeSet::from([Source::File, Source::Registration]),
-            None => BTreeSet::from([Source::File]),
+            Some(_) => BTreeSet::from([SourceKind::File.into(), SourceKind::Registration.into()]),
+            None => BTreeSet::from([SourceKind::File.into()]),
         },
     }
 }

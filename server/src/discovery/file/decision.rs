@@ -16,7 +16,7 @@ use crate::catalogue::Catalogue;
 use crate::config::{self, Allowed, Changes, Config, Outcome, Refusal, Running};
 use crate::rollout::Rollout;
 use lookaside_core::model::ServiceName;
-use lookaside_core::plan::Source;
+use lookaside_core::plan::SourceKind;
 
 /// A file that lacks most services is applied if it says the same this much later.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
@@ -248,7 +248,7 @@ fn elsewhere(catalogue: &Catalogue) -> BTreeSet<ServiceName> {
     let services = catalogue.services();
     let elsewhere = services.iter().filter(|service| {
         let mut contributors = service.contributors().into_iter();
-        contributors.any(|source| source != Source::File)
+        contributors.any(|source| source.kind != SourceKind::File)
     });
     elsewhere.map(|service| service.name().clone()).collect()
 }

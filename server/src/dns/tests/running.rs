@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Dns, DnsMetrics};
 use super::*;
 use crate::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, ServiceEntry};
-use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};
 
 pub(super) const GREETER: &str = "greeter.test";
 pub(super) const ADVERTISED: [&str; 2] = ["10.9.0.1:9000", "10.9.0.2:9000"];
@@ -79,7 +79,7 @@ impl Running {
             name: name(service),
             aliases: aliases.iter().map(name).collect(),
             settings: ServiceSettings::default(),
-            sources: [Source::File].into(),
+            sources: [SourceKind::File.into()].into(),
         };
         self.catalogue.configure(CatalogueConfig {
             services: services.iter().map(entry).collect(),
@@ -98,7 +98,7 @@ impl Running {
         let contribution = members.collect::<Contribution>();
         let service = ServiceName::parse(service).unwrap();
         self.catalogue
-            .contribute(&service, Source::File, contribution);
+            .contribute(&service, SourceKind::File, contribution);
     }
 
     /// Asks over UDP.

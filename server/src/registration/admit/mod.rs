@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules, lease};
-use super::table::{Before, Owner, Rejected, Seat, Table};
+use super::table::{Before, Lease, Owner, Rejected, Seat, SeatState, Table};
 use crate::catalogue::BackendEvent;
 use lookaside_core::model::{BackendAddr, ServiceName};
 
@@ -132,10 +132,9 @@ impl Applicant<'_> {
             zone: self.claim.zone.clone(),
             labels: self.claim.labels.clone(),
             drain: self.draining,
-            until,
-            suspect: false,
-            told_suspect: false,
-            held: false,
+            lease: Lease::Runs { until },
+            state: SeatState::Connected,
+            told: SeatState::Connected,
         }
     }
 }

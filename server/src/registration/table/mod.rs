@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::registrations::HOLD;
 use self::registrations::Registrations;
 use super::rules::Caller;
 use lookaside_core::model::{BackendAddr, Labels, ServiceName, Weight, Zone};
@@ -58,14 +57,30 @@ pub(super) struct Seat {
     pub(super) zone: Option<Zone>,
     pub(super) labels: Labels,
     pub(super) drain: bool,
-    /// When its lease is over.
-    pub(super) until: Instant,
-    /// Whether its stream broke off.
-    pub(super) suspect: bool,
-    /// Whether that it is suspect was told.
-    pub(super) told_suspect: bool,
-    /// Whether it stays though its lease is over.
-    pub(super) held: bool,
+    pub(super) lease: Lease,
+    pub(super) state: SeatState,
+    /// What the catalogue was told of its state.
+    pub(super) told: SeatState,
+}
+
+/// How long a backend is registered though nothing is heard from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lease {
+    Runs {
+        until: Instant,
+    },
+    /// Nothing was heard from it in time. It keeps its seat, for the catalogue may hold it.
+    Over {
+        kept: Instant,
+    },
+}
+
+/// How the stream of a backend is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SeatState {
+    Connected,
+    /// It broke off, and whether the backend is there is not known.
+    Disconnected,
 }
 
 /// A backend whose stream broke off.
@@ -102,12 +117,10 @@ pub(super) enum Rejected {
 pub(super) struct Change {
     pub(super) service: ServiceName,
     pub(super) contribution: Contribution,
-    /// Who became suspect, or no longer is.
-    pub(super) suspects: Vec<(BackendAddr, bool)>,
-    /// Whether some stay only because too many would go.
-    pub(super) held: bool,
-    /// The same at the change before.
-    pub(super) told_held: bool,
+    /// Backends that left or are known to be gone, so that their absence is no mystery.
+    pub(super) gone: BTreeSet<BackendAddr>,
+    /// Backends whose state changed.
+    pub(super) states: Vec<(BackendAddr, SeatState)>,
 }
 
 /// Registrations that ended since somebody read it.
@@ -141,8 +154,7 @@ impl Table {
         self.begun = true;
         for (service, registrations) in &mut self.services {
             if !registrations.allowed {
-                registrations.seats.clear();
-                registrations.per_ip.clear();
+                registrations.clear();
                 self.dirty.insert(service.clone());
             }
         }
@@ -161,7 +173,7 @@ impl Table {
         let registrations = open.ok_or(Rejected::Closed)?;
         let before = match registrations.seats.get(&addr) {
             Some(old) => {
-                seat.told_suspect = old.told_suspect;
+                seat.told = old.told;
                 if old.owner.id != seat.owner.id {
                     old.owner.superseded.cancel();
                 }
@@ -183,6 +195,7 @@ impl Table {
                 Before::Nothing
             }
         };
+        registrations.gone.remove(&addr);
         registrations.seats.insert(addr, seat);
         if !registrations.at_start {
             registrations.opens = registrations.opens.min(Instant::now() + GATHER);
@@ -191,20 +204,22 @@ impl Table {
         Ok(before)
     }
 
-    /// Something was heard of a stream's backend.
+    /// Something was heard of a stream's backend. Returns whether it is registered still.
     pub(super) fn renew(
         &mut self,
         service: &ServiceName,
         addr: BackendAddr,
         owner: u64,
         until: Instant,
-    ) {
-        if let Some(seat) = self.seat(service, addr, owner) {
-            seat.until = until;
-            if std::mem::take(&mut seat.held) {
-                self.dirty.insert(service.clone());
-            }
+    ) -> bool {
+        let Some(seat) = self.seat(service, addr, owner) else {
+            return false;
+        };
+        let lease = std::mem::replace(&mut seat.lease, Lease::Runs { until });
+        if matches!(lease, Lease::Over { .. }) {
+            self.dirty.insert(service.clone());
         }
+        true
     }
 
     /// A stream's backend wants no new calls.
@@ -223,11 +238,11 @@ impl Table {
     }
 
     /// A stream broke off; its backend stays until it is found to be gone.
-    pub(super) fn suspect(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
+    pub(super) fn disconnect(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
         let Some(seat) = self.seat(service, addr, owner) else {
             return;
         };
-        seat.suspect = true;
+        seat.state = SeatState::Disconnected;
         self.dirty.insert(service.clone());
         let suspect = Suspect { addr, owner };
         if !self.suspects.contains(&suspect) {
@@ -240,18 +255,22 @@ impl Table {
         let services: Vec<ServiceName> = self.services.keys().cloned().collect();
         for service in services {
             let seat = self.seat(&service, suspect.addr, suspect.owner);
-            if seat.is_some_and(|seat| seat.suspect) {
-                self.remove(&service, suspect.addr);
+            let Some(seat) = seat.filter(|seat| seat.state == SeatState::Disconnected) else {
+                continue;
+            };
+            let runs = matches!(seat.lease, Lease::Runs { .. });
+            self.remove(&service, suspect.addr);
+            if runs {
                 self.ended.refused.push((service, suspect.addr));
             }
         }
     }
 
-    /// Takes out those whose lease is over.
+    /// Ends the leases that are over.
     pub(super) fn expire(&mut self, now: Instant) {
         for (service, registrations) in &mut self.services {
-            let mut expired = Vec::new();
-            if registrations.expire(now, &mut expired) {
+            let expired = registrations.expire(now);
+            if !expired.is_empty() {
                 let expired = expired.into_iter().map(|addr| (service.clone(), addr));
                 self.ended.expired.extend(expired);
                 self.dirty.insert(service.clone());
@@ -282,7 +301,9 @@ impl Table {
     /// When to look again, if nothing happens.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let leases = self.services.values().flat_map(|r| r.seats.values());
-        let leases = leases.map(|seat| seat.until);
+        let leases = leases.map(|seat| match seat.lease {
+            Lease::Runs { until } | Lease::Over { kept: until } => until,
+        });
         let dirty = self.dirty.iter().filter_map(|name| self.services.get(name));
         let opens = dirty.map(|r| r.opens).filter(|opens| *opens > now);
         leases.chain(opens).min()

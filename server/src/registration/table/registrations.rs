@@ -1,39 +1,29 @@
 //! Who is registered for one service.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Change, Seat};
+use super::{Change, Lease, Seat, SeatState};
+use crate::catalogue::HOLD;
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::plan::MemberFields;
-
-/// A service that loses more than half of its backends within this time to
-/// silence alone keeps the rest of them for [`HOLD`]: it is likelier that we
-/// cannot hear them.
-const AT_ONCE: Duration = Duration::from_secs(10);
-
-/// How much longer they stay.
-pub(in crate::registration) const HOLD: Duration = Duration::from_secs(30);
 
 /// The seats of one service.
 #[derive(Debug)]
 pub(super) struct Registrations {
     pub(super) seats: BTreeMap<BackendAddr, Seat>,
     pub(super) per_ip: HashMap<IpAddr, usize>,
-    /// When backends left because nothing was heard of them.
-    silent: VecDeque<Instant>,
+    /// Backends that are known to be gone, which was not told yet.
+    pub(super) gone: BTreeSet<BackendAddr>,
     /// Until then backends of before a restart are waited for.
     pub(super) opens: Instant,
     /// Whether there may be any.
     pub(super) at_start: bool,
     /// Whether it is open to registration.
     pub(super) allowed: bool,
-    /// Whether some stay though their leases are over, as was told.
-    told_held: bool,
 }
 
 impl Registrations {
@@ -42,65 +32,70 @@ impl Registrations {
         Self {
             seats: BTreeMap::new(),
             per_ip: HashMap::new(),
-            silent: VecDeque::new(),
+            gone: BTreeSet::new(),
             opens,
             at_start,
             allowed: true,
-            told_held: false,
         }
     }
 
+    /// Takes out a backend that is known to be gone.
     pub(super) fn remove(&mut self, addr: BackendAddr) {
-        if self.seats.remove(&addr).is_none() {
-            return;
+        if self.take_seat(addr).is_some() {
+            self.gone.insert(addr);
         }
+    }
+
+    /// Takes out all, as from a service that is not open any more.
+    pub(super) fn clear(&mut self) {
+        self.gone.extend(self.seats.keys());
+        self.seats.clear();
+        self.per_ip.clear();
+    }
+
+    /// Ends leases, and returns whose. Whether those backends are gone is not known: they
+    /// keep their seats while the catalogue may hold them.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<BackendAddr> {
+        let mut expired = Vec::new();
+        let mut forgotten = Vec::new();
+        for (addr, seat) in &mut self.seats {
+            match seat.lease {
+                Lease::Runs { until } if until <= now => {
+                    seat.lease = Lease::Over { kept: now + HOLD };
+                    expired.push(*addr);
+                }
+                Lease::Over { kept } if kept <= now => forgotten.push(*addr),
+                Lease::Runs { .. } | Lease::Over { .. } => {}
+            }
+        }
+        for addr in forgotten {
+            self.take_seat(addr);
+        }
+        expired
+    }
+
+    fn take_seat(&mut self, addr: BackendAddr) -> Option<Seat> {
+        let seat = self.seats.remove(&addr)?;
         if let Some(count) = self.per_ip.get_mut(&addr.ip()) {
             *count -= 1;
             if *count == 0 {
                 self.per_ip.remove(&addr.ip());
             }
         }
-    }
-
-    /// Whether anybody was taken out, or held.
-    pub(super) fn expire(&mut self, now: Instant, expired: &mut Vec<BackendAddr>) -> bool {
-        let seats = self.seats.iter();
-        let due = seats.filter(|(_, seat)| seat.until <= now);
-        let due: Vec<(BackendAddr, bool)> = due.map(|(addr, seat)| (*addr, seat.held)).collect();
-        if due.is_empty() {
-            return false;
-        }
-        while self.silent.front().is_some_and(|at| *at + AT_ONCE <= now) {
-            self.silent.pop_front();
-        }
-        let going = self.silent.len() + due.iter().filter(|(_, held)| !held).count();
-        let hold = 2 * going > self.seats.len() + self.silent.len();
-        for (addr, held) in due {
-            if hold && !held {
-                if let Some(seat) = self.seats.get_mut(&addr) {
-                    seat.held = true;
-                    seat.until = now + HOLD;
-                }
-                continue;
-            }
-            if !held {
-                self.silent.push_back(now);
-            }
-            self.remove(addr);
-            expired.push(addr);
-        }
-        true
+        Some(seat)
     }
 
     pub(super) fn change(&mut self, service: &ServiceName) -> Change {
-        let mut suspects = Vec::new();
+        let mut states: Vec<(BackendAddr, SeatState)> = Vec::new();
         for (addr, seat) in &mut self.seats {
-            if seat.told_suspect != seat.suspect {
-                seat.told_suspect = seat.suspect;
-                suspects.push((*addr, seat.suspect));
+            if seat.told != seat.state {
+                seat.told = seat.state;
+                states.push((*addr, seat.state));
             }
         }
-        let members = self.seats.iter().map(|(addr, seat)| {
+        let seats = self.seats.iter();
+        let leased = seats.filter(|(_, seat)| matches!(seat.lease, Lease::Runs { .. }));
+        let members = leased.map(|(addr, seat)| {
             let fields = MemberFields {
                 weight: seat.weight,
                 zone: seat.zone.clone(),
@@ -110,14 +105,11 @@ impl Registrations {
             };
             (*addr, fields)
         });
-        let held = self.seats.values().any(|seat| seat.held);
-        let told_held = std::mem::replace(&mut self.told_held, held);
         Change {
             service: service.clone(),
             contribution: members.collect(),
-            suspects,
-            held,
-            told_held,
+            gone: std::mem::take(&mut self.gone),
+            states,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::registrations::HOLD;
 use super::*;
+use crate::catalogue::HOLD;
 use crate::net::Peer;
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -40,10 +40,9 @@ fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
         zone: None,
         labels: Labels::default(),
         drain: false,
-        until,
-        suspect: false,
-        told_suspect: false,
-        held: false,
+        lease: Lease::Runs { until },
+        state: SeatState::Connected,
+        told: SeatState::Connected,
     }
 }
 
@@ -125,7 +124,7 @@ async fn the_newer_of_two_for_one_address_stays() {
 
     // What the old one's stream still does is nothing to the new one.
     table.drain(&name(), addr(1), 1);
-    table.suspect(&name(), addr(1), 1);
+    table.disconnect(&name(), addr(1), 1);
     table.leave(&name(), addr(1), 1);
     table.renew(&name(), addr(1), 1, now + LEASE * 9);
     assert_eq!(told(&mut table, now), None);
@@ -153,44 +152,29 @@ async fn a_silent_backend_leaves_when_its_lease_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_most_fall_silent_at_once_they_are_held() {
+async fn of_those_that_are_not_listed_any_more_it_is_told_who_is_known_to_be_gone() {
     let now = Instant::now();
-    let mut table = with_backends(10, now);
-    for index in 1..=3 {
-        table.renew(&name(), addr(index), index.into(), now + LEASE * 9);
-    }
+    let mut table = with_backends(4, now);
     told(&mut table, now);
-    let silent = now + LEASE;
-    table.expire(silent);
-    let change = table.changes(silent).pop().unwrap();
-    assert_eq!((change.contribution.members.len(), change.held), (10, true));
-    // One comes back in time.
-    table.renew(&name(), addr(10), 10, now + LEASE * 9);
-    table.expire(silent + HOLD);
-    let change = table.changes(silent + HOLD).pop().unwrap();
-    assert_eq!((change.contribution.members.len(), change.held), (4, false));
-}
-
-#[tokio::test(start_paused = true)]
-async fn that_most_fell_silent_is_news_once_and_so_is_its_end() {
-    let now = Instant::now();
-    let mut table = with_backends(10, now);
-    told(&mut table, now);
-    let silent = now + LEASE;
-    table.expire(silent);
-    let mut news = |now, renewed: u16| {
-        table.renew(&name(), addr(renewed), renewed.into(), now + LEASE * 9);
-        table.expire(now);
-        table.dirty.insert(name());
-        let change = table.changes(now).pop().unwrap();
-        (change.told_held, change.held)
-    };
-    assert_eq!(news(silent, 1), (false, true));
-    for renewed in 2..10 {
-        assert_eq!(news(silent, renewed), (true, true));
-    }
-    assert_eq!(news(silent + HOLD, 10), (true, false));
-    assert_eq!(news(silent + HOLD, 10), (false, false));
+    table.renew(&name(), addr(4), 4, now + LEASE * 2);
+    table.leave(&name(), addr(1), 1);
+    table.expire(now + LEASE);
+    let change = table.changes(now + LEASE).pop().unwrap();
+    assert_eq!(change.gone, [addr(1)].into());
+    assert_eq!(change.contribution.members.len(), 1);
+    // A lease is over, and then the stream: nobody listens there.
+    table.disconnect(&name(), addr(2), 2);
+    let suspect = table.take_suspects().pop().unwrap();
+    table.gone(suspect);
+    let change = table.changes(now + LEASE).pop().unwrap();
+    assert_eq!(change.gone, [addr(2)].into());
+    // One that is heard again is registered, and then not gone.
+    assert!(table.renew(&name(), addr(3), 3, now + LEASE * 2));
+    table.gone(Suspect {
+        addr: addr(3),
+        owner: 3,
+    });
+    assert_eq!(told(&mut table, now + LEASE), Some(vec![addr(3), addr(4)]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +185,7 @@ async fn who_is_removed_is_named() {
         table.renew(&name(), addr(index), index.into(), now + LEASE * 2);
     }
     table.expire(now + LEASE);
-    table.suspect(&name(), addr(1), 1);
+    table.disconnect(&name(), addr(1), 1);
     let suspect = table.take_suspects().pop().unwrap();
     table.gone(suspect);
     let ended = table.take_ended();
@@ -214,9 +198,9 @@ async fn a_suspect_stays_until_nobody_listens_there() {
     let now = Instant::now();
     let mut table = with_backends(1, now);
     told(&mut table, now);
-    table.suspect(&name(), addr(1), 1);
+    table.disconnect(&name(), addr(1), 1);
     let change = table.changes(now).pop().unwrap();
-    assert_eq!(change.suspects, [(addr(1), true)]);
+    assert_eq!(change.states, [(addr(1), SeatState::Disconnected)]);
     let suspect = table.take_suspects().pop().unwrap();
     assert_eq!(suspect.addr, addr(1));
     table.gone(suspect);
@@ -227,6 +211,32 @@ async fn a_suspect_stays_until_nobody_listens_there() {
     table.take(&name(), addr(1), back, false).unwrap();
     table.gone(suspect);
     assert_eq!(told(&mut table, now), Some(vec![addr(1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_nobody_heard_for_a_lease_and_a_hold_has_no_seat() {
+    let now = Instant::now();
+    let mut table = with_backends(1, now);
+    table.expire(now + LEASE);
+    assert_eq!(told(&mut table, now + LEASE), Some(vec![]));
+    table.expire(now + LEASE + HOLD);
+    assert_eq!(told(&mut table, now + LEASE + HOLD), None);
+    assert!(!table.renew(&name(), addr(1), 1, now + LEASE * 9));
+    assert_eq!(table.next(now), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_back_is_in_doubt_no_longer_even_after_its_lease() {
+    let now = Instant::now();
+    let mut table = with_backends(1, now);
+    table.disconnect(&name(), addr(1), 1);
+    let states = |table: &mut Table| table.changes(now).pop().unwrap().states;
+    assert_eq!(states(&mut table), [(addr(1), SeatState::Disconnected)]);
+    table.expire(now + LEASE);
+    assert_eq!(states(&mut table), []);
+    let back = seat(2, "a", now + LEASE * 2);
+    table.take(&name(), addr(1), back, false).unwrap();
+    assert_eq!(states(&mut table), [(addr(1), SeatState::Connected)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +314,7 @@ proptest! {
                     let _ = table.take(&name, addr, seat, false);
                 }
                 2 => table.leave(&name, addr, owner),
-                3 => table.suspect(&name, addr, owner),
+                3 => table.disconnect(&name, addr, owner),
                 4 => table.gone(Suspect { addr, owner }),
                 _ => {
                     now += Duration::from_secs(seconds);
@@ -317,7 +327,8 @@ proptest! {
                 *counts.entry(addr.ip()).or_default() += 1;
             }
             prop_assert_eq!(&counts, &registrations.per_ip);
-            let over = registrations.seats.values().any(|seat| event > 4 && seat.until <= now);
+            let over = |lease| matches!(lease, Lease::Runs { until } if until <= now);
+            let over = event > 4 && registrations.seats.values().any(|seat| over(seat.lease));
             prop_assert!(!over);
         }
     }

@@ -34,7 +34,7 @@ async fn grouped(
             ..entry(GREETER)
         }],
     });
-    catalogue.contribute(&name(GREETER), Source::File, backends);
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends);
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     (catalogue, service)
 }
@@ -99,7 +99,7 @@ async fn a_join_is_no_news_for_many_streams() {
         news(stream).await;
     }
     let version = service.snapshot().unwrap().version;
-    catalogue.contribute(&name(GREETER), Source::File, many(301, |_| None));
+    catalogue.contribute(&name(GREETER), SourceKind::File, many(301, |_| None));
     service.newer_than(version).await;
     let mut told = 0;
     for stream in &mut streams {
@@ -127,7 +127,7 @@ async fn with_more_groups_every_stream_goes_on() {
     }
     for (backends, groups) in [(400, 160), (10, 1), (300, 120)] {
         let version = service.snapshot().unwrap().version;
-        catalogue.contribute(&name(GREETER), Source::File, many(backends, |_| None));
+        catalogue.contribute(&name(GREETER), SourceKind::File, many(backends, |_| None));
         service.newer_than(version).await;
         let clients = front.clients(&service);
         assert_eq!(clients.layout.lists(), groups);
@@ -175,7 +175,7 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
         next_group(stream).await;
     }
     let version = service.snapshot().unwrap().version;
-    catalogue.contribute(&name(GREETER), Source::File, weighed(2.05));
+    catalogue.contribute(&name(GREETER), SourceKind::File, weighed(2.05));
     service.newer_than(version).await;
     let mut told = 0;
     for stream in &mut streams {
@@ -186,7 +186,7 @@ async fn weights_that_move_a_little_are_news_for_some_streams_only() {
     let skipped = metric(&registry, "pushes_skipped_total{service=\"greeter.test\"}");
     assert_eq!(skipped, Some(160.0 - told as f64));
     // Whoever was not told is, when something of theirs changes.
-    catalogue.contribute(&name(GREETER), Source::File, weighed(5.0));
+    catalogue.contribute(&name(GREETER), SourceKind::File, weighed(5.0));
     for stream in &mut streams {
         assert_eq!(next_group(stream).await.version, version + 2);
     }

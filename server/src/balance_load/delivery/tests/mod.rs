@@ -22,7 +22,7 @@ use crate::catalogue::{
     Catalogue, CatalogueConfig, CatalogueMetrics, ResolveError, Service, ServiceEntry,
 };
 use lookaside_core::model::{BackendAddr, Weight};
-use lookaside_core::plan::{Clients, Contribution, MemberFields, ServiceSettings, Source};
+use lookaside_core::plan::{Clients, Contribution, MemberFields, ServiceSettings, SourceKind};
 
 /// Streams of the services of one balancer.
 #[derive(Default)]
@@ -101,7 +101,7 @@ async fn a_service_whose_backends_are_all_drained_falls_back() {
     let front = Front::default();
     let mut stream = front.subscribe(&service);
     next_group(&mut stream).await;
-    catalogue.contribute(service.name(), Source::File, backends(&[(1, 0.0)]));
+    catalogue.contribute(service.name(), SourceKind::File, backends(&[(1, 0.0)]));
     let group = next_group(&mut stream).await;
     assert!(matches!(group.listing, Listing::Fallback));
 }
@@ -174,7 +174,7 @@ async fn a_client_that_takes_nothing_for_a_minute_loses_its_connection() {
     }
     catalogue.contribute(
         service.name(),
-        Source::File,
+        SourceKind::File,
         backends(&[(1, 1.0), (2, 1.0)]),
     );
     let [_stuck_stream, reading_stream] = &mut streams;

@@ -50,7 +50,7 @@ async fn calls_are_dropped_while_backends_report_more_than_they_can_take() {
     catalogue.configure(CatalogueConfig {
         services: vec![service],
     });
-    catalogue.contribute(&name(GREETER), Source::File, backends(&[(1, 1.0)]));
+    catalogue.contribute(&name(GREETER), SourceKind::File, backends(&[(1, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let front = Front::default();
     let mut stream = front.subscribe(&service);

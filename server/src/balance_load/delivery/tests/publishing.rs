@@ -18,7 +18,7 @@ async fn a_label_is_told_to_no_client_and_keeps_no_change_waiting() {
         services: vec![entry(GREETER)],
     });
     let greeter = name(GREETER);
-    catalogue.contribute(&greeter, Source::File, labeled("v1", &[(1, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, labeled("v1", &[(1, 1.0)]));
     let service = catalogue.resolve(&requested(GREETER)).await.unwrap();
     let front = Front::default();
     let mut stream = front.subscribe(&service);
@@ -26,7 +26,7 @@ async fn a_label_is_told_to_no_client_and_keeps_no_change_waiting() {
     tokio::time::advance(Duration::from_secs(1)).await;
 
     let (start, before) = (Instant::now(), service.snapshot().unwrap());
-    catalogue.contribute(&greeter, Source::File, labeled("v2", &[(1, 1.0)]));
+    catalogue.contribute(&greeter, SourceKind::File, labeled("v2", &[(1, 1.0)]));
     service.newer_than(before.version).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
     let after = service.snapshot().unwrap();
@@ -39,7 +39,11 @@ async fn a_label_is_told_to_no_client_and_keeps_no_change_waiting() {
     assert_eq!(metric(&registry, publishes), Some(1.0));
 
     let start = Instant::now();
-    catalogue.contribute(&greeter, Source::File, labeled("v2", &[(1, 1.0), (2, 1.0)]));
+    catalogue.contribute(
+        &greeter,
+        SourceKind::File,
+        labeled("v2", &[(1, 1.0), (2, 1.0)]),
+    );
     assert_eq!(listed(&next_group(&mut stream).await), 2);
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(metric(&registry, publishes), Some(2.0));
@@ -54,7 +58,7 @@ async fn a_late_reader_gets_only_the_newest_list() {
     for backend in 2..5 {
         let version = service.snapshot().unwrap().version;
         let known: Vec<(u8, f64)> = (1..=backend).map(|b| (b, 1.0)).collect();
-        catalogue.contribute(service.name(), Source::File, backends(&known));
+        catalogue.contribute(service.name(), SourceKind::File, backends(&known));
         service.newer_than(version).await;
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -70,7 +74,7 @@ async fn a_group_keeps_its_bytes_while_it_does_not_change() {
     let version = service.snapshot().unwrap().version;
     catalogue.contribute(
         service.name(),
-        Source::File,
+        SourceKind::File,
         backends(&[(1, 1.0), (2, 0.0), (3, 0.0)]),
     );
     service.newer_than(version).await;

@@ -95,7 +95,7 @@ async fn a_file_entry_of_a_registered_backend_may_go_again() {
         let contribution: Contribution = members.collect();
         running
             .catalogue
-            .contribute(&name, Source::Registration, contribution);
+            .contribute(&name, SourceKind::Registration, contribution);
     };
     // Nobody has registered yet, so the service would be empty.
     running.replace(&open);

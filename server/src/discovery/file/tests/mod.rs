@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::rollout::Revision;
 use crate::telemetry::Lines;
 use lookaside_core::model::{RequestedName, ServiceName};
-use lookaside_core::plan::{Contribution, MemberFields, Source};
+use lookaside_core::plan::{Contribution, MemberFields, SourceKind};
 
 mod edits;
 mod guard;
