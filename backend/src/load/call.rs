@@ -17,8 +17,9 @@ const FORMAT_KEY: &str = "endpoint-load-metrics-format";
 #[derive(Debug)]
 pub(super) struct Call {
     load: Load,
-    /// When its time is over, by the `grpc-timeout` that it came with.
-    deadline: Option<Duration>,
+    /// From when on an end without an answer is one for its deadline, by the
+    /// `grpc-timeout` that it came with.
+    late: Option<Duration>,
     /// Whether its trailers are to carry a report.
     report: bool,
     ended: bool,
@@ -37,7 +38,7 @@ impl Call {
         let timeout = headers.get("grpc-timeout").and_then(timeout);
         Some(Self {
             load: load.clone(),
-            deadline: timeout.map(|timeout| now.saturating_add(timeout)),
+            late: timeout.map(|timeout| now.saturating_add(timeout - slack(timeout))),
             report: match settings.trailers {
                 Trailers::Never => false,
                 Trailers::OnRequest => headers.contains_key(FORMAT_KEY),
@@ -51,6 +52,11 @@ impl Call {
     /// nothing else; adds the report to them, if there is to be one.
     pub(super) fn end(mut self, trailers: &mut HeaderMap) {
         let code = Status::from_header_map(trailers).map_or(Code::Unknown, |s| s.code());
+        // tonic's server says CANCELLED when the time of a call is over.
+        let code = match code {
+            Code::Cancelled => self.taken_back(),
+            code => code,
+        };
         self.count((self.load.0.settings.is_error)(code));
         if self.report
             && !trailers.contains_key(ENDPOINT_LOAD_METRICS_KEY)
@@ -65,6 +71,14 @@ impl Call {
         self.count((self.load.0.settings.is_error)(Code::Unknown));
     }
 
+    /// What a call ends with that is taken back now.
+    fn taken_back(&self) -> Code {
+        match self.late {
+            Some(late) if self.load.now() >= late => Code::DeadlineExceeded,
+            _ => Code::Cancelled,
+        }
+    }
+
     fn count(&mut self, error: bool) {
         self.ended = true;
         self.load.0.counters.end(self.load.now(), error);
@@ -77,15 +91,16 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
-            let late = self.deadline.is_some_and(|at| self.load.now() >= at);
-            let code = if late {
-                Code::DeadlineExceeded
-            } else {
-                Code::Cancelled
-            };
+            let code = self.taken_back();
             self.count((self.load.0.settings.is_error)(code));
         }
     }
+}
+
+/// How much of its time a call may have left when its deadline ends it: the caller's clock
+/// began before ours.
+fn slack(timeout: Duration) -> Duration {
+    (timeout / 10).min(Duration::from_millis(100))
 }
 
 /// Whether these are the headers of a gRPC call, and not of what else a server may

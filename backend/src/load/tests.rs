@@ -156,10 +156,25 @@ async fn a_call_that_is_taken_back_at_its_deadline_is_an_error() {
     let load = load();
     let (early, _pen) = begin(&load, PATH, &[("grpc-timeout", "200m")]).await;
     let (late, _pen) = begin(&load, PATH, &[("grpc-timeout", "100m")]).await;
-    advance(Duration::from_millis(100)).await;
+    // The caller's clock began some milliseconds before.
+    advance(Duration::from_millis(95)).await;
     drop(early);
     assert_eq!(counts(&load), (1, 1, 0));
     drop(late);
+    assert_eq!(counts(&load), (0, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_server_cancels_at_its_deadline_is_an_error() {
+    let load = load();
+    let timeout = [("grpc-timeout", "100m")];
+    call(&load, &timeout, Code::Cancelled).await;
+    assert_eq!(counts(&load), (0, 1, 0));
+    let (mut body, pen) = begin(&load, PATH, &timeout).await;
+    advance(Duration::from_millis(100)).await;
+    pen.send(Frame::trailers(trailers(Code::Cancelled)))
+        .unwrap();
+    body.frame().await.unwrap().unwrap();
     assert_eq!(counts(&load), (0, 2, 1));
 }
 

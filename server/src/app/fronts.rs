@@ -12,7 +12,7 @@ use crate::dns::{Dns, DnsMetrics, ZoneFollower};
 use crate::net::{self, Listener, NetMetrics, Options, Shutdown, TlsFiles};
 use crate::registration::{Registrar, RegistrationMetrics};
 use crate::rollout::Rollout;
-use crate::subchannel::Seats;
+use crate::subchannel::Permits;
 use crate::telemetry::MetricsRegistry;
 
 /// What fronts are made of.
@@ -23,7 +23,7 @@ pub(super) struct Fronts {
     pub(super) dns: Option<Dns>,
     pub(super) rollout: Rollout,
     /// To open sockets by.
-    pub(super) seats: Seats,
+    pub(super) permits: Permits,
 }
 
 impl Fronts {
@@ -61,22 +61,10 @@ impl Fronts {
             let followed = follower.run(end.clone());
             parts.spawn_unfailing("the follower of DNS settings", followed);
         }
-        let state = AdminState {
-            catalogue: Arc::clone(catalogue),
-            rollout: self.rollout.clone(),
-            metrics: metrics.clone(),
-            draining: draining.clone(),
-        };
-        let admin_metrics = metrics.register(AdminMetrics::register);
-        let admin = self
-            .admin
-            .run(state, limits.admin, admin_metrics, end.clone());
-        parts.spawn_unfailing("the admin port", admin);
-
         let registrar = Registrar::new(
             Arc::clone(catalogue),
             &config,
-            self.seats,
+            self.permits,
             draining.clone(),
             metrics.register(RegistrationMetrics::register),
         );
@@ -117,6 +105,19 @@ impl Fronts {
         };
         let service = Dispatch::new(balance_load.clone(), routes);
         parts.spawn(PORT, net::serve(self.listener, service, options));
+
+        // Last: its first page has every metric.
+        let state = AdminState {
+            catalogue: Arc::clone(catalogue),
+            rollout: self.rollout.clone(),
+            metrics: metrics.clone(),
+            draining: draining.clone(),
+        };
+        let admin_metrics = metrics.register(AdminMetrics::register);
+        let admin = self
+            .admin
+            .run(state, limits.admin, admin_metrics, end.clone());
+        parts.spawn_unfailing("the admin port", admin);
         Ok(balance_load)
     }
 }

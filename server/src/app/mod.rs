@@ -184,7 +184,7 @@ impl App {
             admin: self.admin,
             dns: self.dns.map(|(dns, _)| dns),
             rollout: self.config_file.rollout(),
-            seats: subchannels.seats().clone(),
+            permits: subchannels.permits().clone(),
         };
         let feeders = Feeders {
             config_file: self.config_file,
@@ -196,8 +196,8 @@ impl App {
             let (catalogue, end) = (Arc::clone(&catalogue), tokens.end.clone());
             async move { catalogue.backend_log().run(end).await }
         });
-        let balance_load = fronts.spawn(&mut parts, &catalogue, &metrics, &tokens)?;
         feeders.spawn(&mut parts, &catalogue, &metrics, &tokens);
+        let balance_load = fronts.spawn(&mut parts, &catalogue, &metrics, &tokens)?;
         info!(
             balancer = %addresses.balancer,
             admin = %addresses.admin,

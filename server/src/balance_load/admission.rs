@@ -5,8 +5,6 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Shared;
-use super::refusal::Refusal;
 use crate::net::Network;
 
 /// Limits on streams: requests that are not answered to the end.
@@ -44,27 +42,36 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) limits: StreamLimits,
-    table: Mutex<Table>,
+    admitted: Mutex<Admitted>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    total: Held,
+struct Admitted {
+    total: Count,
     /// Bounded by `total`: an address without streams has no entry.
-    per_peer: HashMap<Network, Held>,
+    per_peer: HashMap<Network, Count>,
 }
 
-/// How many somebody has.
+/// How many streams.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct Count {
     all: usize,
     side: usize,
 }
 
-/// A stream's seat; dropping it gives it up.
+/// Why a stream is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// There are as many streams as there may be.
+    Total,
+    /// Its address has this many, as many as one may.
+    Peer(usize),
+}
+
+/// What a stream is admitted by; dropping it makes room for another.
 #[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct Permit {
+    admission: Arc<Admission>,
     network: Network,
     purpose: Purpose,
 }
@@ -90,22 +97,52 @@ impl Admission {
     pub(super) fn new(limits: StreamLimits) -> Self {
         Self {
             limits,
-            table: Mutex::default(),
+            admitted: Mutex::default(),
         }
     }
 
-    /// How many seats are taken.
+    /// Admits a stream from `network`, if there is room.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        network: Network,
+        purpose: Purpose,
+    ) -> Result<Permit, Full> {
+        let limits = &self.limits;
+        let is_side = purpose == Purpose::Side;
+        let mut admitted = self.lock();
+        let (total, of_peer) = (admitted.total, admitted.per_peer.get(&network));
+        let of_peer = of_peer.copied().unwrap_or_default();
+        if total.all >= limits.total || is_side && total.side >= limits.side_total {
+            return Err(Full::Total);
+        }
+        if of_peer.all >= limits.per_peer {
+            return Err(Full::Peer(limits.per_peer));
+        }
+        if is_side && of_peer.side >= limits.side_per_peer {
+            return Err(Full::Peer(limits.side_per_peer));
+        }
+        admitted.total.add(purpose);
+        admitted.per_peer.entry(network).or_default().add(purpose);
+        drop(admitted);
+        Ok(Permit {
+            admission: Arc::clone(self),
+            network,
+            purpose,
+        })
+    }
+
+    /// How many streams are admitted now.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.lock().total.all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl Count {
     fn add(&mut self, purpose: Purpose) {
         self.all += 1;
         self.side += usize::from(purpose == Purpose::Side);
@@ -117,43 +154,11 @@ impl Held {
     }
 }
 
-impl Seat {
-    /// A seat for a stream from `network`, if there is one left.
-    pub(super) fn take(
-        shared: &Arc<Shared>,
-        network: Network,
-        purpose: Purpose,
-    ) -> Result<Self, Refusal> {
-        let Admission { limits, .. } = &shared.admission;
-        let is_side = purpose == Purpose::Side;
-        let mut table = shared.admission.lock();
-        let (total, of_peer) = (table.total, table.per_peer.get(&network));
-        let of_peer = of_peer.copied().unwrap_or_default();
-        if total.all >= limits.total || is_side && total.side >= limits.side_total {
-            return Err(Refusal::Overloaded);
-        }
-        if of_peer.all >= limits.per_peer {
-            return Err(Refusal::PeerOverLimit(limits.per_peer));
-        }
-        if is_side && of_peer.side >= limits.side_per_peer {
-            return Err(Refusal::PeerOverLimit(limits.side_per_peer));
-        }
-        table.total.add(purpose);
-        table.per_peer.entry(network).or_default().add(purpose);
-        drop(table);
-        Ok(Self {
-            shared: Arc::clone(shared),
-            network,
-            purpose,
-        })
-    }
-}
-
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut table = self.shared.admission.lock();
-        table.total.remove(self.purpose);
-        if let Entry::Occupied(mut of_peer) = table.per_peer.entry(self.network) {
+        let mut admitted = self.admission.lock();
+        admitted.total.remove(self.purpose);
+        if let Entry::Occupied(mut of_peer) = admitted.per_peer.entry(self.network) {
             of_peer.get_mut().remove(self.purpose);
             if of_peer.get().all == 0 {
                 of_peer.remove();

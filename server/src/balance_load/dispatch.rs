@@ -1,22 +1,28 @@
 //! Who answers what on the main port.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use lookaside_proto::lb_v1::BALANCE_LOAD_PATH;
+use tokio::time::sleep;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
+use tracing::{debug, warn};
 
-use super::BalanceLoad;
-use super::admission::{Purpose, Seat};
-use super::body::Body;
+use super::admission::{Permit, Purpose};
+use super::body::{BalanceLoadBody, Body};
 use super::grpc_message;
-use super::handshake::peer_ip;
+use super::handshake::Handshake;
+use super::method::{BalanceLoad, Shared};
+use super::refusal::Refusal;
 use super::side;
+use super::stream::Stream;
 use crate::net::{Network, Peer};
 
 /// Where backends register.
@@ -59,30 +65,96 @@ impl hyper::service::Service<Request<Incoming>> for Dispatch {
         } else {
             Purpose::Side
         };
-        let network = Network::of(peer_ip(&request));
-        let seat = match Seat::take(&self.balance_load.0, network, purpose) {
-            Ok(seat) => seat,
-            Err(refusal) => {
+        let shared = Arc::clone(&self.balance_load.0);
+        let peer = request.extensions().get::<Arc<Peer>>().map(Arc::clone);
+        let network = Network::of(ip_of(peer.as_deref()));
+        let permit = match shared.admission.admit(network, purpose) {
+            Ok(permit) => permit,
+            Err(full) => {
                 // At once: to hold it back would take what it may not have.
-                let peer = request.extensions().get::<Arc<Peer>>();
-                let response = self.balance_load.refuse(refusal, peer.map(Arc::as_ref));
-                return Box::pin(std::future::ready(Ok(tamed(response))));
+                let refusal = Refusal::from(full);
+                refused(&shared, &refusal, peer.as_deref());
+                return Box::pin(std::future::ready(Ok(tamed(refusal.into_response()))));
             }
         };
         if lists {
-            let answer = self.balance_load.clone().answer(request, seat);
+            let answer = answer(shared, request, peer, permit);
             return Box::pin(async { Ok(tamed(answer.await)) });
         }
-        if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-            let remote_addr = Some(peer.addr);
+        if let Some(peer) = &peer {
             request.extensions_mut().insert(TcpConnectInfo {
                 local_addr: None,
-                remote_addr,
+                remote_addr: Some(peer.addr),
             });
         }
-        let answer = side::answer(self.routes.clone(), request, seat);
-        Box::pin(async { Ok(tamed(answer.await)) })
+        let routes = self.routes.clone();
+        Box::pin(async move {
+            let limits = &shared.admission.limits;
+            let answered = side::answer(routes, request, limits, permit).await;
+            let response = match answered {
+                Ok(response) => response.map(|body| Body::Tonic(Box::new(body))),
+                Err(status) => status.into_http(),
+            };
+            Ok(tamed(response))
+        })
     }
+}
+
+/// Answers a request for lists that is admitted.
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    peer: Option<Arc<Peer>>,
+    permit: Permit,
+) -> Response<Body> {
+    let ip = ip_of(peer.as_deref());
+    let handshake = Handshake {
+        catalogue: &shared.catalogue,
+        deliveries: &shared.deliveries,
+        metrics: &shared.metrics,
+        timeout: shared.admission.limits.initial_request_timeout,
+    };
+    match handshake.begin(request, ip).await {
+        Ok(begun) => {
+            let stream = Stream::new(begun, Arc::clone(&shared.responses), permit);
+            let mut response = Response::new(Body::BalanceLoad(BalanceLoadBody(Box::new(stream))));
+            let grpc = HeaderValue::from_static("application/grpc");
+            response.headers_mut().insert(CONTENT_TYPE, grpc);
+            response
+        }
+        Err(refusal) => {
+            refused(&shared, &refusal, peer.as_deref());
+            let hold_back = shared.throttle.hold_back(Network::of(ip));
+            if !hold_back.is_zero() {
+                sleep(hold_back).await;
+            }
+            // Up to here it counts as a stream.
+            drop(permit);
+            refusal.into_response()
+        }
+    }
+}
+
+/// Logs and counts a refusal.
+fn refused(shared: &Shared, refusal: &Refusal, peer: Option<&Peer>) {
+    let peer = peer.map(|peer| tracing::field::display(peer.addr));
+    let concern = refusal.concerns_operator();
+    let log = &shared.refusal_log;
+    match concern.then(|| log.now(refusal.reason())).flatten() {
+        Some(unlogged) => warn!(
+            peer,
+            %refusal,
+            unlogged,
+            "refused a stream; more may follow unlogged"
+        ),
+        None => debug!(peer, %refusal, "refused a stream"),
+    }
+    shared.metrics.refused(refusal);
+}
+
+/// Whose request it is. Without a peer, as under another server, all are one.
+fn ip_of(peer: Option<&Peer>) -> IpAddr {
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip())
 }
 
 /// With a message that may go out, if it has one in its headers.

@@ -1,26 +1,21 @@
 //! From a request to a stream, or to the reason why there is none.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
-use super::admission::Seat;
-use super::body::{BalanceLoadBody, Body};
-use super::delivery::{EndReason, Subscription};
-use super::metrics::ServiceMetrics;
+use super::delivery::{Deliveries, EndReason, Subscription};
+use super::metrics::{BalanceLoadMetrics, ServiceMetrics};
 use super::refusal::Refusal;
 use super::request::{Encoding, Message, RequestReader};
-use super::stream::Stream;
-use super::{BalanceLoad, Shared};
-use crate::catalogue::ResolveError;
-use crate::net::{Network, Peer};
+use crate::catalogue::{Catalogue, ResolveError};
+use crate::net::Peer;
 use crate::telemetry::printable;
 use crate::wait::within;
 use lookaside_core::model::RequestedName;
@@ -28,57 +23,14 @@ use lookaside_core::model::RequestedName;
 /// Characters of a header that are quoted.
 const MAX_QUOTE: usize = 64;
 
-impl BalanceLoad {
-    /// Answers a request to the method's path that has a seat.
-    pub(super) async fn answer(self, request: Request<Incoming>, seat: Seat) -> Response<Body> {
-        let network = Network::of(peer_ip(&request));
-        let peer = request.extensions().get::<Arc<Peer>>().map(Arc::clone);
-        match begin(&self.0, request).await {
-            Ok(begun) => {
-                let stream = Stream::new(begun, seat);
-                let mut response =
-                    Response::new(Body::BalanceLoad(BalanceLoadBody(Box::new(stream))));
-                let grpc = HeaderValue::from_static("application/grpc");
-                response.headers_mut().insert(CONTENT_TYPE, grpc);
-                response
-            }
-            Err(refusal) => {
-                self.refused(&refusal, peer.as_deref());
-                let hold_back = self.0.throttle.hold_back(network);
-                if !hold_back.is_zero() {
-                    sleep(hold_back).await;
-                }
-                // Up to here it has its seat.
-                drop(seat);
-                refusal.into_response()
-            }
-        }
-    }
-}
-
-impl BalanceLoad {
-    /// Answers a request that gets no seat.
-    pub(super) fn refuse(&self, refusal: Refusal, peer: Option<&Peer>) -> Response<Body> {
-        self.refused(&refusal, peer);
-        refusal.into_response()
-    }
-
-    /// Logs and counts a refusal.
-    fn refused(&self, refusal: &Refusal, peer: Option<&Peer>) {
-        let peer = peer.map(|peer| tracing::field::display(peer.addr));
-        let concern = refusal.concerns_operator();
-        let log = &self.0.refusal_log;
-        match concern.then(|| log.now(refusal.reason())).flatten() {
-            Some(unlogged) => warn!(
-                peer,
-                %refusal,
-                unlogged,
-                "refused a stream; more may follow unlogged"
-            ),
-            None => debug!(peer, %refusal, "refused a stream"),
-        }
-        self.0.metrics.refused(refusal);
-    }
+/// What it takes to begin a stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handshake<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) deliveries: &'a Deliveries,
+    pub(super) metrics: &'a BalanceLoadMetrics,
+    /// Time for a client to say what it wants.
+    pub(super) timeout: Duration,
 }
 
 /// What a stream begins with.
@@ -89,49 +41,48 @@ pub(super) struct Begun {
     pub(super) metrics: Arc<ServiceMetrics>,
 }
 
-async fn begin(shared: &Arc<Shared>, request: Request<Incoming>) -> Result<Begun, Refusal> {
-    let encoding = check(&request)?;
-    let peer = request.extensions().get::<Arc<Peer>>();
-    let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
-    let ip = peer_ip(&request);
+impl Handshake<'_> {
+    /// The beginning of a stream that a client at `ip` asks for, or why there is none.
+    pub(super) async fn begin(
+        self,
+        request: Request<Incoming>,
+        ip: IpAddr,
+    ) -> Result<Begun, Refusal> {
+        let encoding = check(&request)?;
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
 
-    let mut request = request.into_body();
-    let mut reader = RequestReader::new(encoding);
-    let time = shared.admission.limits.initial_request_timeout;
-    let initial = within(time, first_message(&mut request, &mut reader));
-    let name = match initial.await {
-        Ok(Ok(Message::Initial(name))) => name,
-        Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
-        Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
-        Ok(Err(refusal)) => return Err(refusal),
-        Err(_) => return Err(Refusal::NoInitialRequest(time)),
-    };
-    let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
-    let service = match shared.catalogue.resolve(&name).await {
-        Ok(service) => service,
-        Err(ResolveError::Unknown) => return Err(Refusal::Unknown(name)),
-        Err(ResolveError::NotReady) => return Err(Refusal::NotReady(name)),
-    };
-    let subscription = shared
-        .deliveries
-        .subscribe(&service, ip, connection, &shared.metrics);
-    let subscription = subscription.map_err(|reason| match reason {
-        EndReason::ServiceRemoved => Refusal::Removed(name),
-        EndReason::ShuttingDown => Refusal::ShuttingDown,
-    })?;
-    let metrics = shared.metrics.service(service.name());
-    Ok(Begun {
-        request,
-        reader,
-        subscription,
-        metrics,
-    })
-}
-
-/// Whose request it is. Without a peer, as under another server, all are one.
-pub(super) fn peer_ip(request: &Request<Incoming>) -> IpAddr {
-    let peer = request.extensions().get::<Arc<Peer>>();
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.addr.ip())
+        let mut request = request.into_body();
+        let mut reader = RequestReader::new(encoding);
+        let initial = within(self.timeout, first_message(&mut request, &mut reader));
+        let name = match initial.await {
+            Ok(Ok(Message::Initial(name))) => name,
+            Ok(Ok(Message::Stats(_))) => return Err(Refusal::StatsFirst),
+            Ok(Ok(Message::Malformed(malformed))) => return Err(Refusal::Malformed(malformed)),
+            Ok(Err(refusal)) => return Err(refusal),
+            Err(_) => return Err(Refusal::NoInitialRequest(self.timeout)),
+        };
+        let name = RequestedName::parse(&name).map_err(Refusal::Name)?;
+        let service = match self.catalogue.resolve(&name).await {
+            Ok(service) => service,
+            Err(ResolveError::Unknown) => return Err(Refusal::Unknown(name)),
+            Err(ResolveError::NotReady) => return Err(Refusal::NotReady(name)),
+        };
+        let subscription = self
+            .deliveries
+            .subscribe(&service, ip, connection, self.metrics);
+        let subscription = subscription.map_err(|reason| match reason {
+            EndReason::ServiceRemoved => Refusal::Removed(name),
+            EndReason::ShuttingDown => Refusal::ShuttingDown,
+        })?;
+        let metrics = self.metrics.service(service.name());
+        Ok(Begun {
+            request,
+            reader,
+            subscription,
+            metrics,
+        })
+    }
 }
 
 /// How the client compresses, if this is a gRPC request at all.

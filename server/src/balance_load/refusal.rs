@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use lookaside_proto::frame::FrameError;
 use tonic::{Code, Status};
 
-use super::body::Body;
+use super::admission::Full;
 use super::delivery::EndReason;
 use super::request::{Encoding, Malformed};
 use lookaside_core::model::{BadServiceName, RequestedName};
@@ -97,7 +97,7 @@ impl Refusal {
     }
 
     /// As the one and only answer to the request.
-    pub(super) fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response<B: Default>(self) -> Response<B> {
         match self {
             Self::Method => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
@@ -107,7 +107,7 @@ impl Refusal {
             }
             Self::ContentType => plain(StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::Encoding(_) => {
-                let mut response: Response<Body> = self.status().into_http();
+                let mut response: Response<B> = self.status().into_http();
                 let accepted = HeaderValue::from_static(Encoding::ACCEPTED);
                 let headers = response.headers_mut();
                 headers.insert("grpc-accept-encoding", accepted);
@@ -136,6 +136,15 @@ impl Refusal {
     }
 }
 
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Total => Self::Overloaded,
+            Full::Peer(limit) => Self::PeerOverLimit(limit),
+        }
+    }
+}
+
 /// What a stream ends with whose messages cannot be told apart any more.
 pub(super) fn framing_lost(error: FrameError) -> Status {
     let code = match error {
@@ -155,8 +164,8 @@ pub(super) fn ended(reason: EndReason) -> Status {
     }
 }
 
-fn plain(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::default());
+fn plain<B: Default>(status: StatusCode) -> Response<B> {
+    let mut response = Response::new(B::default());
     *response.status_mut() = status;
     response
 }

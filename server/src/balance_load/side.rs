@@ -19,8 +19,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use tower::util::ServiceExt as _;
 
-use super::admission::Seat;
-use super::body::Body;
+use super::admission::{Permit, StreamLimits};
 use super::pace::Pace;
 use crate::wait::within;
 
@@ -36,11 +35,11 @@ const HELD: Duration = Duration::from_millis(40);
 
 /// What goes down a stream that tonic serves.
 ///
-/// It takes up its seat until it is dropped.
+/// It counts as a stream until it is dropped.
 pub struct SideBody {
     inner: tonic::body::Body,
     asked: Option<Asked>,
-    _seat: Seat,
+    _permit: Permit,
 }
 
 /// A stream that lasts only as long as its client asks.
@@ -53,31 +52,28 @@ struct Asked {
     ended: bool,
 }
 
-/// What tonic answers.
+/// What tonic answers, within `limits`.
 pub(super) async fn answer(
     routes: Routes,
     request: Request<Incoming>,
-    seat: Seat,
-) -> Response<Body> {
-    let limits = seat.shared.admission.limits.clone();
+    limits: &StreamLimits,
+    permit: Permit,
+) -> Result<Response<SideBody>, Status> {
     let is_reflection = request.uri().path().starts_with(REFLECTION);
     let answered = within(limits.request_timeout, routes.oneshot(request)).await;
     let Ok(answered) = answered else {
-        return Status::deadline_exceeded(format!(
+        return Err(Status::deadline_exceeded(format!(
             "the request was not complete within {:?}",
             limits.request_timeout
-        ))
-        .into_http();
+        )));
     };
     let Ok(response) = answered;
     let asked = is_reflection.then(|| Asked::new(limits.idle_timeout));
-    response.map(|inner| {
-        Body::Tonic(Box::new(SideBody {
-            inner,
-            asked,
-            _seat: seat,
-        }))
-    })
+    Ok(response.map(|inner| SideBody {
+        inner,
+        asked,
+        _permit: permit,
+    }))
 }
 
 impl Asked {

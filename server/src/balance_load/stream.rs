@@ -9,21 +9,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tonic::Status;
 use tracing::debug;
 
-use super::admission::Seat;
-use super::body::{Data, Gate};
+use super::admission::Permit;
+use super::data::{Data, Gate};
 use super::delivery::{Group, Listing, Subscription, Update};
 use super::handshake::Begun;
 use super::metrics::OpenStream;
 use super::pace::Pace;
 use super::refusal;
 use super::request::{Message, RequestReader, Unread};
+use super::responses::Responses;
 use lookaside_core::model::Nonce;
 
 /// Messages and DATA frames of a client that are taken in one go, so that one that
@@ -46,9 +46,10 @@ pub(super) struct Stream {
     pace: Pace,
     subscription: Subscription,
     metrics: OpenStream,
-    seat: Seat,
+    responses: Arc<Responses>,
     gate: Arc<Gate>,
     next: Next,
+    _permit: Permit,
 }
 
 /// What goes out next.
@@ -66,16 +67,17 @@ enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(begun: Begun, seat: Seat) -> Self {
+    pub(super) fn new(begun: Begun, responses: Arc<Responses>, permit: Permit) -> Self {
         Self {
             request: Some(begun.request),
             reader: begun.reader,
             pace: Pace::new(),
             subscription: begun.subscription,
             metrics: begun.metrics.open(),
-            seat,
+            responses,
             gate: Arc::default(),
             next: Next::InitialResponse,
+            _permit: permit,
         }
     }
 
@@ -87,7 +89,7 @@ impl Stream {
         match std::mem::replace(&mut self.next, Next::Nothing) {
             Next::InitialResponse => {
                 self.next = Next::First;
-                let initial = Bytes::clone(&self.seat.shared.initial_response.load());
+                let initial = self.responses.initial();
                 Poll::Ready(Some(Frame::data(Data::Bytes(initial))))
             }
             next @ (Next::First | Next::Change) => {
@@ -177,7 +179,7 @@ impl Stream {
             Listing::Servers(lists) => {
                 let ordinal = self.subscription.ordinal();
                 let variant = lists.variant(ordinal);
-                let phase = self.seat.shared.phase;
+                let phase = self.responses.phase();
                 let rotation = rotation(phase, ordinal, group.version, variant.len());
                 let frame = if first {
                     variant.first_frame(rotation, Nonce::from_bits(fastrand::u64(..)))
@@ -189,7 +191,7 @@ impl Stream {
             }
             Listing::Fallback => {
                 service.fallback_sent();
-                Data::Bytes(self.seat.shared.fallback_response.clone())
+                Data::Bytes(self.responses.fallback())
             }
         }
     }

@@ -241,8 +241,9 @@ impl Checks {
                 self.tasks.spawn(check.run())
             }
             HealthKind::Tcp => {
-                let seats = self.subchannels.seats().clone();
-                self.tasks.spawn(tcp::check(probing("tcp"), target, seats))
+                let permits = self.subchannels.permits().clone();
+                self.tasks
+                    .spawn(tcp::check(probing("tcp"), target, permits))
             }
         };
         Running {
@@ -288,7 +289,7 @@ impl Checks {
         let task = self.looking.spawn(tcp::look(
             Arc::clone(&findings),
             Arc::clone(&suspected),
-            self.subchannels.seats().clone(),
+            self.subchannels.permits().clone(),
             self.metrics.clone(),
             Arc::clone(&self.look_count),
         ));

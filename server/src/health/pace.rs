@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::metrics::HealthMetrics;
-use crate::subchannel::{Seats, at_most_5000_a_second};
+use crate::subchannel::{Permits, at_most_5000_a_second};
 use crate::wait::{NoAnswer, within};
 
 /// Probes under way at a time that are young.
@@ -34,7 +34,7 @@ pub(super) struct Pace {
     late: AtomicUsize,
     /// Bits of a number, 1 or more.
     stretch: AtomicU64,
-    seats: Seats,
+    permits: Permits,
 }
 
 /// What the operator was told of it.
@@ -49,7 +49,7 @@ impl Default for Pace {
             checks: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
             stretch: AtomicU64::new(1f64.to_bits()),
-            seats: Seats::new(AT_ONCE),
+            permits: Permits::new(AT_ONCE),
         }
     }
 }
@@ -76,8 +76,8 @@ impl Pace {
         patience: Duration,
         answer: F,
     ) -> Result<F::Output, NoAnswer> {
-        let seat = self.seats.take().await;
-        seat.hold(YOUNG, within(patience, answer)).await
+        let permit = self.permits.take().await;
+        permit.hold(YOUNG, within(patience, answer)).await
     }
 
     /// A probe said nothing, because the balancer was late.

@@ -13,7 +13,7 @@ use super::findings::Findings;
 use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
 use super::probing::Probing;
-use crate::subchannel::{NotOpened, Seats, at_most_5000_a_second, is_kept, open};
+use crate::subchannel::{NotOpened, Permits, at_most_5000_a_second, is_kept, open};
 use lookaside_core::model::BackendAddr;
 use lookaside_core::plan::HealthFields;
 
@@ -39,14 +39,14 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// Checks one backend until it is dropped.
-pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats) {
+pub(super) async fn check(mut probing: Probing, target: SocketAddr, permits: Permits) {
     let first = probing.first_pause().min(PAUSE.1);
     // A single one that comes need not wait, but many that come together do.
     let checks = probing.pace.checks();
     sleep(first.min(at_most_5000_a_second(Duration::ZERO, checks))).await;
     let mut out = PAUSE.0;
     loop {
-        match open(target, probing.config.timeout, &seats).await {
+        match open(target, probing.config.timeout, &permits).await {
             Ok(_) => probing.found(Found::Good, ""),
             Err(NotOpened::Refused) => {
                 probing.found(Found::Refused, &NotOpened::Refused.to_string());
@@ -74,7 +74,7 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, seats: Seats
 pub(super) async fn look(
     findings: Arc<Findings>,
     suspected: Arc<Notify>,
-    seats: Seats,
+    permits: Permits,
     metrics: HealthMetrics,
     looks: Arc<AtomicUsize>,
 ) -> BackendAddr {
@@ -84,7 +84,7 @@ pub(super) async fn look(
     judge.found(Found::Doubt);
     let mut pause = AGAIN;
     loop {
-        let (found, why) = match open(backend.socket_addr(), PATIENCE, &seats).await {
+        let (found, why) = match open(backend.socket_addr(), PATIENCE, &permits).await {
             Ok(socket) if is_kept(&socket, MOMENT).await => {
                 metrics.found("suspect", Found::Good);
                 findings.close(HealthFields::default(), "");

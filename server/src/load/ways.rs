@@ -96,7 +96,7 @@ impl Ways {
                         .map(|tls| self.subchannels.credential(tls)),
                     config: config.clone(),
                 };
-                scrape(asking, interval, site, self.subchannels.seats()).await
+                scrape(asking, interval, site, self.subchannels.permits()).await
             }
         };
         Unknown {

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Shared;
-use super::table::{Change, SeatState, Suspect};
+use super::table::{Change, StreamState, Suspect};
 use crate::catalogue::{BackendEvent, Catalogue};
-use crate::subchannel::{NotOpened, Seats, is_kept, open};
+use crate::subchannel::{NotOpened, Permits, is_kept, open};
 use crate::wait::until;
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::plan::SourceKind;
@@ -42,10 +42,10 @@ pub(super) async fn run(shared: Arc<Shared>, draining: CancellationToken, end: C
         let now = Instant::now();
         let (suspects, next) = keep(&shared, now);
         for suspect in suspects {
-            let (at_once, seats) = (Arc::clone(&at_once), shared.seats.clone());
+            let (at_once, permits) = (Arc::clone(&at_once), shared.permits.clone());
             probes.spawn(async move {
                 let _one = at_once.acquire().await;
-                (suspect, is_refused(suspect, &seats).await)
+                (suspect, is_refused(suspect, &permits).await)
             });
         }
         let rested = Instant::now() + PAUSE.0.max(now.elapsed() * PAUSE.1);
@@ -125,10 +125,10 @@ fn tell(catalogue: &Catalogue, change: Change) {
         .is_none_or(|service| service.settings().health_checks);
     for (addr, state) in states {
         match (checked, state) {
-            (true, SeatState::Disconnected) => catalogue.suspect(&service, addr),
-            (true, SeatState::Connected) => {}
+            (true, StreamState::Disconnected) => catalogue.suspect(&service, addr),
+            (true, StreamState::Connected) => {}
             (false, state) => {
-                let disconnected = state == SeatState::Disconnected;
+                let disconnected = state == StreamState::Disconnected;
                 catalogue.set_suspect(&service, addr, disconnected);
             }
         }
@@ -137,8 +137,8 @@ fn tell(catalogue: &Catalogue, change: Change) {
 
 /// Whether nobody listens there any more. No answer at all says less: it may be
 /// us who cannot be heard, or cannot ask.
-async fn is_refused(suspect: Suspect, seats: &Seats) -> bool {
-    match open(suspect.addr.socket_addr(), PROBE_TIMEOUT, seats).await {
+async fn is_refused(suspect: Suspect, permits: &Permits) -> bool {
+    match open(suspect.addr.socket_addr(), PROBE_TIMEOUT, permits).await {
         Ok(socket) => !is_kept(&socket, CLOSING).await,
         Err(not_opened) => not_opened == NotOpened::Refused,
     }
@@ -156,8 +156,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = BackendAddr::new(listener.local_addr().unwrap()).unwrap();
         let suspect = Suspect { addr, owner: 0 };
-        let seats = Seats::default();
-        assert!(!is_refused(suspect, &seats).await);
+        let permits = Permits::default();
+        assert!(!is_refused(suspect, &permits).await);
 
         let (mut first, _) = listener.accept().await.unwrap();
         assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
@@ -165,7 +165,7 @@ mod tests {
             let (taken, _) = listener.accept().await.unwrap();
             drop((taken, listener));
         };
-        assert!(tokio::join!(is_refused(suspect, &seats), dying).0);
-        assert!(is_refused(suspect, &seats).await);
+        assert!(tokio::join!(is_refused(suspect, &permits), dying).0);
+        assert!(is_refused(suspect, &permits).await);
     }
 }

@@ -48,7 +48,7 @@ pub use tokens::check_token_file;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::rollout::Part;
-use crate::subchannel::Seats;
+use crate::subchannel::Permits;
 use crate::telemetry::{Seldom, printable};
 use rules::{Caller, Rules};
 use table::Table;
@@ -79,7 +79,7 @@ struct Shared {
     next_stream: AtomicU64,
     streams: AtomicUsize,
     /// To open sockets by, where streams broke off.
-    seats: Seats,
+    permits: Permits,
     refusals: Seldom,
     /// Cancelled when the balancer begins to shut down.
     draining: CancellationToken,
@@ -90,12 +90,12 @@ struct Shared {
 impl Registrar {
     /// For the services of `catalogue`, as `config` lets it. Streams end when
     /// `draining` is cancelled, spread over half of the configured shutdown. Where
-    /// one broke off it looks with a socket, once `seats` has one.
+    /// one broke off it looks with a socket, once `permits` has one.
     #[must_use]
     pub fn new(
         catalogue: Arc<Catalogue>,
         config: &Config,
-        seats: Seats,
+        permits: Permits,
         draining: CancellationToken,
         metrics: RegistrationMetrics,
     ) -> Self {
@@ -109,7 +109,7 @@ impl Registrar {
             metrics,
             next_stream: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
-            seats,
+            permits,
             refusals: Seldom::default(),
             draining,
             shutdown: config.balancer.shutdown / 2,

@@ -56,23 +56,23 @@ impl RegistrationService for Register {
 }
 
 /// Counts a stream until it is dropped.
-pub(super) struct StreamSeat(Arc<Shared>);
+pub(super) struct StreamPermit(Arc<Shared>);
 
-impl StreamSeat {
+impl StreamPermit {
     pub(super) fn take(shared: Arc<Shared>) -> Result<Self, Status> {
         let streams = shared.streams.fetch_add(1, Ordering::Relaxed);
         shared.metrics.streams.inc();
-        let seat = Self(shared);
+        let permit = Self(shared);
         if streams >= MAX_STREAMS {
             return Err(Status::resource_exhausted(
                 "this balancer has as many registration streams as it takes",
             ));
         }
-        Ok(seat)
+        Ok(permit)
     }
 }
 
-impl Drop for StreamSeat {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.streams.dec();

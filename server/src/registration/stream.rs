@@ -21,7 +21,7 @@ use tracing::warn;
 use super::admit::{Applicant, Place, admit};
 use super::claim::Claim;
 use super::rules::{Caller, Rules, lease};
-use super::service::StreamSeat;
+use super::service::StreamPermit;
 use super::table::Owner;
 use super::{Shared, bearer, drain, judge};
 use crate::catalogue::BackendEvent;
@@ -66,7 +66,7 @@ pub(super) struct Backend {
     next_read: Instant,
     /// The end that the balancer's own end is to it.
     shutdown: BoxFuture<'static, ()>,
-    _seat: StreamSeat,
+    _permit: StreamPermit,
 }
 
 /// Why a stream ends.
@@ -95,7 +95,7 @@ impl Backend {
             shared.log_refusal(&caller, &status);
             status
         };
-        let seat = StreamSeat::take(Arc::clone(&shared)).map_err(refuse)?;
+        let permit = StreamPermit::take(Arc::clone(&shared)).map_err(refuse)?;
         let mut requests = request.into_inner();
         let first = within(FIRST_MESSAGE, requests.message()).await;
         let first = first.map_err(|_| {
@@ -142,7 +142,7 @@ impl Backend {
             draining: false,
             next_read: Instant::now(),
             shutdown: shutdown.boxed(),
-            _seat: seat,
+            _permit: permit,
             shared,
         };
         backend.register().await;

@@ -125,7 +125,7 @@ impl Keeper {
             Some(credential) => Some(credential.usable().await.map_err(NotOpened::Failed)?),
             None => None,
         };
-        let seat = self.inner.seats.take().await;
+        let permit = self.inner.permits.take().await;
         self.states.send_if_modified(|state| {
             let begins = matches!(state, State::Idle);
             if begins {
@@ -133,7 +133,7 @@ impl Keeper {
             }
             begins
         });
-        let socket = open_on(seat, self.target, PATIENCE).await?;
+        let socket = open_on(permit, self.target, PATIENCE).await?;
         // What fails here the first write fails by, too.
         let _ = socket.set_nodelay(true);
         let opened = match &usable {

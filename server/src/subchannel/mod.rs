@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 
 pub use credentials::{Credential, check_tls};
 pub use metrics::SubchannelMetrics;
-pub use open::{NotOpened, Seats, is_kept, open};
+pub use open::{NotOpened, Permits, is_kept, open};
 pub use own_fault::{OwnFault, OwnFaults};
 
 use self::credentials::Credentials;
@@ -99,7 +99,7 @@ struct Inner {
     known: Mutex<HashMap<Address, Weak<Hold>>>,
     tasks: TaskTracker,
     credentials: Credentials,
-    seats: Seats,
+    permits: Permits,
     metrics: SubchannelMetrics,
     /// How many there are, and how many of them have no connection.
     held: AtomicUsize,
@@ -124,7 +124,7 @@ impl Subchannels {
                 known: Mutex::default(),
                 credentials: Credentials::new(tasks.clone(), certificates, metrics.clone()),
                 tasks,
-                seats: Seats::telling(metrics.own_faults.clone()),
+                permits: Permits::telling(metrics.own_faults.clone()),
                 metrics,
                 held: AtomicUsize::new(0),
                 failing: AtomicUsize::new(0),
@@ -172,10 +172,10 @@ impl Subchannels {
         self.inner.credentials.get(tls)
     }
 
-    /// Seats for whoever else opens sockets to backends.
+    /// Permits for whoever else opens sockets to backends.
     #[must_use]
-    pub fn seats(&self) -> &Seats {
-        &self.inner.seats
+    pub fn permits(&self) -> &Permits {
+        &self.inner.permits
     }
 
     /// Waits for `end`, then until all have ended: nobody may hold one for ever.

@@ -59,18 +59,18 @@ impl fmt::Display for NotOpened {
 
 /// Bounds how many sockets are being opened at a time. Clones share the bound.
 #[derive(Debug, Clone)]
-pub struct Seats {
+pub struct Permits {
     free: Arc<Semaphore>,
     own_faults: OwnFaults,
 }
 
-impl Default for Seats {
+impl Default for Permits {
     fn default() -> Self {
         Self::new(AT_ONCE)
     }
 }
 
-impl Seats {
+impl Permits {
     /// So many.
     pub(crate) fn new(count: usize) -> Self {
         Self {
@@ -87,9 +87,9 @@ impl Seats {
         }
     }
 
-    /// Waits for a seat.
-    pub(crate) async fn take(&self) -> Seat<'_> {
-        Seat {
+    /// Waits for a permit.
+    pub(crate) async fn take(&self) -> Permit<'_> {
+        Permit {
             // The semaphore is never closed.
             permit: self.free.acquire().await.ok(),
             own_faults: &self.own_faults,
@@ -99,13 +99,13 @@ impl Seats {
 
 /// The right to begin something; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat<'a> {
+pub(crate) struct Permit<'a> {
     permit: Option<SemaphorePermit<'a>>,
     own_faults: &'a OwnFaults,
 }
 
-impl Seat<'_> {
-    /// Does it, and gives up the seat when it takes longer than `young`.
+impl Permit<'_> {
+    /// Does it, and gives up the permit when it takes longer than `young`.
     pub(crate) async fn hold<F: Future>(mut self, young: Duration, doing: F) -> F::Output {
         let mut doing = std::pin::pin!(doing);
         match timeout(young, doing.as_mut()).await {
@@ -118,28 +118,28 @@ impl Seat<'_> {
     }
 }
 
-/// Opens a socket, once there is a seat, within `patience` from then on.
+/// Opens a socket, once there is a permit, within `patience` from then on.
 ///
 /// # Errors
 /// [`NotOpened`].
 pub async fn open(
     target: SocketAddr,
     patience: Duration,
-    seats: &Seats,
+    permits: &Permits,
 ) -> Result<TcpStream, NotOpened> {
-    let seat = seats.take().await;
-    open_on(seat, target, patience).await
+    let permit = permits.take().await;
+    open_on(permit, target, patience).await
 }
 
-/// The same by who has a seat.
+/// The same by who has a permit.
 pub(super) async fn open_on(
-    seat: Seat<'_>,
+    permit: Permit<'_>,
     target: SocketAddr,
     patience: Duration,
 ) -> Result<TcpStream, NotOpened> {
-    let own_faults = seat.own_faults;
+    let own_faults = permit.own_faults;
     let connecting = within(patience, TcpStream::connect(target));
-    match seat.hold(YOUNG, connecting).await {
+    match permit.hold(YOUNG, connecting).await {
         Ok(opened) => opened.map_err(|error| {
             let not_opened = NotOpened::from(error);
             if let NotOpened::OwnFault(fault) = not_opened {

@@ -48,6 +48,8 @@ async fn the_report_interval_is_asked_for_and_never_under_a_second() {
     for (asked, told) in [(5, 5), (0, 1)] {
         balancer
             .method
+            .0
+            .responses
             .ask_for_reports_every(Duration::from_secs(asked));
         let mut raw = Raw::connect(&balancer).await;
         let mut call = raw.call().await;

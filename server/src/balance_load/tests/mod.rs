@@ -27,7 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::*;
-use crate::catalogue::{CatalogueConfig, CatalogueMetrics, Service, ServiceEntry};
+use crate::catalogue::{Catalogue, CatalogueConfig, CatalogueMetrics, Service, ServiceEntry};
 use crate::net::{Limits, Listener, NetMetrics, Options, Shutdown, serve};
 use lookaside_core::model::{BackendAddr, DropCategory, DropShare, ServiceName, Weight};
 use lookaside_core::plan::{Contribution, MemberFields, ServiceSettings, SourceKind};

@@ -24,7 +24,7 @@ use tracing::info;
 use self::page::{Page, rate};
 use super::asking::Asking;
 use crate::config::PrometheusConfig;
-use crate::subchannel::{Credential, NotOpened, Seats, open};
+use crate::subchannel::{Credential, NotOpened, Permits, open};
 use lookaside_core::weights::ReportSource;
 
 /// A longer page is none.
@@ -90,7 +90,12 @@ impl NoPage {
 
 /// Reads a backend's page again and again. Never ends: there is no telling a page
 /// that does not exist from one that does not exist yet.
-pub(super) async fn scrape(asking: &Asking, interval: Duration, site: Site, seats: &Seats) -> ! {
+pub(super) async fn scrape(
+    asking: &Asking,
+    interval: Duration,
+    site: Site,
+    permits: &Permits,
+) -> ! {
     let mut rng = fastrand::Rng::new();
     // A balancer that starts does not ask all backends at once.
     sleep(interval.min(Duration::from_secs(1)).mul_f64(rng.f64())).await;
@@ -99,7 +104,7 @@ pub(super) async fn scrape(asking: &Asking, interval: Duration, site: Site, seat
     let mut logged = "";
     loop {
         let now = Instant::now();
-        let got = timeout(site.config.timeout, get(&site, seats)).await;
+        let got = timeout(site.config.timeout, get(&site, permits)).await;
         let (outcome, why) = match got.unwrap_or(Err(NoPage::Timeout)) {
             Ok(page) => {
                 let outcome = tell(asking, &site.config, before, (now, page));
@@ -157,9 +162,9 @@ fn tell(
     "answered"
 }
 
-async fn get(site: &Site, seats: &Seats) -> Result<Page, NoPage> {
+async fn get(site: &Site, permits: &Permits) -> Result<Page, NoPage> {
     let failed = |error: hyper::Error| NoPage::Failed(error.to_string());
-    let socket = open(site.target, site.config.timeout, seats).await;
+    let socket = open(site.target, site.config.timeout, permits).await;
     let socket = socket.map_err(|not_opened| match not_opened {
         NotOpened::Refused => NoPage::Refused,
         NotOpened::Failed(reason) => NoPage::Failed(reason.to_string()),

@@ -1,8 +1,8 @@
-//! From a claim to seats in the table, by one set of rules.
+//! From a claim to registrations in the table, by one set of rules.
 //!
 //! A claim is judged without the table's lock, as files of tokens are read for that,
-//! and seated under it. Rules change under the same lock: if they did meanwhile, the
-//! claim is judged again, so nobody gets a seat by rules that no longer hold.
+//! and registered under it. Rules change under the same lock: if they did meanwhile, the
+//! claim is judged again, so nobody gets a registration by rules that no longer hold.
 
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::Shared;
 use super::claim::Claim;
 use super::rules::{Caller, Refused, Rules, lease};
-use super::table::{Before, Lease, Owner, Rejected, Seat, SeatState, Table};
+use super::table::{Before, Lease, Owner, Registration, Rejected, StreamState, Table};
 use crate::catalogue::BackendEvent;
 use lookaside_core::model::{BackendAddr, ServiceName};
 
-/// A seat: the service, and the backend's address in it.
+/// A registration: the service, and the backend's address in it.
 pub(super) type Place = (ServiceName, BackendAddr);
 
 /// Who claims what.
@@ -42,7 +42,7 @@ struct Judged {
     services: Vec<Result<ServiceName, Refused>>,
 }
 
-/// Seats the backend wherever the rules allow, and takes it out of those of its
+/// Registers the backend wherever the rules allow, and takes it out of those of its
 /// `places` that it no longer claims, or may no longer have. Afterwards `places` is
 /// where it is.
 pub(super) async fn admit(
@@ -54,7 +54,7 @@ pub(super) async fn admit(
         let rules = Arc::clone(&shared.rules.borrow());
         shared.answered(&rules, applicant.claim).await;
         let judged = judge(shared, rules, applicant);
-        if let Ok(admitted) = seat(shared, judged, applicant, places) {
+        if let Ok(admitted) = register(shared, judged, applicant, places) {
             return admitted;
         }
     }
@@ -69,7 +69,7 @@ fn judge(shared: &Shared, rules: Arc<Rules>, applicant: &Applicant<'_>) -> Judge
 #[derive(Debug)]
 struct Outdated;
 
-fn seat(
+fn register(
     shared: &Shared,
     judged: Judged,
     applicant: &Applicant<'_>,
@@ -89,7 +89,7 @@ fn seat(
     for service in services {
         let taken = service.and_then(|service| {
             let any = rules.any_address(&service);
-            let taken = table.take(&service, addr, applicant.seat(until), any);
+            let taken = table.take(&service, addr, applicant.registration(until), any);
             taken.map(|was| (service, was)).map_err(Refused::from)
         });
         results.push(taken.map(|(service, was)| {
@@ -123,8 +123,8 @@ fn seat(
 }
 
 impl Applicant<'_> {
-    fn seat(&self, until: Instant) -> Seat {
-        Seat {
+    fn registration(&self, until: Instant) -> Registration {
+        Registration {
             owner: Arc::clone(self.owner),
             caller: Arc::clone(self.caller),
             instance: Arc::clone(&self.claim.instance),
@@ -133,8 +133,8 @@ impl Applicant<'_> {
             labels: self.claim.labels.clone(),
             drain: self.draining,
             lease: Lease::Runs { until },
-            state: SeatState::Connected,
-            told: SeatState::Connected,
+            state: StreamState::Connected,
+            told: StreamState::Connected,
         }
     }
 }

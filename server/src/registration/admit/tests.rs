@@ -15,7 +15,7 @@ use crate::config::{Config, parse};
 use crate::discovery::file::apply;
 use crate::net::Peer;
 use crate::registration::{Registrar, RegistrationMetrics, keeper};
-use crate::subchannel::Seats;
+use crate::subchannel::Permits;
 
 const OPEN: &str = "register = { cidrs = [\"10.0.0.0/8\"] }";
 
@@ -40,7 +40,7 @@ fn files() -> [Config; 4] {
     ]
 }
 
-/// A backend's stream, as far as it has to do with seats.
+/// A backend's stream, as far as it has to do with registrations.
 struct Backend {
     claim: Claim,
     caller: Arc<Caller>,
@@ -98,10 +98,10 @@ impl Backend {
         self.judged = (!self.left).then_some(judged);
     }
 
-    /// Seats what was judged some time ago.
-    fn seat(&mut self, shared: &Shared) {
+    /// Registers what was judged some time ago.
+    fn register(&mut self, shared: &Shared) {
         if let Some(judged) = self.judged.take() {
-            let _ = self.with(|applicant, places| seat(shared, judged, applicant, places));
+            let _ = self.with(|applicant, places| register(shared, judged, applicant, places));
         }
     }
 
@@ -145,7 +145,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
     let registrar = Registrar::new(
         Arc::clone(&catalogue),
         newest,
-        Seats::default(),
+        Permits::default(),
         CancellationToken::new(),
         RegistrationMetrics::default(),
     );
@@ -160,7 +160,7 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
             }
             1 => registrar.configure(newest),
             2 => backend.judge(shared),
-            3 => backend.seat(shared),
+            3 => backend.register(shared),
             4 => backend.follow(shared).await,
             5 => drop(keeper::keep(shared, Instant::now())),
             6 => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -189,8 +189,8 @@ async fn interleave(events: Vec<(u8, u8)>) -> Result<(), TestCaseError> {
             .filter(has)
             .map(|backend| backend.claim.addr());
         let placed: BTreeSet<BackendAddr> = placed.collect();
-        let seated = shared.table().seated(service);
-        prop_assert_eq!(&seated, &placed, "seats of {}", service);
+        let registered = shared.table().registered(service);
+        prop_assert_eq!(&registered, &placed, "registrations of {}", service);
         match listed(&catalogue, service) {
             Some(listed) => prop_assert_eq!(&listed, &placed, "lists of {}", service),
             None => prop_assert!(
@@ -213,8 +213,8 @@ fn run(test: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), Test
 }
 
 proptest! {
-    /// However a reload, a registration and a removal meet: who is listed has a seat,
-    /// and who has a seat is listed.
+    /// However a reload, a registration and a removal meet: who is listed has a registration,
+    /// and who has a registration is listed.
     #[test]
     fn listed_backends_are_those_that_have_a_lease(
         events in proptest::collection::vec((0u8..8, any::<u8>()), 0..40),
@@ -224,8 +224,8 @@ proptest! {
 }
 
 #[test]
-fn a_reload_that_closes_a_service_between_judgement_and_seat_leaves_no_ghost() {
-    // Judged while open; closed; seated; told.
+fn a_reload_that_closes_a_service_between_judgment_and_registration_leaves_no_ghost() {
+    // Judged while open; closed; registered; told.
     run(interleave(vec![
         (2, 0),
         (0, 1),
@@ -235,7 +235,7 @@ fn a_reload_that_closes_a_service_between_judgement_and_seat_leaves_no_ghost() {
         (4, 0),
     ]))
     .unwrap();
-    // The same, where it was told meanwhile that nobody has a seat.
+    // The same, where it was told meanwhile that nobody has a registration.
     run(interleave(vec![
         (2, 0),
         (0, 1),

@@ -12,8 +12,8 @@ impl Table {
     ) {
         let mut out = Vec::new();
         for (service, registrations) in &self.services {
-            for (addr, seat) in &registrations.seats {
-                if is_out(service, *addr, &seat.caller) {
+            for (addr, registration) in &registrations.backends {
+                if is_out(service, *addr, &registration.caller) {
                     out.push((service.clone(), *addr));
                 }
             }

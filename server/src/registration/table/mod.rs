@@ -48,7 +48,7 @@ pub(super) struct Owner {
 
 /// What a backend is registered with.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(super) struct Registration {
     pub(super) owner: Arc<Owner>,
     /// Who registered, and what it showed.
     pub(super) caller: Arc<Caller>,
@@ -58,9 +58,9 @@ pub(super) struct Seat {
     pub(super) labels: Labels,
     pub(super) drain: bool,
     pub(super) lease: Lease,
-    pub(super) state: SeatState,
+    pub(super) state: StreamState,
     /// What the catalogue was told of its state.
-    pub(super) told: SeatState,
+    pub(super) told: StreamState,
 }
 
 /// How long a backend is registered though nothing is heard from it.
@@ -69,7 +69,7 @@ pub(super) enum Lease {
     Runs {
         until: Instant,
     },
-    /// Nothing was heard from it in time. It keeps its seat, for the catalogue may hold it.
+    /// Nothing was heard from it in time. It stays here, for the catalogue may hold it.
     Over {
         kept: Instant,
     },
@@ -77,7 +77,7 @@ pub(super) enum Lease {
 
 /// How the stream of a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SeatState {
+pub(super) enum StreamState {
     Connected,
     /// It broke off, and whether the backend is there is not known.
     Disconnected,
@@ -101,7 +101,7 @@ pub(super) enum Before {
     Another,
 }
 
-/// Why a backend gets no seat.
+/// Why a backend gets no registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Rejected {
     #[error("it is not open to registration")]
@@ -120,7 +120,7 @@ pub(super) struct Change {
     /// Backends that left or are known to be gone, so that their absence is no mystery.
     pub(super) gone: BTreeSet<BackendAddr>,
     /// Backends whose state changed.
-    pub(super) states: Vec<(BackendAddr, SeatState)>,
+    pub(super) states: Vec<(BackendAddr, StreamState)>,
 }
 
 /// Registrations that ended since somebody read it.
@@ -165,19 +165,19 @@ impl Table {
         &mut self,
         service: &ServiceName,
         addr: BackendAddr,
-        mut seat: Seat,
+        mut registration: Registration,
         any_address: bool,
     ) -> Result<Before, Rejected> {
         // One that was closed is here until that was told.
         let open = self.services.get_mut(service).filter(|r| r.allowed);
         let registrations = open.ok_or(Rejected::Closed)?;
-        let before = match registrations.seats.get(&addr) {
+        let before = match registrations.backends.get(&addr) {
             Some(old) => {
-                seat.told = old.told;
-                if old.owner.id != seat.owner.id {
+                registration.told = old.told;
+                if old.owner.id != registration.owner.id {
                     old.owner.superseded.cancel();
                 }
-                if old.instance == seat.instance {
+                if old.instance == registration.instance {
                     Before::Itself
                 } else {
                     Before::Another
@@ -188,7 +188,7 @@ impl Table {
                 if !any_address && of_ip.is_some_and(|count| *count >= MAX_PER_IP) {
                     return Err(Rejected::IpFull);
                 }
-                if registrations.seats.len() >= MAX_BACKENDS {
+                if registrations.backends.len() >= MAX_BACKENDS {
                     return Err(Rejected::ServiceFull);
                 }
                 *registrations.per_ip.entry(addr.ip()).or_default() += 1;
@@ -196,7 +196,7 @@ impl Table {
             }
         };
         registrations.gone.remove(&addr);
-        registrations.seats.insert(addr, seat);
+        registrations.backends.insert(addr, registration);
         if !registrations.at_start {
             registrations.opens = registrations.opens.min(Instant::now() + GATHER);
         }
@@ -212,10 +212,10 @@ impl Table {
         owner: u64,
         until: Instant,
     ) -> bool {
-        let Some(seat) = self.seat(service, addr, owner) else {
+        let Some(registration) = self.registration(service, addr, owner) else {
             return false;
         };
-        let lease = std::mem::replace(&mut seat.lease, Lease::Runs { until });
+        let lease = std::mem::replace(&mut registration.lease, Lease::Runs { until });
         if matches!(lease, Lease::Over { .. }) {
             self.dirty.insert(service.clone());
         }
@@ -224,25 +224,25 @@ impl Table {
 
     /// A stream's backend wants no new calls.
     pub(super) fn drain(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
-        if let Some(seat) = self.seat(service, addr, owner) {
-            seat.drain = true;
+        if let Some(registration) = self.registration(service, addr, owner) {
+            registration.drain = true;
             self.dirty.insert(service.clone());
         }
     }
 
     /// A stream's backend goes.
     pub(super) fn leave(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
-        if self.seat(service, addr, owner).is_some() {
+        if self.registration(service, addr, owner).is_some() {
             self.remove(service, addr);
         }
     }
 
     /// A stream broke off; its backend stays until it is found to be gone.
     pub(super) fn disconnect(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) {
-        let Some(seat) = self.seat(service, addr, owner) else {
+        let Some(registration) = self.registration(service, addr, owner) else {
             return;
         };
-        seat.state = SeatState::Disconnected;
+        registration.state = StreamState::Disconnected;
         self.dirty.insert(service.clone());
         let suspect = Suspect { addr, owner };
         if !self.suspects.contains(&suspect) {
@@ -254,11 +254,13 @@ impl Table {
     pub(super) fn gone(&mut self, suspect: Suspect) {
         let services: Vec<ServiceName> = self.services.keys().cloned().collect();
         for service in services {
-            let seat = self.seat(&service, suspect.addr, suspect.owner);
-            let Some(seat) = seat.filter(|seat| seat.state == SeatState::Disconnected) else {
+            let registration = self.registration(&service, suspect.addr, suspect.owner);
+            let Some(registration) =
+                registration.filter(|registration| registration.state == StreamState::Disconnected)
+            else {
                 continue;
             };
-            let runs = matches!(seat.lease, Lease::Runs { .. });
+            let runs = matches!(registration.lease, Lease::Runs { .. });
             self.remove(&service, suspect.addr);
             if runs {
                 self.ended.refused.push((service, suspect.addr));
@@ -300,8 +302,8 @@ impl Table {
 
     /// When to look again, if nothing happens.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let leases = self.services.values().flat_map(|r| r.seats.values());
-        let leases = leases.map(|seat| match seat.lease {
+        let leases = self.services.values().flat_map(|r| r.backends.values());
+        let leases = leases.map(|registration| match registration.lease {
             Lease::Runs { until } | Lease::Over { kept: until } => until,
         });
         let dirty = self.dirty.iter().filter_map(|name| self.services.get(name));
@@ -319,18 +321,23 @@ impl Table {
         std::mem::take(&mut self.ended)
     }
 
-    fn seat(&mut self, service: &ServiceName, addr: BackendAddr, owner: u64) -> Option<&mut Seat> {
-        let seat = self.services.get_mut(service)?.seats.get_mut(&addr)?;
-        (seat.owner.id == owner).then_some(seat)
+    fn registration(
+        &mut self,
+        service: &ServiceName,
+        addr: BackendAddr,
+        owner: u64,
+    ) -> Option<&mut Registration> {
+        let registration = self.services.get_mut(service)?.backends.get_mut(&addr)?;
+        (registration.owner.id == owner).then_some(registration)
     }
 
-    /// Who has a seat in a service.
+    /// Who has a registration in a service.
     #[cfg(test)]
-    pub(super) fn seated(&self, service: &str) -> BTreeSet<BackendAddr> {
+    pub(super) fn registered(&self, service: &str) -> BTreeSet<BackendAddr> {
         let registrations = self.services.get(service);
         registrations
             .into_iter()
-            .flat_map(|r| r.seats.keys())
+            .flat_map(|r| r.backends.keys())
             .copied()
             .collect()
     }

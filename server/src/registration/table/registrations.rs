@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Change, Lease, Seat, SeatState};
+use super::{Change, Lease, Registration, StreamState};
 use crate::catalogue::HOLD;
 use lookaside_core::model::{BackendAddr, ServiceName};
 use lookaside_core::plan::MemberFields;
 
-/// The seats of one service.
+/// The backends of one service.
 #[derive(Debug)]
 pub(super) struct Registrations {
-    pub(super) seats: BTreeMap<BackendAddr, Seat>,
+    pub(super) backends: BTreeMap<BackendAddr, Registration>,
     pub(super) per_ip: HashMap<IpAddr, usize>,
     /// Backends that are known to be gone, which was not told yet.
     pub(super) gone: BTreeSet<BackendAddr>,
@@ -30,7 +30,7 @@ impl Registrations {
     /// Nobody yet, and nothing is told before `opens`.
     pub(super) fn new(opens: Instant, at_start: bool) -> Self {
         Self {
-            seats: BTreeMap::new(),
+            backends: BTreeMap::new(),
             per_ip: HashMap::new(),
             gone: BTreeSet::new(),
             opens,
@@ -41,27 +41,27 @@ impl Registrations {
 
     /// Takes out a backend that is known to be gone.
     pub(super) fn remove(&mut self, addr: BackendAddr) {
-        if self.take_seat(addr).is_some() {
+        if self.take_out(addr).is_some() {
             self.gone.insert(addr);
         }
     }
 
     /// Takes out all, as from a service that is not open any more.
     pub(super) fn clear(&mut self) {
-        self.gone.extend(self.seats.keys());
-        self.seats.clear();
+        self.gone.extend(self.backends.keys());
+        self.backends.clear();
         self.per_ip.clear();
     }
 
     /// Ends leases, and returns whose. Whether those backends are gone is not known: they
-    /// keep their seats while the catalogue may hold them.
+    /// keep their backends while the catalogue may hold them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<BackendAddr> {
         let mut expired = Vec::new();
         let mut forgotten = Vec::new();
-        for (addr, seat) in &mut self.seats {
-            match seat.lease {
+        for (addr, registration) in &mut self.backends {
+            match registration.lease {
                 Lease::Runs { until } if until <= now => {
-                    seat.lease = Lease::Over { kept: now + HOLD };
+                    registration.lease = Lease::Over { kept: now + HOLD };
                     expired.push(*addr);
                 }
                 Lease::Over { kept } if kept <= now => forgotten.push(*addr),
@@ -69,39 +69,40 @@ impl Registrations {
             }
         }
         for addr in forgotten {
-            self.take_seat(addr);
+            self.take_out(addr);
         }
         expired
     }
 
-    fn take_seat(&mut self, addr: BackendAddr) -> Option<Seat> {
-        let seat = self.seats.remove(&addr)?;
+    fn take_out(&mut self, addr: BackendAddr) -> Option<Registration> {
+        let registration = self.backends.remove(&addr)?;
         if let Some(count) = self.per_ip.get_mut(&addr.ip()) {
             *count -= 1;
             if *count == 0 {
                 self.per_ip.remove(&addr.ip());
             }
         }
-        Some(seat)
+        Some(registration)
     }
 
     pub(super) fn change(&mut self, service: &ServiceName) -> Change {
-        let mut states: Vec<(BackendAddr, SeatState)> = Vec::new();
-        for (addr, seat) in &mut self.seats {
-            if seat.told != seat.state {
-                seat.told = seat.state;
-                states.push((*addr, seat.state));
+        let mut states: Vec<(BackendAddr, StreamState)> = Vec::new();
+        for (addr, registration) in &mut self.backends {
+            if registration.told != registration.state {
+                registration.told = registration.state;
+                states.push((*addr, registration.state));
             }
         }
-        let seats = self.seats.iter();
-        let leased = seats.filter(|(_, seat)| matches!(seat.lease, Lease::Runs { .. }));
-        let members = leased.map(|(addr, seat)| {
+        let backends = self.backends.iter();
+        let leased =
+            backends.filter(|(_, registration)| matches!(registration.lease, Lease::Runs { .. }));
+        let members = leased.map(|(addr, registration)| {
             let fields = MemberFields {
-                weight: seat.weight,
-                zone: seat.zone.clone(),
-                drain: Some(seat.drain),
-                labels: seat.labels.clone(),
-                incarnation: Some(Arc::clone(&seat.instance)),
+                weight: registration.weight,
+                zone: registration.zone.clone(),
+                drain: Some(registration.drain),
+                labels: registration.labels.clone(),
+                incarnation: Some(Arc::clone(&registration.instance)),
             };
             (*addr, fields)
         });

@@ -20,8 +20,8 @@ fn addr(index: u16) -> BackendAddr {
     format!("10.0.{high}.{low}:80").parse().unwrap()
 }
 
-fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
-    Seat {
+fn registration(owner: u64, instance: &str, until: Instant) -> Registration {
+    Registration {
         owner: Arc::new(Owner {
             id: owner,
             superseded: CancellationToken::new(),
@@ -41,8 +41,8 @@ fn seat(owner: u64, instance: &str, until: Instant) -> Seat {
         labels: Labels::default(),
         drain: false,
         lease: Lease::Runs { until },
-        state: SeatState::Connected,
-        told: SeatState::Connected,
+        state: StreamState::Connected,
+        told: StreamState::Connected,
     }
 }
 
@@ -56,8 +56,10 @@ fn open(now: Instant) -> Table {
 fn with_backends(count: u16, now: Instant) -> Table {
     let mut table = open(now);
     for index in 1..=count {
-        let seat = seat(index.into(), "a", now + LEASE);
-        table.take(&name(), addr(index), seat, false).unwrap();
+        let registration = registration(index.into(), "a", now + LEASE);
+        table
+            .take(&name(), addr(index), registration, false)
+            .unwrap();
     }
     table
 }
@@ -76,7 +78,7 @@ async fn what_is_registered_is_told_once_the_service_opens() {
     let opens = now + LEASE;
     let mut table = Table::default();
     table.allow([(&name(), opens)].into_iter());
-    let early = seat(1, "a", now + LEASE * 2);
+    let early = registration(1, "a", now + LEASE * 2);
     table.take(&name(), addr(1), early, false).unwrap();
     assert_eq!(told(&mut table, now), None);
     assert_eq!(table.next(now), Some(opens));
@@ -93,7 +95,7 @@ async fn a_service_that_is_opened_later_waits_for_its_first_backend_only() {
     assert_eq!(told(&mut table, now), None);
     tokio::time::advance(Duration::from_secs(2)).await;
     for owner in [1, 2] {
-        let early = seat(owner, "a", now + LEASE * 2);
+        let early = registration(owner, "a", now + LEASE * 2);
         table
             .take(&name(), addr(owner as u16), early, false)
             .unwrap();
@@ -108,10 +110,10 @@ async fn a_service_that_is_opened_later_waits_for_its_first_backend_only() {
 async fn the_newer_of_two_for_one_address_stays() {
     let now = Instant::now();
     let mut table = open(now);
-    let old = seat(1, "old", now + LEASE);
+    let old = registration(1, "old", now + LEASE);
     let superseded = old.owner.superseded.clone();
     table.take(&name(), addr(1), old, false).unwrap();
-    let new = seat(2, "new", now + LEASE);
+    let new = registration(2, "new", now + LEASE);
     let before = table.take(&name(), addr(1), new, false);
     assert_eq!(before, Ok(Before::Another));
     assert!(superseded.is_cancelled());
@@ -131,7 +133,7 @@ async fn the_newer_of_two_for_one_address_stays() {
     assert_eq!(table.next(now), Some(now + LEASE));
 
     // The same backend on another stream is no other.
-    let again = seat(3, "new", now + LEASE);
+    let again = registration(3, "new", now + LEASE);
     let before = table.take(&name(), addr(1), again, false);
     assert_eq!(before, Ok(Before::Itself));
 }
@@ -200,21 +202,21 @@ async fn a_suspect_stays_until_nobody_listens_there() {
     told(&mut table, now);
     table.disconnect(&name(), addr(1), 1);
     let change = table.changes(now).pop().unwrap();
-    assert_eq!(change.states, [(addr(1), SeatState::Disconnected)]);
+    assert_eq!(change.states, [(addr(1), StreamState::Disconnected)]);
     let suspect = table.take_suspects().pop().unwrap();
     assert_eq!(suspect.addr, addr(1));
     table.gone(suspect);
     assert_eq!(told(&mut table, now), Some(vec![]));
 
     // One that came back meanwhile is not gone.
-    let back = seat(2, "a", now + LEASE);
+    let back = registration(2, "a", now + LEASE);
     table.take(&name(), addr(1), back, false).unwrap();
     table.gone(suspect);
     assert_eq!(told(&mut table, now), Some(vec![addr(1)]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_nobody_heard_for_a_lease_and_a_hold_has_no_seat() {
+async fn one_that_nobody_heard_for_a_lease_and_a_hold_is_not_registered() {
     let now = Instant::now();
     let mut table = with_backends(1, now);
     table.expire(now + LEASE);
@@ -231,12 +233,12 @@ async fn one_that_comes_back_is_in_doubt_no_longer_even_after_its_lease() {
     let mut table = with_backends(1, now);
     table.disconnect(&name(), addr(1), 1);
     let states = |table: &mut Table| table.changes(now).pop().unwrap().states;
-    assert_eq!(states(&mut table), [(addr(1), SeatState::Disconnected)]);
+    assert_eq!(states(&mut table), [(addr(1), StreamState::Disconnected)]);
     table.expire(now + LEASE);
     assert_eq!(states(&mut table), []);
-    let back = seat(2, "a", now + LEASE * 2);
+    let back = registration(2, "a", now + LEASE * 2);
     table.take(&name(), addr(1), back, false).unwrap();
-    assert_eq!(states(&mut table), [(addr(1), SeatState::Connected)]);
+    assert_eq!(states(&mut table), [(addr(1), StreamState::Connected)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +249,7 @@ async fn a_service_that_is_closed_has_nobody_any_more() {
     table.allow([].into_iter());
     assert_eq!(told(&mut table, now), Some(vec![]));
     assert_eq!(table.next(now), None);
-    let late = seat(9, "a", now + LEASE);
+    let late = registration(9, "a", now + LEASE);
     let taken = table.take(&name(), addr(9), late, false);
     assert_eq!(taken, Err(Rejected::Closed));
     assert_eq!(told(&mut table, now), None);
@@ -259,7 +261,7 @@ async fn nobody_registers_for_a_service_that_is_closed_and_not_told_so_yet() {
     let mut table = with_backends(3, now);
     told(&mut table, now);
     table.allow([].into_iter());
-    let late = seat(9, "a", now + LEASE);
+    let late = registration(9, "a", now + LEASE);
     let taken = table.take(&name(), addr(9), late, false);
     assert_eq!(taken, Err(Rejected::Closed));
     assert_eq!(told(&mut table, now), Some(vec![]));
@@ -282,10 +284,12 @@ async fn one_ip_does_not_fill_a_service_and_no_service_is_endless() {
     let mut table = open(now);
     let port = |port: u32| format!("10.0.0.1:{port}").parse().unwrap();
     for index in 1..=64 {
-        let seat = seat(1, "a", now + LEASE);
-        table.take(&name(), port(index), seat, false).unwrap();
+        let registration = registration(1, "a", now + LEASE);
+        table
+            .take(&name(), port(index), registration, false)
+            .unwrap();
     }
-    let mut take = |addr, any| table.take(&name(), addr, seat(1, "a", now + LEASE), any);
+    let mut take = |addr, any| table.take(&name(), addr, registration(1, "a", now + LEASE), any);
     assert_eq!(take(port(65), false), Err(Rejected::IpFull));
     assert_eq!(take(port(64), false), Ok(Before::Itself));
     let mut taken = 64;
@@ -298,7 +302,7 @@ async fn one_ip_does_not_fill_a_service_and_no_service_is_endless() {
 
 proptest! {
     #[test]
-    fn counts_per_ip_are_those_of_the_seats(
+    fn counts_per_ip_are_those_of_the_registrations(
         events in proptest::collection::vec((0u8..6, 1u16..5, 1u64..4, 0u64..40), 0..80),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -310,8 +314,8 @@ proptest! {
             let (name, addr) = (name(), addr(index));
             match event {
                 0 | 1 => {
-                    let seat = seat(owner, "a", now + LEASE);
-                    let _ = table.take(&name, addr, seat, false);
+                    let registration = registration(owner, "a", now + LEASE);
+                    let _ = table.take(&name, addr, registration, false);
                 }
                 2 => table.leave(&name, addr, owner),
                 3 => table.disconnect(&name, addr, owner),
@@ -323,12 +327,12 @@ proptest! {
             }
             let registrations = &table.services[&name];
             let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-            for addr in registrations.seats.keys() {
+            for addr in registrations.backends.keys() {
                 *counts.entry(addr.ip()).or_default() += 1;
             }
             prop_assert_eq!(&counts, &registrations.per_ip);
             let over = |lease| matches!(lease, Lease::Runs { until } if until <= now);
-            let over = event > 4 && registrations.seats.values().any(|seat| over(seat.lease));
+            let over = event > 4 && registrations.backends.values().any(|r| over(r.lease));
             prop_assert!(!over);
         }
     }
