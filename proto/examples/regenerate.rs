@@ -9,6 +9,7 @@ use prost::Message as _;
 
 /// Every proto that has generated code, relative to `proto/protos`.
 const PROTOS: &[&str] = &[
+    "grpc/health/v1/health.proto",
     "grpc/lb/v1/load_balancer.proto",
     "grpclb/backend/v1/backend.proto",
     "helloworld/helloworld.proto",

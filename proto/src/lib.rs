@@ -6,6 +6,7 @@
 //! | [`lb_v1`] | `grpc.lb.v1`: the messages of grpclb, with tonic's client and server |
 //! | [`registration_v1`] | `lookaside.v1`: how a backend registers with a balancer |
 //! | [`orca_v3`], [`orca_service_v3`] | `xds.data.orca.v3` and `xds.service.orca.v3`: how a backend reports its load |
+//! | [`health_v1`] | `grpc.health.v1`: how a server says that it serves |
 //! | [`bsm_v1`] | `grpclb.backend.v1`: how backends of bsm/grpclb do |
 //! | [`helloworld`] | the Greeter of gRPC's examples, which our demo and tests call |
 //! | [`frame`] | gRPC's length-prefixed framing, for bytes that are encoded once and sent often |
@@ -38,6 +39,21 @@ pub mod lb_v1 {
 
     /// Metadata key under which a client sends the token of the picked entry.
     pub const LB_TOKEN_KEY: &str = "lb-token";
+}
+
+/// `grpc.health.v1`: how a server says that it serves, with `List`.
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::use_self,
+    clippy::or_fun_call,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+pub mod health_v1 {
+    include!("generated/grpc.health.v1.rs");
 }
 
 /// `grpclb.backend.v1`: the load reports of backends that were made for

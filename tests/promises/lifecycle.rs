@@ -62,9 +62,9 @@ async fn clients_report_and_the_balancer_counts() {
 
 #[tokio::test]
 async fn health_is_on_the_main_port() {
-    use tonic_health::pb::HealthCheckRequest;
-    use tonic_health::pb::health_check_response::ServingStatus;
-    use tonic_health::pb::health_client::HealthClient;
+    use lookaside_proto::health_v1::HealthCheckRequest;
+    use lookaside_proto::health_v1::health_check_response::ServingStatus;
+    use lookaside_proto::health_v1::health_client::HealthClient;
 
     let balancer = Balancer::start(&greeter()).await;
     let channel = Channel::from_shared(format!("http://{}", balancer.addr())).unwrap();

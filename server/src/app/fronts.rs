@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::limits::Limits;
 use super::parts::{PORT, Parts};
+use super::serving::Serving;
 use super::{AppError, CLOSE_AFTER, Tokens, grpc_services};
 use crate::admin::{Admin, AdminMetrics, AdminState};
 use crate::balance_load::{BalanceLoad, BalanceLoadMetrics, Dispatch};
@@ -71,14 +72,15 @@ impl Fronts {
         let part = self.rollout.part("registration");
         let registered = registrar.clone().run(part, end.clone());
         parts.spawn_unfailing("the keeper of registrations", registered);
-        let (routes, health) =
-            grpc_services::routes(&registrar).map_err(|error| AppError::Ended {
-                part: "reflection",
-                reason: error.to_string(),
-            })?;
+        let serving = Serving::default();
+        let routes = grpc_services::routes(&registrar, &serving);
+        let routes = routes.map_err(|error| AppError::Ended {
+            part: "reflection",
+            reason: error.to_string(),
+        })?;
         let reported = grpc_services::report_health(
             Arc::clone(catalogue),
-            health,
+            serving,
             draining.clone(),
             end.clone(),
         );

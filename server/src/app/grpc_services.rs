@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use lookaside_proto::FILE_DESCRIPTORS;
+use lookaside_proto::health_v1::health_check_response::ServingStatus;
+use lookaside_proto::health_v1::health_server::HealthServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
+use super::serving::{Serving, ServingHealth};
 use crate::catalogue::Catalogue;
 use crate::registration::Registrar;
 
@@ -21,20 +22,20 @@ const MAX_NAMES: usize = 4096;
 /// The service of backends that register.
 const REGISTRATION: &str = "lookaside.v1.RegistrationService";
 
-/// The services, and what tells the health of the balancer.
+/// The services; that of health says what `serving` says.
 pub(super) fn routes(
     registrar: &Registrar,
-) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
+    serving: &Serving,
+) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // The Greeter is among our protos and is not served here.
             .with_service_name(LOAD_BALANCER)
             .with_service_name(REGISTRATION)
             .with_service_name("grpc.health.v1.Health")
     };
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let health = HealthServer::new(ServingHealth::of(serving));
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAMES));
     routes = routes.add_service(registrar.service());
     routes = routes.add_service(
@@ -47,7 +48,7 @@ pub(super) fn routes(
             .build_v1alpha()?
             .max_decoding_message_size(MAX_NAMES),
     );
-    Ok((routes, reporter))
+    Ok(routes)
 }
 
 /// Keeps the health of the balancer true: serving once every service has had a
@@ -55,34 +56,30 @@ pub(super) fn routes(
 /// services wait for them.
 pub(super) async fn report_health(
     catalogue: Arc<Catalogue>,
-    reporter: HealthReporter,
+    serving: Serving,
     draining: CancellationToken,
     end: CancellationToken,
 ) {
-    let set = async |status| {
+    let set = |status| {
         for service in ["", LOAD_BALANCER] {
-            reporter.set_service_status(service, status).await;
+            serving.set(service, status);
         }
     };
-    set(ServingStatus::NotServing).await;
-    reporter
-        .set_service_status(REGISTRATION, ServingStatus::Serving)
-        .await;
+    set(ServingStatus::NotServing);
+    serving.set(REGISTRATION, ServingStatus::Serving);
     let ready = async {
         catalogue.ready().await;
-        set(ServingStatus::Serving).await;
+        set(ServingStatus::Serving);
         // A service that is added later is not the balancer's health.
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = ready => {}
         () = draining.cancelled() => {
-            set(ServingStatus::NotServing).await;
-            reporter
-                .set_service_status(REGISTRATION, ServingStatus::NotServing)
-                .await;
+            set(ServingStatus::NotServing);
+            serving.set(REGISTRATION, ServingStatus::NotServing);
         }
     }
-    // Streams of health watchers hang on the reporter.
+    // Streams of health watchers hang on it.
     end.cancelled().await;
 }

@@ -12,6 +12,7 @@ mod fronts;
 mod grpc_services;
 mod limits;
 mod parts;
+mod serving;
 
 pub use addresses::Addresses;
 pub use error::AppError;

@@ -23,6 +23,8 @@ pub struct StreamLimits {
     pub side_per_peer: usize,
     /// Time for a client to say what it wants, as far as it could be read.
     pub initial_request_timeout: Duration,
+    /// Time for a client to take a list that it was sent; then its connection is closed.
+    pub list_timeout: Duration,
     /// Time for the whole request of another method.
     pub request_timeout: Duration,
     /// A stream of reflection on which nothing is asked for so long is ended.
@@ -79,7 +81,8 @@ pub(super) struct Permit {
 impl Default for StreamLimits {
     /// 200 000 streams, three quarters of them from one peer; 10 000 for anything but
     /// lists and registration, 1000 of them from one peer; 5 s for an
-    /// `initial_request`, 10 s for another request, 60 s between two of reflection.
+    /// `initial_request`, 60 s to take a list, 10 s for another request, 60 s between two
+    /// of reflection.
     fn default() -> Self {
         Self {
             total: 200_000,
@@ -87,6 +90,7 @@ impl Default for StreamLimits {
             side_total: 10_000,
             side_per_peer: 1000,
             initial_request_timeout: Duration::from_secs(5),
+            list_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
         }

@@ -44,7 +44,7 @@ impl BalanceLoad {
         metrics.follow(&catalogue.services());
         Self(Arc::new(Shared {
             catalogue,
-            deliveries: Deliveries::default(),
+            deliveries: Deliveries::new(limits.list_timeout),
             admission: Arc::new(Admission::new(limits)),
             metrics,
             refusal_log: Seldom::default(),

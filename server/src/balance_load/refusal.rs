@@ -169,3 +169,20 @@ fn plain<B: Default>(status: StatusCode) -> Response<B> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Who waits how long for a service is the catalogue's, and tested there.
+    #[test]
+    fn a_service_that_is_not_ready_is_unavailable() {
+        let name = RequestedName::parse("greeter.test").unwrap();
+        let response: Response<tonic::body::Body> = Refusal::NotReady(name).into_response();
+        assert_eq!(response.status(), StatusCode::OK);
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Unavailable);
+        let says = "`greeter.test` yet; try again";
+        assert!(status.message().contains(says), "{status}");
+    }
+}

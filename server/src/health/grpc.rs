@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use lookaside_client::Channel;
+use lookaside_proto::health_v1::health_check_response::ServingStatus;
+use lookaside_proto::health_v1::health_client::HealthClient;
+use lookaside_proto::health_v1::{HealthCheckRequest, HealthCheckResponse};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tracing::info;
 
 use super::judge::Found;

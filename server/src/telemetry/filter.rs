@@ -24,7 +24,6 @@ const TARGETS: &[&str] = &[
     "tokio",
     "tokio_util",
     "tonic",
-    "tonic_health",
     "tonic_reflection",
     "tower",
 ];

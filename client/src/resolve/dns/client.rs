@@ -76,6 +76,20 @@ impl Dns {
         })
     }
 
+    /// The same, where the server has this long for an answer, instead of 5 s, before it
+    /// is asked a second time and before it is given up.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn at_within(server: SocketAddr, timeout: Duration) -> Result<Self, ResolveError> {
+        let mut conf = Conf::at(server);
+        conf.servers.timeout = timeout;
+        Ok(Self {
+            given: Some(Arc::new(conf)),
+            asked: Asked::Server(server),
+        })
+    }
+
     /// Asks this server, as [`Dns::at`] does, or those of the system, as [`Dns::system`].
     ///
     /// # Errors

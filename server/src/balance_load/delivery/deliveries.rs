@@ -20,14 +20,25 @@ use lookaside_core::model::ServiceName;
 use lookaside_core::plan::Clients;
 
 /// A delivery for each service that has streams; its tasks end with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::balance_load) struct Deliveries {
+    list_timeout: Duration,
     by_name: DashMap<ServiceName, Arc<Delivery>>,
     tasks: Mutex<JoinSet<()>>,
     shutting_down: AtomicBool,
 }
 
 impl Deliveries {
+    /// A client that does not take a list within `list_timeout` loses its connection.
+    pub(in crate::balance_load) fn new(list_timeout: Duration) -> Self {
+        Self {
+            list_timeout,
+            by_name: DashMap::new(),
+            tasks: Mutex::default(),
+            shutting_down: AtomicBool::new(false),
+        }
+    }
+
     /// Joins the streams of `service`: see [`Delivery::subscribe`].
     ///
     /// # Errors
@@ -84,7 +95,11 @@ impl Deliveries {
             return Err(EndReason::ServiceRemoved);
         }
         let metrics = metrics.service(service.name());
-        let delivery = Arc::new(Delivery::new(Arc::clone(service), metrics));
+        let delivery = Arc::new(Delivery::new(
+            Arc::clone(service),
+            self.list_timeout,
+            metrics,
+        ));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut followed = Arc::clone(&delivery);
         tasks.spawn(async move { restarting(&mut followed).await });

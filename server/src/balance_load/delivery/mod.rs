@@ -38,11 +38,8 @@ use super::metrics::ServiceMetrics;
 use crate::catalogue::{Service, Snapshot};
 use crate::wait::Task;
 
-/// A stream that has not taken a list for this long loses its connection.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
-
-/// How often stalled streams are looked for.
-const STALL_CHECK: Duration = Duration::from_secs(10);
+/// Stalled streams are looked for so many times in the time that they have.
+const STALL_CHECKS: u32 = 6;
 
 /// How often it is looked whether clients are elsewhere than lists are made for.
 const CLIENTS_CHECK: Duration = Duration::from_secs(5);
@@ -56,16 +53,19 @@ pub(super) struct Delivery {
     service: Arc<Service>,
     metrics: Arc<ServiceMetrics>,
     started: Instant,
+    /// A stream that has not taken a list for this long loses its connection.
+    list_timeout: Duration,
     lists: ArcSwapOption<GroupLists>,
     subscribers: Subscribers,
 }
 
 impl Delivery {
-    fn new(service: Arc<Service>, metrics: Arc<ServiceMetrics>) -> Self {
+    fn new(service: Arc<Service>, list_timeout: Duration, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
             service,
             metrics,
             started: Instant::now(),
+            list_timeout,
             lists: ArcSwapOption::empty(),
             subscribers: Subscribers::default(),
         }
@@ -126,13 +126,14 @@ impl Delivery {
 
     fn close_stalled(&self) {
         let now = self.started.elapsed();
-        let closed = self.subscribers.close_stalled(now, STALL_LIMIT);
+        let closed = self.subscribers.close_stalled(now, self.list_timeout);
         if closed > 0 {
             self.metrics.stalled(closed);
             warn!(
                 service = %self.service.name(),
                 closed,
-                "closed connections of clients that took no list for {STALL_LIMIT:?}"
+                "closed connections of clients that took no list for {:?}",
+                self.list_timeout
             );
         }
     }
@@ -143,7 +144,7 @@ impl Task for Arc<Delivery> {
     async fn run(&mut self) {
         let mut snapshots = self.service.snapshots();
         let mut clients_check = interval(CLIENTS_CHECK);
-        let mut stall_check = interval(STALL_CHECK);
+        let mut stall_check = interval(self.list_timeout / STALL_CHECKS);
         loop {
             tokio::select! {
                 snapshot = snapshots.next() => match snapshot {

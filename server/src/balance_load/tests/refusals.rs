@@ -209,19 +209,3 @@ async fn streams_over_the_limit_are_refused_until_one_ends() {
     let refused = balancer.refusal(GREETER).await;
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
 }
-
-#[tokio::test]
-async fn a_service_that_is_not_ready_is_unavailable_after_ten_seconds() {
-    let mut setting = Setting::default();
-    setting.streams.initial_request_timeout = Duration::from_secs(3600);
-    let balancer = Balancer::with(setting);
-    let mut raw = Raw::connect(&balancer).await;
-    let mut call = raw.call().await;
-    call.send(initial(GREETER));
-    balancer.until(|b| b.held() == 1).await;
-    // From here on the clock runs as fast as nothing happens, and the first
-    // timer is the catalogue's.
-    tokio::time::pause();
-    let ended = call.end().await;
-    assert_refused(&ended, Code::Unavailable, "`greeter.test` yet");
-}

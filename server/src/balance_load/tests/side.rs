@@ -1,8 +1,8 @@
 //! The methods beside `BalanceLoad`: they are counted, and do not last without need.
 
+use lookaside_proto::health_v1::HealthCheckRequest;
+use lookaside_proto::health_v1::health_client::HealthClient;
 use tonic::Code;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
 use super::raw::{Raw, initial};
 use super::*;

@@ -25,16 +25,21 @@ use lookaside_core::model::{BackendAddr, Weight};
 use lookaside_core::plan::{Clients, Contribution, MemberFields, ServiceSettings, SourceKind};
 
 /// Streams of the services of one balancer.
-#[derive(Default)]
 struct Front {
     deliveries: Deliveries,
     metrics: BalanceLoadMetrics,
 }
 
+impl Default for Front {
+    fn default() -> Self {
+        Self::measured(&mut Registry::default())
+    }
+}
+
 impl Front {
     fn measured(registry: &mut Registry) -> Self {
         Self {
-            deliveries: Deliveries::default(),
+            deliveries: Deliveries::new(Duration::from_secs(60)),
             metrics: BalanceLoadMetrics::register(registry),
         }
     }
