@@ -19,7 +19,7 @@ use super::{Phase, Wanted};
 use crate::load::Load;
 
 /// One target, looked up.
-pub(super) struct Look {
+pub(super) struct Lookup {
     /// What balancers found by addresses alone are called.
     authority: String,
     target: String,
@@ -30,7 +30,7 @@ pub(super) struct Look {
 }
 
 /// Every balancer, by address, and what it is called.
-type Known = BTreeMap<SocketAddr, String>;
+type BalancerNames = BTreeMap<SocketAddr, String>;
 
 /// Keeps a session with each balancer that is known.
 pub(super) struct Balancers {
@@ -38,14 +38,14 @@ pub(super) struct Balancers {
     wanted: watch::Receiver<Wanted>,
     board: Board,
     load: Load,
-    looks: Vec<Look>,
+    looks: Vec<Lookup>,
 }
 
 /// Begins to look up the balancers of `target`.
 ///
 /// # Errors
 /// If no balancer can be there.
-pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
+pub(super) fn look(target: String) -> Result<Lookup, RegistrationError> {
     let unusable = |reason: String| RegistrationError::Target {
         target: target.clone(),
         reason,
@@ -91,7 +91,7 @@ pub(super) fn look(target: String) -> Result<Look, RegistrationError> {
     }
     let mut resolver = resolver(&parsed).map_err(|error| unusable(error.to_string()))?;
     let reresolve = Reresolve::default();
-    Ok(Look {
+    Ok(Lookup {
         authority: parsed.authority(),
         target,
         port,
@@ -124,7 +124,7 @@ impl Balancers {
         wanted: watch::Receiver<Wanted>,
         board: Board,
         load: Load,
-        looks: Vec<Look>,
+        looks: Vec<Lookup>,
     ) -> Self {
         Self {
             identity,
@@ -145,7 +145,7 @@ impl Balancers {
             reresolves.push(look.reresolve);
             resolutions.push(look.resolutions.map(move |found| (index, found)));
         }
-        let mut found: Vec<Known> = vec![Known::new(); names.len()];
+        let mut found: Vec<BalancerNames> = vec![BalancerNames::new(); names.len()];
         let known = watch::Sender::new(BTreeSet::new());
         let mut running = BTreeSet::new();
         let mut sessions = JoinSet::new();
@@ -182,7 +182,7 @@ impl Balancers {
                 }
                 else => std::future::pending().await,
             }
-            let all: Known = found
+            let all: BalancerNames = found
                 .iter()
                 .flatten()
                 .map(|(a, n)| (*a, n.clone()))
@@ -212,7 +212,7 @@ impl Balancers {
 
 /// Those that the resolver calls balancers; if it knows of none, the addresses of
 /// the name itself are, if the target has a port for them.
-fn balancers(resolution: &Resolution, authority: &str, port: bool) -> Known {
+fn balancers(resolution: &Resolution, authority: &str, port: bool) -> BalancerNames {
     if let resolve::Balancers::Known(balancers) = &resolution.balancers
         && !balancers.is_empty()
     {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::dns::LOOK_TIMEOUT;
 use super::listed::Hosts;
-use super::pace::Pace;
+use super::schedule::LookupSchedule;
 use super::{BalancerAddress, Dns, Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
@@ -17,7 +17,7 @@ use crate::target::Target;
 /// up, with the system's servers, and so are names among the fallback.
 #[derive(Debug)]
 pub struct BalancerAt {
-    look: Look,
+    look: Lookup,
     dns: Dns,
 }
 
@@ -34,7 +34,7 @@ impl BalancerAt {
             Target::Dns { .. } => (&[], &[]),
         };
         Ok(Self {
-            look: Look {
+            look: Lookup {
                 host,
                 port,
                 addresses: addresses.iter().cloned().map(Endpoint::new).collect(),
@@ -48,7 +48,7 @@ impl BalancerAt {
 impl Resolve for BalancerAt {
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream {
         let (look, dns) = (self.look.clone(), self.dns.clone());
-        let pace = Pace::new(fastrand::Rng::new());
+        let pace = LookupSchedule::new(fastrand::Rng::new());
         let looks = stream::unfold((look, pace, None), move |(mut look, mut pace, good)| {
             let (dns, reresolve) = (dns.clone(), reresolve.clone());
             async move {
@@ -66,7 +66,7 @@ impl Resolve for BalancerAt {
 }
 
 #[derive(Debug, Clone)]
-struct Look {
+struct Lookup {
     host: String,
     port: u16,
     /// The fallback.
@@ -74,7 +74,7 @@ struct Look {
     names: Hosts,
 }
 
-impl Look {
+impl Lookup {
     async fn look(&mut self, dns: &Dns) -> Result<Resolution, ResolveError> {
         // Fallback addresses that cannot be found are logged, and hold up no balancer.
         let (ips, _) = tokio::join!(

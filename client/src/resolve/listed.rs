@@ -7,7 +7,7 @@ use futures_util::stream;
 use tokio::time::timeout;
 
 use super::dns::LOOK_TIMEOUT;
-use super::pace::Pace;
+use super::schedule::LookupSchedule;
 use super::{Dns, Reresolve, Resolution, ResolutionStream, Resolve};
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
@@ -43,7 +43,7 @@ impl ListedResolver {
 
 impl Resolve for ListedResolver {
     fn resolve(&mut self, reresolve: Reresolve) -> ResolutionStream {
-        let pace = Pace::new(fastrand::Rng::new());
+        let pace = LookupSchedule::new(fastrand::Rng::new());
         let begin = (self.hosts.clone(), pace, None);
         let dns = self.dns.clone();
         let looks = stream::unfold(begin, move |(mut hosts, mut pace, good)| {

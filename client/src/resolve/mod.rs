@@ -16,7 +16,7 @@ mod fixed;
 #[cfg(feature = "dns")]
 mod listed;
 #[cfg(feature = "dns")]
-mod pace;
+mod schedule;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;

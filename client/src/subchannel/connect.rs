@@ -10,7 +10,7 @@ use super::Connection;
 use super::connection::Shared;
 use super::driver::{Driver, Ending, ROOM_AT_FIRST, Running};
 use super::frames::{Frames, Watched};
-use super::keepalive::{Keepalive, Pace};
+use super::keepalive::{Keepalive, PingInterval};
 use super::transport::{Connect, System, Transport};
 use crate::backoff::BackoffConfig;
 use crate::endpoint::Address;
@@ -62,7 +62,7 @@ pub struct ConnectOptions {
     /// Opens what HTTP/2 runs on.
     pub connector: Arc<dyn Connect>,
     /// How often servers want to be pinged at most.
-    pub(crate) pace: Pace,
+    pub(crate) pace: PingInterval,
     /// TLS, if connections are to have it.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Tls>,
@@ -131,7 +131,7 @@ impl Default for ConnectOptions {
             max_connections: 1,
             backoff: BackoffConfig::default(),
             connector: Arc::new(System::default()),
-            pace: Pace::default(),
+            pace: PingInterval::default(),
             #[cfg(feature = "tls")]
             tls: None,
         }

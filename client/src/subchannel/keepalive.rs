@@ -17,9 +17,9 @@ use crate::until::after;
 /// The least time between two pings, which all connections of a channel keep. It
 /// doubles when a server says that it gets too many (gRFC A8). Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Pace(Arc<AtomicU64>);
+pub(crate) struct PingInterval(Arc<AtomicU64>);
 
-impl Pace {
+impl PingInterval {
     /// `wanted`, or longer.
     fn interval(&self, wanted: Duration) -> Duration {
         wanted.max(Duration::from_millis(self.0.load(Ordering::Relaxed)))
@@ -34,7 +34,7 @@ impl Pace {
     }
 }
 
-impl fmt::Debug for Pace {
+impl fmt::Debug for PingInterval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.interval(Duration::ZERO).fmt(f)
     }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_interval_doubles_once_for_connections_that_end_together() {
-        let pace = Pace::default();
+        let pace = PingInterval::default();
         let second = Duration::from_secs(1);
         assert_eq!(pace.interval(second), second);
         for _ in 0..10 {

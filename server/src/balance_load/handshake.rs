@@ -34,7 +34,7 @@ pub(super) struct Handshake<'a> {
 }
 
 /// What a stream begins with.
-pub(super) struct Begun {
+pub(super) struct NewStream {
     pub(super) request: Incoming,
     pub(super) reader: RequestReader,
     pub(super) subscription: Subscription,
@@ -47,7 +47,7 @@ impl Handshake<'_> {
         self,
         request: Request<Incoming>,
         ip: IpAddr,
-    ) -> Result<Begun, Refusal> {
+    ) -> Result<NewStream, Refusal> {
         let encoding = check(&request)?;
         let peer = request.extensions().get::<Arc<Peer>>();
         let connection = peer.map_or_else(CancellationToken::new, |peer| peer.connection.clone());
@@ -76,7 +76,7 @@ impl Handshake<'_> {
             EndReason::ShuttingDown => Refusal::ShuttingDown,
         })?;
         let metrics = self.metrics.service(service.name());
-        Ok(Begun {
+        Ok(NewStream {
             request,
             reader,
             subscription,

@@ -18,6 +18,7 @@
 
 mod admission;
 mod body;
+mod budget;
 mod data;
 mod delivery;
 mod dispatch;
@@ -25,7 +26,6 @@ mod grpc_message;
 mod handshake;
 mod method;
 mod metrics;
-mod pace;
 mod refusal;
 mod request;
 mod responses;

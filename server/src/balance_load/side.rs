@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tower::util::ServiceExt as _;
 
 use super::admission::{Permit, StreamLimits};
-use super::pace::Pace;
+use super::budget::Budget;
 use crate::wait::within;
 
 /// Where reflection's methods are, of any version.
@@ -38,16 +38,16 @@ const HELD: Duration = Duration::from_millis(40);
 /// It counts as a stream until it is dropped.
 pub struct SideBody {
     inner: tonic::body::Body,
-    asked: Option<Asked>,
+    asked: Option<ReflectionTimer>,
     _permit: Permit,
 }
 
 /// A stream that lasts only as long as its client asks.
-struct Asked {
+struct ReflectionTimer {
     idle_timeout: Duration,
     /// Ends the stream, or lets the next answer go.
     clock: Pin<Box<Sleep>>,
-    pace: Pace,
+    pace: Budget,
     held: bool,
     ended: bool,
 }
@@ -68,7 +68,7 @@ pub(super) async fn answer(
         )));
     };
     let Ok(response) = answered;
-    let asked = is_reflection.then(|| Asked::new(limits.idle_timeout));
+    let asked = is_reflection.then(|| ReflectionTimer::new(limits.idle_timeout));
     Ok(response.map(|inner| SideBody {
         inner,
         asked,
@@ -76,12 +76,12 @@ pub(super) async fn answer(
     }))
 }
 
-impl Asked {
+impl ReflectionTimer {
     fn new(idle_timeout: Duration) -> Self {
         Self {
             idle_timeout,
             clock: Box::pin(sleep_until(Instant::now() + idle_timeout)),
-            pace: Pace::new(),
+            pace: Budget::new(),
             held: false,
             ended: false,
         }

@@ -16,11 +16,11 @@ use tonic::Status;
 use tracing::debug;
 
 use super::admission::Permit;
+use super::budget::Budget;
 use super::data::{Data, Gate};
 use super::delivery::{Group, Listing, Subscription, Update};
-use super::handshake::Begun;
+use super::handshake::NewStream;
 use super::metrics::OpenStream;
-use super::pace::Pace;
 use super::refusal;
 use super::request::{Message, RequestReader, Unread};
 use super::responses::Responses;
@@ -43,7 +43,7 @@ pub(super) struct Stream {
     /// `None` when the client has nothing more to say.
     request: Option<Incoming>,
     reader: RequestReader,
-    pace: Pace,
+    pace: Budget,
     subscription: Subscription,
     metrics: OpenStream,
     responses: Arc<Responses>,
@@ -67,11 +67,11 @@ enum Next {
 }
 
 impl Stream {
-    pub(super) fn new(begun: Begun, responses: Arc<Responses>, permit: Permit) -> Self {
+    pub(super) fn new(begun: NewStream, responses: Arc<Responses>, permit: Permit) -> Self {
         Self {
             request: Some(begun.request),
             reader: begun.reader,
-            pace: Pace::new(),
+            pace: Budget::new(),
             subscription: begun.subscription,
             metrics: begun.metrics.open(),
             responses,

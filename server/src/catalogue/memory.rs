@@ -83,12 +83,12 @@ impl Memory {
 
 /// Where a publisher, which alone has its service's state, is asked for it.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct SaveRequests {
     waiting: Mutex<Vec<oneshot::Sender<SavedPlan>>>,
     asked: Notify,
 }
 
-impl Asking {
+impl SaveRequests {
     /// What the service has learned; `None` if it does not learn, or its
     /// publisher is not there.
     pub(super) async fn ask(&self) -> Option<SavedPlan> {

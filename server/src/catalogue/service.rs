@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::inputs::{Answered, Inputs, View};
 use super::membership::Membership;
-use super::memory::Asking;
+use super::memory::SaveRequests;
 use super::overrides::Override;
 use super::snapshot::{Publications, Snapshot, Snapshots};
 use super::source::{Missing, SourceState};
@@ -44,7 +44,7 @@ pub struct Service {
     changed: Notify,
     clients_changed: Notify,
     publications: Publications,
-    saving: Asking,
+    saving: SaveRequests,
     membership: Membership,
 }
 
@@ -62,7 +62,7 @@ impl Service {
             changed: Notify::new(),
             clients_changed: Notify::new(),
             publications: Publications::default(),
-            saving: Asking::default(),
+            saving: SaveRequests::default(),
             membership,
         }
     }
@@ -211,7 +211,7 @@ impl Service {
     }
 
     /// Where its publisher is asked what it has learned.
-    pub(super) fn saving(&self) -> &Asking {
+    pub(super) fn saving(&self) -> &SaveRequests {
         &self.saving
     }
 

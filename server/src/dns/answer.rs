@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::{NS, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::settings::Balancers;
-use super::zone::{Node, Place, Zone};
+use super::zone::{Node, Zone, ZoneMatch};
 
 /// Most backends in an answer for a service's own name: with a name of usual
 /// length they fit in 512 bytes, the most that the simplest client takes.
@@ -83,13 +83,13 @@ pub fn answer(query: &Query, view: View<'_>, serial: impl FnOnce() -> u32) -> An
     };
     let name = query.name();
     let node = match zone.find(name) {
-        Place::Node(node) => node,
-        Place::Missing => {
+        ZoneMatch::Node(node) => node,
+        ZoneMatch::Missing => {
             return Answer::denial(ResponseCode::NXDomain, soa(zone, name, serial()));
         }
-        Place::Outside => return Answer::failure(ResponseCode::Refused),
+        ZoneMatch::Outside => return Answer::failure(ResponseCode::Refused),
     };
-    if Place::Node(node).service().is_some() && is_address(kind) && view.backends.is_none() {
+    if ZoneMatch::Node(node).service().is_some() && is_address(kind) && view.backends.is_none() {
         return Answer::failure(ResponseCode::ServFail);
     }
     let answers: Vec<Record> = match kind {
@@ -180,7 +180,7 @@ fn additionals(zone: &Zone, answers: &[Record], view: &View<'_>) -> Vec<Record> 
             RData::NS(server) => &server.0,
             _ => continue,
         };
-        let Place::Node(Node {
+        let ZoneMatch::Node(Node {
             balancers: Some(index),
             ..
         }) = zone.find(target)

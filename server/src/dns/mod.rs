@@ -44,7 +44,7 @@ pub use message::{Asker, MAX_UDP, Reply, Transport, respond};
 pub use metrics::DnsMetrics;
 pub use server::Dns;
 pub use settings::{BadTarget, ZoneSettings};
-pub use zone::{Place, Zone, ZoneService};
+pub use zone::{Zone, ZoneMatch, ZoneService};
 
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ pub struct ZoneService {
 
 /// A name's place in a [`Zone`].
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'z> {
+pub enum ZoneMatch<'z> {
     /// The name exists in a zone of ours, or one below it does.
     Node(&'z Node),
     /// It lies in a zone of ours, and does not exist.
@@ -154,13 +154,13 @@ impl Zone {
 
     /// Where a name is.
     #[must_use]
-    pub fn find(&self, name: &Name) -> Place<'_> {
+    pub fn find(&self, name: &Name) -> ZoneMatch<'_> {
         let (key, starts) = key(name);
         if self.apex_of(&key, &starts).is_none() {
-            return Place::Outside;
+            return ZoneMatch::Outside;
         }
         let node = self.nodes.get(&*key);
-        node.map_or(Place::Missing, Place::Node)
+        node.map_or(ZoneMatch::Missing, ZoneMatch::Node)
     }
 
     /// Where the zone of `name` begins.
@@ -170,7 +170,7 @@ impl Zone {
         Some(Apex {
             name: name.trim_to(starts.len() - index),
             servers,
-            service: Place::Node(node).service(),
+            service: ZoneMatch::Node(node).service(),
         })
     }
 
@@ -192,12 +192,12 @@ impl Zone {
     }
 }
 
-impl<'z> Place<'z> {
+impl<'z> ZoneMatch<'z> {
     /// The service whose backends an A or AAAA query for this place is about.
     #[must_use]
     pub fn service(self) -> Option<&'z ServiceName> {
         match self {
-            Place::Node(Node {
+            ZoneMatch::Node(Node {
                 service: Some(Host::Exact(name) | Host::Ported(name)),
                 balancers: None,
                 ..
@@ -211,7 +211,7 @@ impl<'z> Place<'z> {
     /// ask in a fixed sequence.
     #[must_use]
     pub fn take_turn(&self, kind: RecordType) -> usize {
-        let (Place::Node(node), Some(index)) = (self, rotated(kind)) else {
+        let (ZoneMatch::Node(node), Some(index)) = (self, rotated(kind)) else {
             return 0;
         };
         node.turns[index].fetch_add(1, Ordering::Relaxed)

@@ -16,11 +16,11 @@ pub(super) struct Findings {
     backend: BackendAddr,
     // A std mutex: held while the few services of one backend are told, so that
     // none is told what is no longer so.
-    told: Mutex<Told>,
+    told: Mutex<Subscribers>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Subscribers {
     services: BTreeSet<ServiceName>,
     /// Nothing before the first finding: what the catalogue has is not worse.
     verdict: Option<HealthFields>,
@@ -38,7 +38,7 @@ impl Findings {
             catalogue,
             metrics,
             backend,
-            told: Mutex::new(Told {
+            told: Mutex::new(Subscribers {
                 services: BTreeSet::new(),
                 verdict: None,
                 closed: false,
@@ -96,7 +96,7 @@ impl Findings {
         !told.services.is_empty()
     }
 
-    fn tell_all(&self, told: &mut Told, verdict: HealthFields, why: &str) {
+    fn tell_all(&self, told: &mut Subscribers, verdict: HealthFields, why: &str) {
         let before = told.verdict.replace(verdict);
         if before == Some(verdict) {
             return;
@@ -122,7 +122,7 @@ impl Findings {
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Subscribers> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Code, Status};
 use tracing::info;
 
-use super::judge::Found;
 use super::probing::Probing;
+use super::tracker::Finding;
 use crate::subchannel::{NotOpened, State, Subchannel};
 use crate::telemetry::printable;
 use crate::wait::{NoAnswer, if_any, within};
@@ -45,7 +45,7 @@ pub(super) struct Check {
 }
 
 /// Why asking in one way ended.
-enum Ended {
+enum WatchEnd {
     /// The backend does not have the method.
     Unimplemented,
     /// It is worth trying again.
@@ -68,13 +68,13 @@ impl Check {
                     self.ask(&ready.channel, &mut states).await;
                     late = Instant::now() + self.probing.config.timeout;
                     if states.borrow().ready().is_none() {
-                        self.probing.found(Found::Doubt, "");
+                        self.probing.found(Finding::Doubt, "");
                     }
                     continue;
                 }
                 State::Failed(NotOpened::Refused) => {
                     let why = NotOpened::Refused.to_string();
-                    self.probing.found(Found::Refused, &why);
+                    self.probing.found(Finding::Refused, &why);
                     late = Instant::now() + self.probing.interval();
                     tokio::select! {
                         _ = states.changed() => {}
@@ -85,17 +85,17 @@ impl Check {
                 State::Idle | State::Connecting => {}
                 State::Failed(NotOpened::Late) if Instant::now() >= late => {
                     late = Instant::now() + self.probing.pause();
-                    self.probing.found(Found::Late, "");
+                    self.probing.found(Finding::Late, "");
                     continue;
                 }
                 State::Failed(NotOpened::OwnFault(_)) if Instant::now() >= late => {
                     late = Instant::now() + self.probing.pause();
-                    self.probing.found(Found::OwnFault, "");
+                    self.probing.found(Finding::OwnFault, "");
                     continue;
                 }
                 State::Failed(NotOpened::Failed(ref reason)) if Instant::now() >= late => {
                     late = Instant::now() + self.probing.pause();
-                    self.probing.found(Found::Failed, reason);
+                    self.probing.found(Finding::Failed, reason);
                     continue;
                 }
                 State::Failed(_) => {}
@@ -114,7 +114,7 @@ impl Check {
                     }
                 },
                 () = self.probing.suspected.notified() => {
-                    self.probing.found(Found::Doubt, "");
+                    self.probing.found(Finding::Doubt, "");
                     self.subchannel.hurry();
                 }
             }
@@ -131,11 +131,11 @@ impl Check {
     }
 
     async fn ask_on(&mut self, channel: &Channel) {
-        while let Ended::Failed = self.watch(channel).await {
+        while let WatchEnd::Failed = self.watch(channel).await {
             let pause = self.probing.pause();
             self.probing.rest(pause).await;
         }
-        let Ended::Unimplemented = self.poll(channel).await else {
+        let WatchEnd::Unimplemented = self.poll(channel).await else {
             return;
         };
         if !self.logged {
@@ -144,9 +144,9 @@ impl Check {
             info!(%backend, "it has no grpc.health.v1.Health: it is healthy while it is connected");
         }
         loop {
-            self.probing.found(Found::Good, "");
+            self.probing.found(Finding::Good, "");
             self.probing.suspected.notified().await;
-            self.probing.found(Found::Doubt, "");
+            self.probing.found(Finding::Doubt, "");
             let patience = self.probing.config.timeout;
             let pace = Arc::clone(&self.probing.pace);
             while let Err(silent) = pace.ask(patience, check(channel, &self.service)).await {
@@ -158,7 +158,7 @@ impl Check {
     }
 
     /// Follows what the backend says by `Watch`, and looks whether it is alive.
-    async fn watch(&mut self, channel: &Channel) -> Ended {
+    async fn watch(&mut self, channel: &Channel) -> WatchEnd {
         let patience = self.probing.config.timeout;
         let mut client = HealthClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
         let pace = Arc::clone(&self.probing.pace);
@@ -174,19 +174,19 @@ impl Check {
             Ok(Ok((statuses, Some(first)))) => (statuses, first),
             Ok(Ok((_, None))) => {
                 self.probing
-                    .found(Found::Failed, "Watch ended without a status");
-                return Ended::Failed;
+                    .found(Finding::Failed, "Watch ended without a status");
+                return WatchEnd::Failed;
             }
             Ok(Err(status)) => return self.refused(&status),
             Err(silent) => {
                 self.probing.found(silent.into(), "no answer to Watch");
-                return Ended::Failed;
+                return WatchEnd::Failed;
             }
         };
         let mut serving = self.told(&first);
         let mut read_at = Instant::now() + LEAST_BETWEEN;
         let mut look_at = Instant::now() + self.probing.first_pause();
-        let mut look: Option<BoxFuture<'static, Look>> = None;
+        let mut look: Option<BoxFuture<'static, Liveness>> = None;
         loop {
             let next = async {
                 sleep_until(read_at).await;
@@ -205,29 +205,29 @@ impl Check {
                         read_at = Instant::now() + LEAST_BETWEEN;
                     }
                     Ok(None) => {
-                        self.probing.found(Found::Doubt, "");
-                        return Ended::Failed;
+                        self.probing.found(Finding::Doubt, "");
+                        return WatchEnd::Failed;
                     }
                     Err(status) if status.code() == Code::Unimplemented => {
-                        return Ended::Unimplemented;
+                        return WatchEnd::Unimplemented;
                     }
                     Err(_) => {
                         // If the connection broke, the subchannel says so.
-                        self.probing.found(Found::Doubt, "");
-                        return Ended::Failed;
+                        self.probing.found(Finding::Doubt, "");
+                        return WatchEnd::Failed;
                     }
                 },
                 found = if_any(look.as_mut()) => {
                     look = None;
                     match found {
-                        Look::Alive if serving => self.probing.found(Found::Good, ""),
-                        Look::Alive | Look::Unclear => {}
-                        Look::Silent(silent) => self.probing.found(silent.into(), "no answer"),
+                        Liveness::Alive if serving => self.probing.found(Finding::Good, ""),
+                        Liveness::Alive | Liveness::Unclear => {}
+                        Liveness::Silent(silent) => self.probing.found(silent.into(), "no answer"),
                     }
                 }
                 suspected = due => {
                     if suspected {
-                        self.probing.found(Found::Doubt, "");
+                        self.probing.found(Finding::Doubt, "");
                     }
                     look_at = Instant::now() + self.probing.pause();
                     if suspected || look.is_none() {
@@ -235,8 +235,8 @@ impl Check {
                         let pace = Arc::clone(&pace);
                         look = Some(Box::pin(async move {
                             match pace.ask(patience, check(&channel, &service)).await {
-                                Ok(answer) => Look::of(answer),
-                                Err(silent) => Look::Silent(silent),
+                                Ok(answer) => Liveness::of(answer),
+                                Err(silent) => Liveness::Silent(silent),
                             }
                         }));
                     }
@@ -246,7 +246,7 @@ impl Check {
     }
 
     /// Asks by `Check`, again and again.
-    async fn poll(&mut self, channel: &Channel) -> Ended {
+    async fn poll(&mut self, channel: &Channel) -> WatchEnd {
         loop {
             let patience = self.probing.config.timeout;
             let pace = Arc::clone(&self.probing.pace);
@@ -255,8 +255,8 @@ impl Check {
                     self.told(&answer);
                 }
                 Ok(Err(status)) => {
-                    if let Ended::Unimplemented = self.refused(&status) {
-                        return Ended::Unimplemented;
+                    if let WatchEnd::Unimplemented = self.refused(&status) {
+                        return WatchEnd::Unimplemented;
                     }
                 }
                 Err(silent) => self.probing.found(silent.into(), "no answer to Check"),
@@ -271,38 +271,38 @@ impl Check {
         let status = ServingStatus::try_from(answer.status);
         let serving = status == Ok(ServingStatus::Serving);
         if serving {
-            self.probing.found(Found::Good, "");
+            self.probing.found(Finding::Good, "");
         } else {
             let status = status.map_or("a status that does not exist", |s| s.as_str_name());
-            self.probing.found(Found::NotServing, status);
+            self.probing.found(Finding::NotServing, status);
         }
         serving
     }
 
     /// The call did not succeed.
-    fn refused(&mut self, status: &Status) -> Ended {
+    fn refused(&mut self, status: &Status) -> WatchEnd {
         match status.code() {
-            Code::Unimplemented => return Ended::Unimplemented,
-            Code::NotFound => self.probing.found(Found::NotServing, "SERVICE_UNKNOWN"),
+            Code::Unimplemented => return WatchEnd::Unimplemented,
+            Code::NotFound => self.probing.found(Finding::NotServing, "SERVICE_UNKNOWN"),
             code => {
                 let why = printable(status.message(), MAX_QUOTE);
                 let why = format!("{code:?}: {why}");
-                self.probing.found(Found::Failed, &why);
+                self.probing.found(Finding::Failed, &why);
             }
         }
-        Ended::Failed
+        WatchEnd::Failed
     }
 }
 
 /// Whether a backend answers anything at all.
-enum Look {
+enum Liveness {
     Alive,
     /// It may be the connection that ended.
     Unclear,
     Silent(NoAnswer),
 }
 
-impl Look {
+impl Liveness {
     fn of(answer: Result<HealthCheckResponse, Status>) -> Self {
         match answer.map_err(|status| status.code()) {
             Ok(_) | Err(Code::Unimplemented | Code::NotFound | Code::PermissionDenied) => {

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::judge::Found;
+use super::tracker::Finding;
 use lookaside_core::plan::Probe;
 
 /// Handles to the metrics of health checks.
@@ -62,7 +62,7 @@ impl HealthMetrics {
     /// What never happened is told as zero.
     fn begin(&self) {
         for kind in KINDS {
-            for found in Found::ALL {
+            for found in Finding::ALL {
                 let result = found.as_str();
                 drop(self.probes.get_or_create(&ResultLabels { kind, result }));
             }
@@ -73,7 +73,7 @@ impl HealthMetrics {
         self.stretch.set(1.0);
     }
 
-    pub(super) fn found(&self, kind: &'static str, found: Found) {
+    pub(super) fn found(&self, kind: &'static str, found: Finding) {
         let result = found.as_str();
         let labels = ResultLabels { kind, result };
         self.probes.get_or_create(&labels).inc();

@@ -12,11 +12,11 @@
 
 mod findings;
 mod grpc;
-mod judge;
 mod metrics;
 mod pace;
 mod probing;
 mod tcp;
+mod tracker;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::HealthMetrics;
 
 use self::findings::Findings;
-use self::pace::{Pace, Said};
+use self::pace::{ProbePace, StretchNews};
 use self::probing::Probing;
 use crate::catalogue::{Catalogue, Roster};
 use crate::config::{Config, HealthConfig, HealthKind};
@@ -72,7 +72,7 @@ struct Checks {
     dial: BTreeMap<ServiceName, DialRules>,
     tasks: JoinSet<()>,
     running: BTreeMap<Question, Running>,
-    pace: Arc<Pace>,
+    pace: Arc<ProbePace>,
     looking: JoinSet<BackendAddr>,
     looks: BTreeMap<BackendAddr, Running>,
     look_count: Arc<AtomicUsize>,
@@ -103,7 +103,7 @@ pub async fn check(
     let mut roster = Roster::new(&catalogue, part);
     let mut paces = tokio::time::interval(PACE_EVERY);
     paces.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = Said::default();
+    let mut said = StretchNews::default();
     loop {
         tokio::select! {
             () = end.cancelled() => break,
@@ -187,7 +187,7 @@ impl Checks {
         self.follow_looks();
     }
 
-    fn pace(&self, said: &mut Said) {
+    fn pace(&self, said: &mut StretchNews) {
         let intervals = self.questions.values().map(|health| health.interval);
         if let Some(shortest) = intervals.min() {
             self.pace.step(shortest, &self.metrics, said);

@@ -29,7 +29,7 @@ const NOTICED: f64 = 1.05;
 
 /// What all checks keep to.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct ProbePace {
     checks: AtomicUsize,
     late: AtomicUsize,
     /// Bits of a number, 1 or more.
@@ -39,11 +39,11 @@ pub(super) struct Pace {
 
 /// What the operator was told of it.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct StretchNews {
     stretched: bool,
 }
 
-impl Default for Pace {
+impl Default for ProbePace {
     fn default() -> Self {
         Self {
             checks: AtomicUsize::new(0),
@@ -54,7 +54,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl ProbePace {
     /// How many checks there are.
     pub(super) fn checks(&self) -> usize {
         self.checks.load(Ordering::Relaxed)
@@ -86,7 +86,7 @@ impl Pace {
     }
 
     /// A second has passed. `interval` is the shortest that an operator asks for.
-    pub(super) fn step(&self, interval: Duration, metrics: &HealthMetrics, said: &mut Said) {
+    pub(super) fn step(&self, interval: Duration, metrics: &HealthMetrics, said: &mut StretchNews) {
         let late = self.late.swap(0, Ordering::Relaxed);
         let stretch = f64::from_bits(self.stretch.load(Ordering::Relaxed));
         let stretch = next(stretch, late, self.checks());
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn intervals_are_stretched_while_the_balancer_is_late_and_recover() {
-        let (pace, metrics) = (Pace::default(), HealthMetrics::default());
-        let (second, mut said) = (Duration::from_secs(1), Said::default());
+        let (pace, metrics) = (ProbePace::default(), HealthMetrics::default());
+        let (second, mut said) = (Duration::from_secs(1), StretchNews::default());
         pace.set_checks(1000);
         // One in a thousand is bad luck.
         pace.late();
@@ -155,7 +155,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_than_so_many_are_asked_at_once_and_patience_begins_then() {
-        let pace = Pace::default();
+        let pace = ProbePace::default();
         let patience = Duration::from_millis(500);
         let slow = || pace.ask(patience, tokio::time::sleep(Duration::from_millis(90)));
         let answers = (0..AT_ONCE * 10).map(|_| slow());

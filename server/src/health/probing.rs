@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::findings::Findings;
-use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
-use super::pace::Pace;
+use super::pace::ProbePace;
+use super::tracker::{Finding, HealthTracker};
 use crate::config::HealthConfig;
 
 /// Share of an interval by which it may be longer or shorter.
@@ -24,8 +24,8 @@ pub(super) struct Probing {
     /// There is a reason to look now.
     pub(super) suspected: Arc<Notify>,
     pub(super) metrics: HealthMetrics,
-    pub(super) pace: Arc<Pace>,
-    judge: Judge,
+    pub(super) pace: Arc<ProbePace>,
+    judge: HealthTracker,
     rng: fastrand::Rng,
 }
 
@@ -36,11 +36,11 @@ impl Probing {
         findings: Arc<Findings>,
         suspected: Arc<Notify>,
         metrics: HealthMetrics,
-        pace: Arc<Pace>,
+        pace: Arc<ProbePace>,
     ) -> Self {
         Self {
             kind,
-            judge: Judge::new(config.unhealthy_threshold, config.healthy_threshold),
+            judge: HealthTracker::new(config.unhealthy_threshold, config.healthy_threshold),
             config,
             findings,
             suspected,
@@ -51,9 +51,9 @@ impl Probing {
     }
 
     /// Something was found; `why` says more where there is more to say.
-    pub(super) fn found(&mut self, found: Found, why: &str) {
+    pub(super) fn found(&mut self, found: Finding, why: &str) {
         self.metrics.found(self.kind, found);
-        if found == Found::Late {
+        if found == Finding::Late {
             self.pace.late();
         }
         let verdict = self.judge.found(found);
@@ -84,7 +84,7 @@ impl Probing {
     /// Waits for `pause`, or until there is a reason to look now.
     pub(super) async fn rest(&mut self, pause: Duration) {
         if timeout(pause, self.suspected.notified()).await.is_ok() {
-            self.found(Found::Doubt, "");
+            self.found(Finding::Doubt, "");
             // However often somebody is suspected.
             sleep(LEAST_REST).await;
         }

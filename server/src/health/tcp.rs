@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::findings::Findings;
-use super::judge::{Found, Judge};
 use super::metrics::HealthMetrics;
 use super::probing::Probing;
+use super::tracker::{Finding, HealthTracker};
 use crate::subchannel::{NotOpened, Permits, at_most_5000_a_second, is_kept, open};
 use lookaside_core::model::BackendAddr;
 use lookaside_core::plan::HealthFields;
@@ -47,13 +47,13 @@ pub(super) async fn check(mut probing: Probing, target: SocketAddr, permits: Per
     let mut out = PAUSE.0;
     loop {
         match open(target, probing.config.timeout, &permits).await {
-            Ok(_) => probing.found(Found::Good, ""),
+            Ok(_) => probing.found(Finding::Good, ""),
             Err(NotOpened::Refused) => {
-                probing.found(Found::Refused, &NotOpened::Refused.to_string());
+                probing.found(Finding::Refused, &NotOpened::Refused.to_string());
             }
-            Err(NotOpened::Failed(reason)) => probing.found(Found::Timeout, &reason),
-            Err(NotOpened::Late) => probing.found(Found::Late, ""),
-            Err(NotOpened::OwnFault(_)) => probing.found(Found::OwnFault, ""),
+            Err(NotOpened::Failed(reason)) => probing.found(Finding::Timeout, &reason),
+            Err(NotOpened::Late) => probing.found(Finding::Late, ""),
+            Err(NotOpened::OwnFault(_)) => probing.found(Finding::OwnFault, ""),
         }
         let usual = probing.pause();
         let pause = if probing.is_in() {
@@ -80,21 +80,21 @@ pub(super) async fn look(
 ) -> BackendAddr {
     let mut rng = fastrand::Rng::new();
     let backend = findings.backend();
-    let mut judge = Judge::new(SILENT, 1);
-    judge.found(Found::Doubt);
+    let mut judge = HealthTracker::new(SILENT, 1);
+    judge.found(Finding::Doubt);
     let mut pause = AGAIN;
     loop {
         let (found, why) = match open(backend.socket_addr(), PATIENCE, &permits).await {
             Ok(socket) if is_kept(&socket, MOMENT).await => {
-                metrics.found("suspect", Found::Good);
+                metrics.found("suspect", Finding::Good);
                 findings.close(HealthFields::default(), "");
                 return backend;
             }
-            Ok(_) => (Found::Failed, "it hangs up".into()),
-            Err(NotOpened::Failed(reason)) => (Found::Timeout, reason),
-            Err(NotOpened::Refused) => (Found::Refused, NotOpened::Refused.to_string().into()),
-            Err(NotOpened::Late) => (Found::Late, "".into()),
-            Err(NotOpened::OwnFault(_)) => (Found::OwnFault, "".into()),
+            Ok(_) => (Finding::Failed, "it hangs up".into()),
+            Err(NotOpened::Failed(reason)) => (Finding::Timeout, reason),
+            Err(NotOpened::Refused) => (Finding::Refused, NotOpened::Refused.to_string().into()),
+            Err(NotOpened::Late) => (Finding::Late, "".into()),
+            Err(NotOpened::OwnFault(_)) => (Finding::OwnFault, "".into()),
         };
         metrics.found("suspect", found);
         findings.tell(judge.found(found), &why);

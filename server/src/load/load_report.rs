@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Code;
 use tracing::debug;
 
-use super::asking::Asking;
+use super::target::LoadTarget;
 use crate::subchannel::{State, Subchannel};
 use lookaside_core::weights::ReportSource;
 
@@ -35,7 +35,7 @@ const JITTER: f64 = 0.1;
 /// Polls a backend. Ends when the backend cannot be polled: then for as long as the
 /// state that is returned does not change.
 pub(super) async fn poll(
-    asking: &Asking,
+    asking: &LoadTarget,
     interval: Duration,
     capacity: f64,
     subchannel: &Subchannel,
@@ -52,7 +52,7 @@ pub(super) async fn poll(
 }
 
 /// Over one connection, until what serves it turns out not to have the method.
-async fn poll_on(asking: &Asking, interval: Duration, capacity: f64, channel: Channel) {
+async fn poll_on(asking: &LoadTarget, interval: Duration, capacity: f64, channel: Channel) {
     let mut rng = fastrand::Rng::new();
     let mut client = LoadReportClient::new(channel).max_decoding_message_size(MAX_ANSWER);
     // A balancer that starts does not ask all backends at once.

@@ -125,10 +125,10 @@ impl LoadMetrics {
     }
 
     /// A backend is asked in this way until this is dropped.
-    pub(super) fn asked(&self, kind: &'static str) -> Asked {
+    pub(super) fn asked(&self, kind: &'static str) -> TargetGauge {
         let asked = self.asked.get_or_create(&KindLabels { kind }).clone();
         asked.inc();
-        Asked(asked)
+        TargetGauge(asked)
     }
 
     pub(super) fn polled(&self, kind: &'static str, result: &'static str) {
@@ -145,9 +145,9 @@ impl LoadMetrics {
 }
 
 /// Counts a backend as asked.
-pub(super) struct Asked(Gauge);
+pub(super) struct TargetGauge(Gauge);
 
-impl Drop for Asked {
+impl Drop for TargetGauge {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -10,13 +10,13 @@
 //! by the first that it has. Sessions are kept per backend and question, not per service: a backend of three services is asked once, and its report is
 //! passed on to the three. A connection that breaks makes the backend a suspect.
 
-mod asking;
 mod load_report;
 mod metrics;
 mod orca;
 mod prometheus;
 mod report;
 mod sessions;
+mod target;
 mod ways;
 
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::LoadMetrics;
 pub(crate) use report::{REPORT_RESULTS, pass_on};
 
-use self::asking::Asking;
 use self::sessions::{Sessions, Wanted};
+use self::target::LoadTarget;
 use self::ways::Ways;
 use crate::catalogue::{Catalogue, Roster};
 use crate::config::Config;
@@ -39,7 +39,7 @@ use lookaside_core::model::ServiceName;
 /// A session.
 #[derive(Debug)]
 struct Running {
-    asking: Asking,
+    asking: LoadTarget,
     task: AbortHandle,
 }
 
@@ -59,7 +59,7 @@ pub async fn collect(
         running.follow(
             wanted,
             |backend, asked| {
-                let asking = Asking::new(backend, Arc::clone(&catalogue), metrics.clone());
+                let asking = LoadTarget::new(backend, Arc::clone(&catalogue), metrics.clone());
                 let name = asked.services.first().map_or("", ServiceName::host);
                 let session = Ways {
                     asking: asking.clone(),

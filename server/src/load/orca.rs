@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 use tracing::debug;
 
-use super::asking::Asking;
+use super::target::LoadTarget;
 use crate::subchannel::{State, Subchannel};
 use lookaside_core::weights::ReportSource;
 
@@ -57,7 +57,7 @@ enum Over {
 
 /// What is known of a stream's pace.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct ReportInterval {
     asked: Duration,
     /// Time between the last two reports.
     seen: Option<Duration>,
@@ -66,7 +66,7 @@ struct Pace {
 /// Follows a backend's reports. Ends when the backend does not have them: then for
 /// as long as the state that is returned does not change.
 pub(super) async fn follow(
-    asking: &Asking,
+    asking: &LoadTarget,
     interval: Duration,
     subchannel: &Subchannel,
 ) -> watch::Receiver<State> {
@@ -116,13 +116,13 @@ pub(super) async fn follow(
     }
 }
 
-async fn read(asking: &Asking, interval: Duration, reports: &mut u64, channel: Channel) -> End {
+async fn read(asking: &LoadTarget, interval: Duration, reports: &mut u64, channel: Channel) -> End {
     let mut client = OpenRcaServiceClient::new(channel).max_decoding_message_size(MAX_REPORT);
     let request = OrcaLoadReportRequest {
         report_interval: Some(duration::to_proto(interval)),
         request_cost_names: Vec::new(),
     };
-    let mut pace = Pace {
+    let mut pace = ReportInterval {
         asked: interval,
         seen: None,
     };
@@ -167,7 +167,7 @@ impl End {
     }
 }
 
-impl Pace {
+impl ReportInterval {
     /// How long nothing may come: by the interval that is seen, for servers do
     /// not always keep to what they are asked.
     fn patience(self) -> Duration {
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn patience_is_three_intervals_as_they_are_seen() {
         let s = Duration::from_secs;
-        let pace = |asked, seen| Pace { asked, seen };
+        let pace = |asked, seen| ReportInterval { asked, seen };
         assert_eq!(pace(s(5), None).patience(), s(90));
         assert_eq!(pace(s(5), Some(s(5))).patience(), s(15));
         assert_eq!(pace(s(5), Some(s(30))).patience(), s(90));

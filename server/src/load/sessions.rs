@@ -10,7 +10,7 @@ use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// What a backend is asked, how often, and for whom.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct SessionSpec {
     /// In order of preference.
     pub(super) ways: Vec<LoadConfig>,
     pub(super) services: BTreeSet<ServiceName>,
@@ -18,7 +18,7 @@ pub(super) struct Asked {
 
 /// Whom to ask, and what.
 #[derive(Debug, Default)]
-pub(super) struct Wanted(BTreeMap<BackendAddr, Vec<Asked>>);
+pub(super) struct Wanted(BTreeMap<BackendAddr, Vec<SessionSpec>>);
 
 /// The sessions that there are.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Wanted {
         let all = self.0.entry(backend).or_default();
         let index = all.iter().position(|asked| are_like(&asked.ways, ways));
         let index = index.unwrap_or_else(|| {
-            all.push(Asked {
+            all.push(SessionSpec {
                 ways: ways.to_vec(),
                 services: BTreeSet::new(),
             });
@@ -57,7 +57,7 @@ impl<S> Sessions<S> {
     pub(super) fn follow(
         &mut self,
         wanted: Wanted,
-        mut start: impl FnMut(BackendAddr, &Asked) -> S,
+        mut start: impl FnMut(BackendAddr, &SessionSpec) -> S,
         serve: impl Fn(&S, BTreeSet<ServiceName>),
         end: impl Fn(S),
     ) {

@@ -8,15 +8,15 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::asking::Asking;
 use super::prometheus::{Site, scrape};
+use super::target::LoadTarget;
 use super::{load_report, orca};
 use crate::config::{LoadConfig, LoadKind};
 use crate::subchannel::{Address, State, Subchannel, Subchannels};
 
 /// A session with one backend.
 pub(super) struct Ways {
-    pub(super) asking: Asking,
+    pub(super) asking: LoadTarget,
     /// In order of preference.
     pub(super) ways: Vec<LoadConfig>,
     /// What the backend is called where a way does not say.

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::coalesce::{Coalescing, Outbox};
-use super::connections::Place;
+use super::connections::ConnectionSlot;
 use super::metrics::{Closed, NetMetrics, Refused};
 use super::peer::Peer;
 use super::transport::Transport;
@@ -40,7 +40,7 @@ where
     http: http2::Connection<TokioIo<Coalescing<Transport>>, PeerService<S>, Tasks>,
     outbox: Outbox<Transport>,
     peer: Arc<Peer>,
-    place: Place,
+    place: ConnectionSlot,
     going_away: bool,
     close: Pin<Box<WaitForCancellationFutureOwned>>,
     clock: Clock,
@@ -87,7 +87,7 @@ impl<S> Setup<S> {
         &self,
         transport: Transport,
         peer: Arc<Peer>,
-        place: Place,
+        place: ConnectionSlot,
         deadline: Instant,
     ) -> Connection<S, B>
     where

@@ -23,11 +23,11 @@ use super::peer::Peer;
 pub(super) struct Connections {
     limits: Limits,
     metrics: NetMetrics,
-    table: Mutex<Table>,
+    table: Mutex<ConnectionTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ConnectionTable {
     next_id: u64,
     links: HashMap<u64, Arc<Link>>,
     /// Bounded by `links`: a network without connections has no entry.
@@ -36,7 +36,7 @@ struct Table {
 
 /// A connection's place among the others; dropping it leaves.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     id: u64,
     network: Network,
     link: Arc<Link>,
@@ -72,7 +72,7 @@ impl Connections {
     }
 
     /// A place for a connection from `ip`, if limits allow one more.
-    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<Place, Refused> {
+    pub(super) fn admit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionSlot, Refused> {
         let mut table = self.lock();
         if table.links.len() >= self.limits.connections {
             return Err(Refused::Total);
@@ -89,7 +89,7 @@ impl Connections {
         table.links.insert(id, Arc::clone(&link));
         drop(table);
         self.metrics.opened();
-        Ok(Place {
+        Ok(ConnectionSlot {
             id,
             network,
             link,
@@ -132,7 +132,7 @@ impl Connections {
         self.lock().links.values().map(Arc::clone).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,7 +160,7 @@ impl Shown {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Its client has shown a certificate just now.
     pub(super) fn has_shown(&self, peer: &Arc<Peer>) -> Option<Shown> {
         let shown = (Arc::clone(peer), UnixTime::now());
@@ -182,7 +182,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut table = self.connections.lock();
         table.links.remove(&self.id);

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::accept::Acceptor;
 use super::connection::{Setup, Tasks};
-use super::connections::{Connections, Place};
+use super::connections::{ConnectionSlot, Connections};
 use super::limits::Limits;
 use super::listener::Listener;
 use super::metrics::{NetMetrics, Refused};
@@ -235,7 +235,7 @@ where
         files: Arc<TlsFiles>,
         socket: tokio::net::TcpStream,
         addr: SocketAddr,
-        place: Place,
+        place: ConnectionSlot,
         deadline: Instant,
     ) {
         let accepted = tokio::select! {
@@ -279,7 +279,7 @@ where
 
 fn peer(
     addr: SocketAddr,
-    place: &Place,
+    place: &ConnectionSlot,
     certificates: Option<Vec<rustls::pki_types::CertificateDer<'static>>>,
 ) -> Arc<Peer> {
     Arc::new(Peer {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 use tracing::warn;
 
-use super::admit::{Applicant, Place, admit};
+use super::admit::{Applicant, RegistrationKey, admit};
 use super::claim::Claim;
 use super::rules::{Caller, Rules, lease};
 use super::service::StreamPermit;
@@ -54,7 +54,7 @@ pub(super) struct Backend {
     /// Whether its certificate is still trusted.
     trusted: bool,
     /// Where it is registered.
-    places: Vec<Place>,
+    places: Vec<RegistrationKey>,
     /// How often it reports.
     interval: Duration,
     /// What it was told last.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::super::{Balancers, Resolution};
-use super::asked::Asked;
-use super::balancers::Found;
+use super::balancers::SrvBalancers;
+use super::server_choice::ServerChoice;
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
 use crate::service_config::ServiceConfig;
@@ -13,11 +13,11 @@ use crate::service_config::ServiceConfig;
 /// The answers of one look so far; `None` is not answered yet.
 pub(super) struct Answers {
     /// Whose answers.
-    pub(super) asked: Asked,
+    pub(super) asked: ServerChoice,
     /// For how long those that there are hold.
     pub(super) ttl: Option<Duration>,
     pub(super) addresses: Option<Result<Vec<Endpoint>, ResolveError>>,
-    pub(super) balancers: Option<Result<Found, ResolveError>>,
+    pub(super) balancers: Option<Result<SrvBalancers, ResolveError>>,
     /// Whether the service has a balancer, wherever it is.
     pub(super) named: bool,
     /// Balancers that are known before all are.
@@ -87,7 +87,7 @@ impl Answers {
         let some = std::mem::take(&mut self.some_balancers);
         self.balancers.get_or_insert_with(|| match some.is_empty() {
             true => Err(error()),
-            false => Ok(Found {
+            false => Ok(SrvBalancers {
                 balancers: some,
                 ttl: None,
                 left_out: Some(text.clone()),
@@ -134,14 +134,14 @@ impl Answers {
 
 /// What stays true until DNS says otherwise.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct LastGood {
     endpoints: Vec<Endpoint>,
     config: Option<ServiceConfig>,
     /// What has been logged and is still so: of addresses, balancers, config.
     logged: [Option<String>; 3],
 }
 
-impl Known {
+impl LastGood {
     /// What `answers` mean for RPCs. Their failures change nothing, and neither do
     /// answers that would leave RPCs with nowhere to go.
     pub(super) fn learn(

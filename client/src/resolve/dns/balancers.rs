@@ -26,7 +26,7 @@ const MAX_REASONS: usize = 3;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct SrvBalancers {
     /// In the order to try them; none if the service has no balancer.
     pub(super) balancers: Vec<BalancerAddress>,
     /// For how long that holds.
@@ -47,7 +47,7 @@ pub(super) async fn find<L: Lookup>(
     name: String,
     mut rng: fastrand::Rng,
     some: mpsc::Sender<Vec<BalancerAddress>>,
-) -> Result<Found, ResolveError> {
+) -> Result<SrvBalancers, ResolveError> {
     let found = lookup.srv(&name).await?;
     let (mut targets, mut ttl) = (found.list, found.ttl);
     if !targets.is_empty() {
@@ -110,7 +110,7 @@ pub(super) async fn find<L: Lookup>(
     }
     match failed {
         Some(error) if known.is_empty() => Err(error),
-        _ => Ok(Found {
+        _ => Ok(SrvBalancers {
             balancers: addresses(&targets, &known),
             ttl,
             left_out: told(&reasons),

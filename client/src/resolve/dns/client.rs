@@ -10,9 +10,9 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use super::asked::Asked;
 use super::look;
 use super::records::Records;
+use super::server_choice::ServerChoice;
 use super::srv::SrvTarget;
 use super::system::{self, Conf};
 use super::transport::query;
@@ -37,7 +37,7 @@ const MAX_ALIASES: usize = 8;
 pub struct Dns {
     /// The one server to ask; the system's are read when they are asked.
     given: Option<Arc<Conf>>,
-    asked: Asked,
+    asked: ServerChoice,
 }
 
 /// How a name was missed.
@@ -60,7 +60,7 @@ impl Dns {
     pub fn system() -> Result<Self, ResolveError> {
         Ok(Self {
             given: None,
-            asked: Asked::System,
+            asked: ServerChoice::System,
         })
     }
 
@@ -72,7 +72,7 @@ impl Dns {
     pub fn at(server: SocketAddr) -> Result<Self, ResolveError> {
         Ok(Self {
             given: Some(Arc::new(Conf::at(server))),
-            asked: Asked::Server(server),
+            asked: ServerChoice::Server(server),
         })
     }
 
@@ -86,7 +86,7 @@ impl Dns {
         conf.servers.timeout = timeout;
         Ok(Self {
             given: Some(Arc::new(conf)),
-            asked: Asked::Server(server),
+            asked: ServerChoice::Server(server),
         })
     }
 
@@ -99,7 +99,7 @@ impl Dns {
     }
 
     /// Whom this asks.
-    pub(in super::super) fn asked(&self) -> Asked {
+    pub(in super::super) fn asked(&self) -> ServerChoice {
         self.asked
     }
 
@@ -294,7 +294,7 @@ impl Dns {
 }
 
 impl look::Lookup for Dns {
-    fn asked(&self) -> Asked {
+    fn asked(&self) -> ServerChoice {
         self.asked
     }
 

@@ -7,12 +7,12 @@ use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::pace::Pace;
+use super::super::schedule::LookupSchedule;
 use super::super::{Balancers, Reresolve, Resolution};
-use super::answers::{Answers, ConfigFault, Known};
-use super::asked::Asked;
-use super::balancers::{Found, find};
+use super::answers::{Answers, ConfigFault, LastGood};
+use super::balancers::{SrvBalancers, find};
 use super::records::{Records, shorter};
+use super::server_choice::ServerChoice;
 use super::srv::SrvTarget;
 use crate::endpoint::Endpoint;
 use crate::error::ResolveError;
@@ -33,7 +33,7 @@ const TXT_PREFIX: &str = "_grpc_config.";
 /// What a look needs of a DNS client. No records are an empty list, not an error.
 pub(super) trait Lookup: Send + Sync + 'static {
     /// Whom it asks.
-    fn asked(&self) -> Asked;
+    fn asked(&self) -> ServerChoice;
 
     /// A and AAAA of `host`.
     fn ips(&self, host: &str)
@@ -79,12 +79,12 @@ impl<L: Lookup> Looks<L> {
         reresolve: Reresolve,
         results: mpsc::Sender<Result<Resolution, ResolveError>>,
     ) {
-        let mut pace = Pace::new(self.rng.fork());
+        let mut pace = LookupSchedule::new(self.rng.fork());
         let mut teller = Teller {
             results,
             last: None,
         };
-        let mut known = Known::default();
+        let mut known = LastGood::default();
         loop {
             pace.begin();
             let Ok((good, ttl)) = self.look(&mut known, &mut teller).await else {
@@ -101,7 +101,7 @@ impl<L: Lookup> Looks<L> {
     /// was answered, and for how long that holds.
     async fn look(
         &mut self,
-        known: &mut Known,
+        known: &mut LastGood,
         teller: &mut Teller,
     ) -> Result<(bool, Option<Duration>), Closed> {
         let began = Instant::now();
@@ -122,7 +122,7 @@ impl<L: Lookup> Looks<L> {
             asked,
             ttl: None,
             addresses: None,
-            balancers: (!self.srv).then(|| Ok(Found::default())),
+            balancers: (!self.srv).then(|| Ok(SrvBalancers::default())),
             named: false,
             some_balancers: vec![],
             config: self.txt.is_none().then_some(Ok(None)),

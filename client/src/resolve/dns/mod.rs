@@ -26,12 +26,12 @@
 //! nor TXT queries (gRFC A10).
 
 mod answers;
-mod asked;
 mod balancers;
 mod client;
 mod hosts;
 mod look;
 mod records;
+mod server_choice;
 mod servers;
 mod srv;
 mod system;

@@ -55,7 +55,7 @@ pub(super) struct Record {
 
 /// A backend to judge.
 #[derive(Debug)]
-pub(super) struct Judged<'a> {
+pub(super) struct EjectionCandidate<'a> {
     pub(super) record: &'a mut Record,
     pub(super) signals: &'a mut Signals,
     /// Whether it gets calls, as far as its health goes.
@@ -92,7 +92,11 @@ impl Record {
 
 impl Ejector {
     /// Ends ejections whose time has come, and begins new ones.
-    pub(super) fn judge(&mut self, backends: &mut [Judged<'_>], now: Moment) -> Ejections {
+    pub(super) fn judge(
+        &mut self,
+        backends: &mut [EjectionCandidate<'_>],
+        now: Moment,
+    ) -> Ejections {
         let mut outcome = Ejections::default();
         for backend in backends.iter_mut() {
             if backend.record.until.is_some_and(|until| until <= now) {
@@ -102,7 +106,7 @@ impl Ejector {
         }
         let swept = *self.swept.get_or_insert(now);
         let sweep = now.since(swept) >= SWEEP;
-        let guilty = |(index, backend): (usize, &Judged<'_>)| {
+        let guilty = |(index, backend): (usize, &EjectionCandidate<'_>)| {
             let (calls, failures) = backend.window();
             let (share, least) = FAILING;
             let failing = calls >= least && failures >= share * calls;
@@ -141,7 +145,7 @@ impl Ejector {
     }
 }
 
-impl Judged<'_> {
+impl EjectionCandidate<'_> {
     /// Calls and failures since the last sweep.
     fn window(&self) -> (f64, f64) {
         let calls = self.signals.calls() - self.record.calls;
@@ -155,7 +159,7 @@ impl Judged<'_> {
 }
 
 /// Those whose success rate was far below the mean often enough.
-fn compare(backends: &mut [Judged<'_>]) -> Vec<usize> {
+fn compare(backends: &mut [EjectionCandidate<'_>]) -> Vec<usize> {
     let (hosts, least) = COMPARED;
     let rates = backends.iter().map(|backend| {
         let (calls, failures) = backend.window();
@@ -188,15 +192,16 @@ fn compare(backends: &mut [Judged<'_>]) -> Vec<usize> {
     guilty
 }
 
-fn may_eject(backends: &[Judged<'_>]) -> bool {
+fn may_eject(backends: &[EjectionCandidate<'_>]) -> bool {
     let count = backends.len() as f64;
     let ejected = backends.iter().filter(|b| b.record.is_ejected()).count() as f64;
-    let healthy = |backend: &&Judged<'_>| backend.healthy && !backend.record.is_ejected();
+    let healthy =
+        |backend: &&EjectionCandidate<'_>| backend.healthy && !backend.record.is_ejected();
     let healthy = backends.iter().filter(healthy).count() as f64;
     ejected + 1.0 <= (MOST * count).max(1.0) && healthy - 1.0 >= PANIC * count
 }
 
-fn eject(backend: &mut Judged<'_>, now: Moment) {
+fn eject(backend: &mut EjectionCandidate<'_>, now: Moment) {
     let record = &mut *backend.record;
     record.times = record.times.saturating_add(1);
     record.below = 0;

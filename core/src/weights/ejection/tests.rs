@@ -42,8 +42,8 @@ impl Backends {
 
     fn judge(&mut self, seconds: u64) -> Ejections {
         let each = self.each.iter_mut().zip(&self.healthy);
-        let mut judged: Vec<Judged<'_>> = each
-            .map(|((record, signals), healthy)| Judged {
+        let mut judged: Vec<EjectionCandidate<'_>> = each
+            .map(|((record, signals), healthy)| EjectionCandidate {
                 record,
                 signals,
                 healthy: *healthy,

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::hold::Hold;
 use self::record::Record;
-use super::ejection::{Ejections, Ejector, Judged};
+use super::ejection::{EjectionCandidate, Ejections, Ejector};
 use super::gate;
 use super::moment::Moment;
 use super::policy::{Backends, Observed, WeightPolicy};
@@ -148,7 +148,7 @@ impl Weigher {
             }
             return Ejections::default();
         }
-        let mut judged: Vec<Judged<'_>> = self
+        let mut judged: Vec<EjectionCandidate<'_>> = self
             .records
             .iter_mut()
             .map(|(addr, record)| record.judged(healthy(*addr)))

@@ -81,8 +81,8 @@ impl Record {
         }
     }
 
-    pub(super) fn judged(&mut self, healthy: bool) -> ejection::Judged<'_> {
-        ejection::Judged {
+    pub(super) fn judged(&mut self, healthy: bool) -> ejection::EjectionCandidate<'_> {
+        ejection::EjectionCandidate {
             record: &mut self.ejection,
             signals: &mut self.signals,
             healthy,

@@ -72,11 +72,11 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
     // A std mutex: it is held for a few instructions, never over an await.
-    table: Mutex<Table>,
+    table: Mutex<Slots>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct Slots {
     slots: Vec<Option<Arc<Slot>>>,
     free: BinaryHeap<Reverse<usize>>,
     closed: Option<EndReason>,
@@ -195,7 +195,7 @@ impl Subscribers {
     /// Gives the streams seats in another layout, if it is another.
     pub(super) fn seat(&self, layout: &Layout, epoch: u32) {
         let mut table = self.lock();
-        let Table { slots, seating, .. } = &mut *table;
+        let Slots { slots, seating, .. } = &mut *table;
         if seating.epoch() == epoch {
             return;
         }
@@ -281,7 +281,7 @@ impl Subscribers {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::apply::apply_change;
 use super::applying::Applying;
-use super::metrics::{ConfigMetrics, Ended};
+use super::metrics::{ConfigMetrics, ReloadResult};
 use super::read::Content;
 use crate::catalogue::Catalogue;
 use crate::config::{self, Allowed, Changes, Config, Outcome, Refusal, Running};
@@ -48,13 +48,13 @@ enum Standing {
 
 /// A text, what it means, and what else is to be said of it.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct Judgment {
     text: String,
     outcome: Outcome,
     warnings: Vec<String>,
 }
 
-impl Judged {
+impl Judgment {
     /// Whether what is in force would stay.
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.outcome, Outcome::Refused(_))
@@ -99,11 +99,11 @@ impl Decider {
         &self,
         content: Content,
         catalogue: &Catalogue,
-    ) -> Result<Judged, JoinError> {
+    ) -> Result<Judgment, JoinError> {
         let text = match content {
             Ok(text) => text,
             Err(errors) => {
-                return Ok(Judged {
+                return Ok(Judgment {
                     text: String::new(),
                     outcome: Outcome::Refused(errors.into()),
                     warnings: Vec::new(),
@@ -124,7 +124,7 @@ impl Decider {
             let elsewhere = &elsewhere;
             let outcome = config::reload(Running { config, elsewhere }, &text, &file, allowed);
             let warnings = new_warnings(&running, &outcome);
-            Judged {
+            Judgment {
                 text,
                 outcome,
                 warnings,
@@ -137,11 +137,11 @@ impl Decider {
     /// does, once all parts of the balancer have it.
     pub(super) fn decide(
         &mut self,
-        judged: Judged,
+        judged: Judgment,
         catalogue: &Catalogue,
         metrics: &ConfigMetrics,
     ) -> Option<Applying> {
-        let Judged {
+        let Judgment {
             text,
             outcome,
             warnings,
@@ -167,7 +167,7 @@ impl Decider {
                 } else {
                     info!(file, "configuration valid again, and unchanged");
                 }
-                metrics.ended(Ended::Unchanged);
+                metrics.ended(ReloadResult::Unchanged);
                 restart
             }
             Outcome::Applied {
@@ -179,7 +179,7 @@ impl Decider {
                 for warning in warnings {
                     warn!(file = self.file, "{warning}");
                 }
-                metrics.ended(Ended::Applied);
+                metrics.ended(ReloadResult::Applied);
                 restart
             }
         };
@@ -218,7 +218,7 @@ impl Decider {
     }
 
     fn refuse(&mut self, refusal: &Refusal, standing: Standing, metrics: &ConfigMetrics) {
-        metrics.ended(Ended::Refused);
+        metrics.ended(ReloadResult::Refused);
         // A line of the log has no newline in it.
         for fault in refusal.to_string().lines() {
             error!("configuration not applied, the one in force stays: {fault}");
@@ -228,7 +228,7 @@ impl Decider {
 
     /// The same text keeps the time it has, however often it is read.
     fn hold(&mut self, refusal: &Refusal, text: String, metrics: &ConfigMetrics) {
-        metrics.ended(Ended::Held);
+        metrics.ended(ReloadResult::Held);
         let until = match &self.standing {
             Standing::Held { text: held, until } if *held == text => *until,
             _ => Instant::now() + self.hold,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::read::{Content, Found, observe};
+use super::read::{Content, Observation, observe};
 use super::settle::{MOMENT, Settling, Trust};
 use super::watch::{FolderWatch, Gone};
 
@@ -14,14 +14,14 @@ use super::watch::{FolderWatch, Gone};
 pub(super) struct Edits {
     path: PathBuf,
     /// As it was when it was last decided about.
-    seen: Found,
+    seen: Observation,
     folders: FolderWatch,
 }
 
 /// An edit that was noticed and may go on.
 #[derive(Debug)]
 pub(super) struct Edit {
-    found: Found,
+    found: Observation,
     settling: Settling,
 }
 
@@ -30,7 +30,7 @@ impl Edits {
     pub(super) fn new(path: PathBuf, text: String) -> Self {
         Self {
             path,
-            seen: Found {
+            seen: Observation {
                 look: None,
                 content: Ok(text),
             },

@@ -25,14 +25,14 @@ struct Outcomes {
 
 /// What became of the file when it was read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum ReloadResult {
     Applied,
     Unchanged,
     Refused,
     Held,
 }
 
-impl Ended {
+impl ReloadResult {
     const ALL: [Self; 4] = [Self::Applied, Self::Unchanged, Self::Refused, Self::Held];
 
     fn labels(self) -> Outcomes {
@@ -71,17 +71,17 @@ impl ConfigMetrics {
             "Times the configuration file was read again, by what became of it",
             metrics.reloads.clone(),
         );
-        for ended in Ended::ALL {
+        for ended in ReloadResult::ALL {
             metrics.reloads.get_or_create(&ended.labels()).inc_by(0);
         }
         metrics
     }
 
     /// The file was read again, and this became of it.
-    pub(super) fn ended(&self, ended: Ended) {
+    pub(super) fn ended(&self, ended: ReloadResult) {
         match ended {
-            Ended::Applied | Ended::Unchanged => self.succeeded(),
-            Ended::Refused | Ended::Held => self.failed(),
+            ReloadResult::Applied | ReloadResult::Unchanged => self.succeeded(),
+            ReloadResult::Refused | ReloadResult::Held => self.failed(),
         }
         self.reloads.get_or_create(&ended.labels()).inc();
     }

@@ -30,28 +30,32 @@ pub(super) type Content = Result<String, ConfigErrors>;
 
 /// A file at one moment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Observation {
     /// From just before it was read; `None` if it could not be looked at.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<Fingerprint>,
     pub(super) content: Content,
 }
 
 /// Looks at the file, and reads it if it does not look like `unless`. Whatever
 /// changes from the look on is told by `folders`.
-pub(super) async fn observe(path: &Path, unless: Option<Look>, folders: Folders) -> Option<Found> {
+pub(super) async fn observe(
+    path: &Path,
+    unless: Option<Fingerprint>,
+    folders: Folders,
+) -> Option<Observation> {
     let observed = file::run(path, PATIENCE, move |path| {
-        let look = Look::at(path);
+        let look = Fingerprint::at(path);
         if unless.is_some_and(|unless| unless == look) {
             return None;
         }
         folders.listen(&look.steps);
-        Some(Found {
+        Some(Observation {
             look: Some(look),
             content: text(path, file::read_here(path, MAX_SIZE)),
         })
     });
     observed.await.unwrap_or_else(|error| {
-        Some(Found {
+        Some(Observation {
             look: None,
             content: text(path, Err(error.into())),
         })
@@ -75,7 +79,7 @@ fn text(path: &Path, bytes: Result<Vec<u8>, ReadError>) -> Result<String, Config
 
 /// What tells whether a file is the one it was, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct Fingerprint {
     /// `None` if there is no such file.
     file: Option<Stamp>,
     /// What must be replaced for the path to lead elsewhere or the file to be
@@ -92,7 +96,7 @@ struct Stamp {
     identity: (u64, u64, i64, i64),
 }
 
-impl Look {
+impl Fingerprint {
     pub(super) fn at(path: &Path) -> Self {
         Self {
             file: fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata)),

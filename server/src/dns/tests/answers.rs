@@ -8,7 +8,7 @@ use hickory_proto::rr::DNSClass;
 
 use super::super::answer::{self, Answer, MAX_BACKENDS, View};
 use super::super::settings::BadTarget;
-use super::super::zone::Place;
+use super::super::zone::ZoneMatch;
 use super::*;
 
 const GREETER: &[&str] = &["greeter.test", "hello.test"];
@@ -398,7 +398,7 @@ fn the_balancers_win_a_name_that_a_service_has_too() {
     let found = answer(&lb, view(&zone, &backends));
     assert_eq!(data(&found.answers), ["10.9.0.1"]);
     let place = zone.find(lb.name());
-    assert!(matches!(place, Place::Node(_)) && place.service().is_none());
+    assert!(matches!(place, ZoneMatch::Node(_)) && place.service().is_none());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use self::page::{Page, rate};
-use super::asking::Asking;
+use super::target::LoadTarget;
 use crate::config::PrometheusConfig;
 use crate::subchannel::{Credential, NotOpened, Permits, open};
 use lookaside_core::weights::ReportSource;
@@ -91,7 +91,7 @@ impl NoPage {
 /// Reads a backend's page again and again. Never ends: there is no telling a page
 /// that does not exist from one that does not exist yet.
 pub(super) async fn scrape(
-    asking: &Asking,
+    asking: &LoadTarget,
     interval: Duration,
     site: Site,
     permits: &Permits,
@@ -133,7 +133,7 @@ pub(super) async fn scrape(
 
 /// Reports what a page says, beside the page before; returns what became of it.
 fn tell(
-    asking: &Asking,
+    asking: &LoadTarget,
     config: &PrometheusConfig,
     before: Option<(Instant, Page)>,
     (at, page): (Instant, Page),

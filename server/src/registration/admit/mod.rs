@@ -18,7 +18,7 @@ use crate::catalogue::BackendEvent;
 use lookaside_core::model::{BackendAddr, ServiceName};
 
 /// A registration: the service, and the backend's address in it.
-pub(super) type Place = (ServiceName, BackendAddr);
+pub(super) type RegistrationKey = (ServiceName, BackendAddr);
 
 /// Who claims what.
 pub(super) struct Applicant<'a> {
@@ -37,7 +37,7 @@ pub(super) struct Admitted {
 }
 
 /// A claim that was judged, and the rules that it was judged by.
-struct Judged {
+struct Judgment {
     rules: Arc<Rules>,
     services: Vec<Result<ServiceName, Refused>>,
 }
@@ -48,7 +48,7 @@ struct Judged {
 pub(super) async fn admit(
     shared: &Shared,
     applicant: &Applicant<'_>,
-    places: &mut Vec<Place>,
+    places: &mut Vec<RegistrationKey>,
 ) -> Admitted {
     loop {
         let rules = Arc::clone(&shared.rules.borrow());
@@ -60,9 +60,9 @@ pub(super) async fn admit(
     }
 }
 
-fn judge(shared: &Shared, rules: Arc<Rules>, applicant: &Applicant<'_>) -> Judged {
+fn judge(shared: &Shared, rules: Arc<Rules>, applicant: &Applicant<'_>) -> Judgment {
     let services = rules.judge(applicant.claim, applicant.caller, &shared.tokens);
-    Judged { rules, services }
+    Judgment { rules, services }
 }
 
 /// The rules changed since the claim was judged.
@@ -71,11 +71,11 @@ struct Outdated;
 
 fn register(
     shared: &Shared,
-    judged: Judged,
+    judged: Judgment,
     applicant: &Applicant<'_>,
-    places: &mut Vec<Place>,
+    places: &mut Vec<RegistrationKey>,
 ) -> Result<Admitted, Outdated> {
-    let Judged { rules, services } = judged;
+    let Judgment { rules, services } = judged;
     let mut table: MutexGuard<'_, Table> = shared.table();
     if !Arc::ptr_eq(&rules, &shared.rules.borrow()) {
         return Err(Outdated);

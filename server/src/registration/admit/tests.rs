@@ -45,9 +45,9 @@ struct Backend {
     claim: Claim,
     caller: Arc<Caller>,
     owner: Arc<Owner>,
-    places: Vec<Place>,
+    places: Vec<RegistrationKey>,
     rules: watch::Receiver<Arc<Rules>>,
-    judged: Option<Judged>,
+    judged: Option<Judgment>,
     left: bool,
 }
 
@@ -82,7 +82,7 @@ impl Backend {
         }
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&Applicant<'_>, &mut Vec<Place>) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&Applicant<'_>, &mut Vec<RegistrationKey>) -> T) -> T {
         let applicant = Applicant {
             claim: &self.claim,
             caller: &self.caller,

@@ -27,11 +27,11 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     /// Files that were answered for, be it with an error.
-    files: watch::Sender<BTreeMap<PathBuf, Known>>,
+    files: watch::Sender<BTreeMap<PathBuf, TokenFile>>,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known {
+pub(super) struct TokenFile {
     tokens: Arc<Vec<String>>,
     /// What the file had the last time, if that is less: it may be half written.
     less: Option<Vec<String>>,
@@ -50,7 +50,7 @@ enum Failure {
 
 impl Tokens {
     /// Tells when tokens changed.
-    pub(super) fn subscribe(&self) -> watch::Receiver<BTreeMap<PathBuf, Known>> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<BTreeMap<PathBuf, TokenFile>> {
         self.files.subscribe()
     }
 
@@ -169,7 +169,7 @@ impl Tokens {
     }
 }
 
-impl Known {
+impl TokenFile {
     /// The file has these. What is new in it counts at once; what is missing, when it is
     /// missing twice in a row. Whether that changed anything.
     fn learn(&mut self, tokens: Vec<String>) -> bool {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::asked::Asked;
 use super::look::{Client, Looks, Lookup};
 use super::records::Records;
+use super::server_choice::ServerChoice;
 use super::*;
 use crate::error::ResolveError;
 use crate::resolve::{Balancers, Resolution};
@@ -100,8 +100,8 @@ impl Fake {
 }
 
 impl Lookup for Fake {
-    fn asked(&self) -> Asked {
-        Asked::Server(([10, 0, 0, 53], 53).into())
+    fn asked(&self) -> ServerChoice {
+        ServerChoice::Server(([10, 0, 0, 53], 53).into())
     }
 
     async fn ips(&self, host: &str) -> Result<Records<IpAddr>, ResolveError> {

@@ -16,7 +16,7 @@ use lookaside_core::weights::ReportSource;
 
 /// One backend that is asked. Clones are of the same.
 #[derive(Debug, Clone)]
-pub(super) struct Asking {
+pub(super) struct LoadTarget {
     pub(super) backend: BackendAddr,
     pub(super) metrics: LoadMetrics,
     catalogue: Arc<Catalogue>,
@@ -24,7 +24,7 @@ pub(super) struct Asking {
     services: Arc<Mutex<BTreeSet<ServiceName>>>,
 }
 
-impl Asking {
+impl LoadTarget {
     pub(super) fn new(
         backend: BackendAddr,
         catalogue: Arc<Catalogue>,

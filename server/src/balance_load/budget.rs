@@ -19,13 +19,13 @@ const EACH_SECOND: u64 = 16 * 1024;
 
 /// A stream's budget. One unit is about what it takes to decode a byte.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Budget {
     left: u64,
     /// Up to when it was refilled.
     refilled: Instant,
 }
 
-impl Pace {
+impl Budget {
     /// A full budget.
     pub(super) fn new() -> Self {
         Self {
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reports_each_second_is_always_read() {
-        let mut pace = Pace::new();
+        let mut pace = Budget::new();
         for _ in 0..10_000 {
             assert!(pace.pay(8 * 1024));
             advance(Duration::from_secs(1)).await;
@@ -77,7 +77,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_read_and_what_follows_waits_for_its_time() {
-        let mut pace = Pace::new();
+        let mut pace = Budget::new();
         let burst = (0..).take_while(|_| pace.pay(64)).count();
         assert_eq!(burst as u64, BURST / 64);
         advance(Duration::from_millis(1)).await;
@@ -91,7 +91,7 @@ mod tests {
         fn no_stream_costs_more_than_its_budget(
             steps in prop::collection::vec((0u64..200_000, 0u64..2_000), 0..200),
         ) {
-            let mut pace = Pace::new();
+            let mut pace = Budget::new();
             let (mut paid, mut passed) = (0, 0);
             for (cost, millis) in steps {
                 passed += millis;

@@ -5,7 +5,7 @@ use lookaside_core::plan::{HealthFields, Probe};
 
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Found {
+pub(super) enum Finding {
     /// It says that it is well, or does what only one that is well does.
     Good,
     /// It says itself that it should not be called.
@@ -24,7 +24,7 @@ pub(super) enum Found {
     Doubt,
 }
 
-impl Found {
+impl Finding {
     /// Every finding.
     pub(super) const ALL: [Self; 8] = [
         Self::Good,
@@ -52,7 +52,7 @@ impl Found {
     }
 }
 
-impl From<NoAnswer> for Found {
+impl From<NoAnswer> for Finding {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
             NoAnswer::Timeout => Self::Timeout,
@@ -63,7 +63,7 @@ impl From<NoAnswer> for Found {
 
 /// What is thought of one backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Judge {
+pub(super) struct HealthTracker {
     unhealthy_threshold: u32,
     healthy_threshold: u32,
     verdict: HealthFields,
@@ -71,7 +71,7 @@ pub(super) struct Judge {
     bad: u32,
 }
 
-impl Judge {
+impl HealthTracker {
     /// Nothing is known yet.
     pub(super) fn new(unhealthy_threshold: u32, healthy_threshold: u32) -> Self {
         Self {
@@ -90,9 +90,9 @@ impl Judge {
 
     /// What is thought once this was found. A definite answer counts at once; one
     /// that did not come only counts when it did not again and again.
-    pub(super) fn found(&mut self, found: Found) -> HealthFields {
+    pub(super) fn found(&mut self, found: Finding) -> HealthFields {
         match found {
-            Found::Good => {
+            Finding::Good => {
                 self.bad = 0;
                 self.good = self.good.saturating_add(1);
                 if self.verdict.probe == Probe::Good || self.good >= self.healthy_threshold {
@@ -100,17 +100,17 @@ impl Judge {
                     self.verdict.suspect = false;
                 }
             }
-            Found::Late | Found::OwnFault => {}
-            Found::NotServing => self.is(Probe::Bad),
-            Found::Refused => self.is(Probe::Refused),
-            Found::Timeout | Found::Failed => {
+            Finding::Late | Finding::OwnFault => {}
+            Finding::NotServing => self.is(Probe::Bad),
+            Finding::Refused => self.is(Probe::Refused),
+            Finding::Timeout | Finding::Failed => {
                 self.good = 0;
                 self.bad = self.bad.saturating_add(1);
                 if self.bad >= self.unhealthy_threshold {
                     self.is(Probe::Bad);
                 }
             }
-            Found::Doubt => {
+            Finding::Doubt => {
                 self.verdict.suspect |= matches!(self.verdict.probe, Probe::Good | Probe::Unknown);
             }
         }
@@ -132,15 +132,15 @@ mod tests {
 
     use super::*;
 
-    fn probes(judge: &mut Judge, found: &[Found]) -> Vec<Probe> {
+    fn probes(judge: &mut HealthTracker, found: &[Finding]) -> Vec<Probe> {
         let found = found.iter();
         found.map(|found| judge.found(*found).probe).collect()
     }
 
     #[test]
     fn what_is_definite_counts_at_once_and_silence_by_threshold() {
-        use Found::{Failed, Good, NotServing, Refused, Timeout};
-        let mut judge = Judge::new(3, 1);
+        use Finding::{Failed, Good, NotServing, Refused, Timeout};
+        let mut judge = HealthTracker::new(3, 1);
         assert_eq!(
             probes(&mut judge, &[Good, NotServing, Good, Refused, Good]),
             [
@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn who_was_out_needs_as_many_good_answers_in_a_row_as_the_operator_says() {
-        use Found::{Good, NotServing, Timeout};
-        let mut judge = Judge::new(1, 3);
+        use Finding::{Good, NotServing, Timeout};
+        let mut judge = HealthTracker::new(1, 3);
         assert_eq!(
             probes(&mut judge, &[Good, Good, NotServing, Good, Good, Timeout]),
             [
@@ -181,15 +181,15 @@ mod tests {
 
     #[test]
     fn a_doubt_is_over_with_the_next_good_answer_and_takes_nobody_out() {
-        let mut judge = Judge::new(3, 1);
-        judge.found(Found::Good);
-        let doubted = judge.found(Found::Doubt);
+        let mut judge = HealthTracker::new(3, 1);
+        judge.found(Finding::Good);
+        let doubted = judge.found(Finding::Doubt);
         assert!(doubted.suspect);
         assert_eq!(doubted.probe, Probe::Good);
-        assert!(judge.found(Found::Timeout).suspect);
-        assert!(!judge.found(Found::Good).suspect);
-        judge.found(Found::Refused);
-        assert!(!judge.found(Found::Doubt).suspect);
+        assert!(judge.found(Finding::Timeout).suspect);
+        assert!(!judge.found(Finding::Good).suspect);
+        judge.found(Finding::Refused);
+        assert!(!judge.found(Finding::Doubt).suspect);
     }
 
     proptest! {
@@ -197,21 +197,21 @@ mod tests {
         fn doubt_and_too_little_silence_never_take_out_whoever_is_good(
             kinds in prop::collection::vec(0u8..5, 0..100), threshold in 1u32..5,
         ) {
-            let mut judge = Judge::new(threshold, 1);
-            judge.found(Found::Good);
+            let mut judge = HealthTracker::new(threshold, 1);
+            judge.found(Finding::Good);
             let mut silent = 0;
             for kind in kinds {
                 let found = [
-                    Found::Good,
-                    Found::Doubt,
-                    Found::Timeout,
-                    Found::Late,
-                    Found::OwnFault,
+                    Finding::Good,
+                    Finding::Doubt,
+                    Finding::Timeout,
+                    Finding::Late,
+                    Finding::OwnFault,
                 ];
                 let found = found[usize::from(kind)];
                 silent = match found {
-                    Found::Good => 0,
-                    Found::Timeout => silent + 1,
+                    Finding::Good => 0,
+                    Finding::Timeout => silent + 1,
                     _ => silent,
                 };
                 let verdict = judge.found(found);

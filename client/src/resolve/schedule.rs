@@ -22,7 +22,7 @@ const MIN_TTL: Duration = Duration::from_secs(2);
 /// the interval to be over; after a bad one it looks again by itself, as nobody
 /// else has a reason to ask.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct LookupSchedule {
     backoff: Backoff,
     rng: fastrand::Rng,
     begun: Instant,
@@ -30,7 +30,7 @@ pub(super) struct Pace {
     next: Instant,
 }
 
-impl Pace {
+impl LookupSchedule {
     pub(super) fn new(rng: fastrand::Rng) -> Self {
         Self {
             backoff: Backoff::default(),

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 
 /// Whom a DNS client asks. As text it stands behind "looked up".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Asked {
+pub(in super::super) enum ServerChoice {
     /// The servers that the system is configured for.
     System,
     /// One server, which the target names.
     Server(SocketAddr),
 }
 
-impl Asked {
+impl ServerChoice {
     /// What may be wrong with a server that answers, but not with the service.
     pub(super) fn doubt(self) -> &'static str {
         match self {
@@ -21,7 +21,7 @@ impl Asked {
     }
 }
 
-impl std::fmt::Display for Asked {
+impl std::fmt::Display for ServerChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::System => f.write_str("by the system's servers"),
