@@ -85,6 +85,9 @@
 //! assert_eq!(token.nonce(), Some("4rT-xW2k"));
 //! ```
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod cpu;
 mod load;
 mod orca;

@@ -111,6 +111,9 @@
 //! Each floor imports from the ones below it only. `CONFORMANCE.md` has, for each
 //! test of gRPC's own grpclb clients, ours.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod backoff;
 pub mod endpoint;
 mod error;

@@ -7,8 +7,8 @@
 //! | [`registration_v1`] | `lookaside.v1`: how a backend registers with a balancer |
 //! | [`orca_v3`], [`orca_service_v3`] | `xds.data.orca.v3` and `xds.service.orca.v3`: how a backend reports its load |
 //! | [`health_v1`] | `grpc.health.v1`: how a server says that it serves |
-//! | [`bsm_v1`] | `grpclb.backend.v1`: how backends of bsm/grpclb do |
-//! | [`helloworld`] | the Greeter of gRPC's examples, which our demo and tests call |
+//! | [`bsm_v1`] | `grpclb.backend.v1`: how backends of bsm/grpclb do; not on docs.rs |
+//! | [`helloworld`] | the Greeter of gRPC's examples, which our demo and tests call; not on docs.rs |
 //! | [`frame`] | gRPC's length-prefixed framing, for bytes that are encoded once and sent often |
 //! | [`addr`] | socket addresses as `grpc.lb.v1` carries them |
 //! | [`duration`] | `google.protobuf.Duration` without its traps |
@@ -68,6 +68,7 @@ pub mod health_v1 {
     clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod bsm_v1 {
     include!("generated/grpclb.backend.v1.rs");
 }
@@ -130,6 +131,7 @@ pub use packages::xds::service::orca::v3 as orca_service_v3;
     clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod helloworld {
     include!("generated/helloworld.rs");
 }

@@ -17,32 +17,53 @@
 //!
 //! The arithmetic below them is a crate of its own, `lookaside-core`.
 //! `ARCHITECTURE.md` has the map and the invariants.
+//!
+//! A program that runs a balancer needs [`app`] and [`config`] alone. The rest is public for
+//! this repository's bench, fuzz targets and tests; it is not on docs.rs, and may change in
+//! any release.
 
 // Both panic where they cannot write; `cli` prints, `telemetry` logs.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod certificate;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod file;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod net;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod subchannel;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod telemetry;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod wait;
 
 pub mod config;
 
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod rollout;
 
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod catalogue;
 
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod discovery;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod health;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod load;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod state;
 
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod admin;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod balance_load;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod dns;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod registration;
 
 pub mod app;
+#[cfg_attr(docsrs, doc(hidden))]
 pub mod cli;
