@@ -3,7 +3,8 @@
 //!
 //! It is written through these doors alone: [`Catalogue::configure`]; of a source,
 //! [`Catalogue::contribute`], [`Catalogue::observe`], [`Catalogue::mark_stale`] and
-//! [`Catalogue::withdraw`]; of a backend, [`Catalogue::report`], [`Catalogue::suspect`],
+//! [`Catalogue::withdraw`]; of a backend, [`Catalogue::report`] and
+//! [`Catalogue::report_load`], [`Catalogue::suspect`],
 //! [`Catalogue::set_health`] and [`Catalogue::set_override`]. Each service has one publisher task, which turns what is known into a
 //! [`Snapshot`] that moves as a whole. Readers hold one `Arc` of it.
 
@@ -15,6 +16,7 @@ mod backend_log;
 mod catalogue;
 mod hold;
 mod inputs;
+mod load_report;
 mod membership;
 mod memory;
 mod metrics;
@@ -33,6 +35,7 @@ mod weight_metrics;
 pub use backend_log::{BackendEvent, BackendLog};
 pub use catalogue::{Catalogue, CatalogueConfig, ResolveError, ServiceEntry};
 pub use hold::HOLD;
+pub use load_report::REPORT_RESULTS;
 pub use membership::Memberships;
 pub use memory::{LONGEST_MEMORY, Remembered};
 pub use metrics::CatalogueMetrics;

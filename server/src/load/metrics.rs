@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::report::REPORT_RESULTS;
+use crate::catalogue::REPORT_RESULTS;
 use crate::config::LoadKind;
 
 /// Handles to the metrics of asking for load.

@@ -14,7 +14,6 @@ mod load_report;
 mod metrics;
 mod orca;
 mod prometheus;
-mod report;
 mod sessions;
 mod target;
 mod ways;
@@ -25,7 +24,6 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::LoadMetrics;
-pub(crate) use report::{REPORT_RESULTS, pass_on};
 
 use self::sessions::{Sessions, Wanted};
 use self::target::LoadTarget;

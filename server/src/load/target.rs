@@ -8,7 +8,6 @@ use lookaside_proto::orca_v3::OrcaLoadReport;
 use tokio::sync::watch;
 
 use super::metrics::LoadMetrics;
-use super::report;
 use crate::catalogue::Catalogue;
 use crate::subchannel::{NotOpened, Ready, State};
 use lookaside_core::model::{BackendAddr, ServiceName};
@@ -46,7 +45,9 @@ impl LoadTarget {
     /// The backend reports.
     pub(super) fn report(&self, source: ReportSource, load: &OrcaLoadReport) {
         self.each(|service| {
-            let result = report::pass_on(&self.catalogue, service, self.backend, source, load);
+            let result = self
+                .catalogue
+                .report_load(service, self.backend, source, load);
             self.metrics.reported(result);
         });
     }

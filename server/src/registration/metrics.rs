@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::load::REPORT_RESULTS;
+use crate::catalogue::REPORT_RESULTS;
 
 /// Handles to the metrics of registration.
 #[derive(Debug, Clone, Default)]

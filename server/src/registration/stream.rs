@@ -25,7 +25,6 @@ use super::service::StreamPermit;
 use super::table::Owner;
 use super::{Shared, bearer, drain, judge};
 use crate::catalogue::BackendEvent;
-use crate::load::pass_on;
 use crate::net::Peer;
 use crate::telemetry::printable;
 use crate::wait::{if_any, within};
@@ -347,13 +346,9 @@ impl Backend {
         // A backend without load says that it is there.
         if let Some(load) = &message.load {
             for (service, addr) in &self.places {
-                let result = pass_on(
-                    &self.shared.catalogue,
-                    service,
-                    *addr,
-                    ReportSource::Registration,
-                    load,
-                );
+                let catalogue = &self.shared.catalogue;
+                let source = ReportSource::Registration;
+                let result = catalogue.report_load(service, *addr, source, load);
                 self.shared.metrics.reported(result);
             }
         }

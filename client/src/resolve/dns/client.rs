@@ -12,6 +12,7 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use super::look;
 use super::records::Records;
+use super::search::{Miss, Search, names};
 use super::server_choice::ServerChoice;
 use super::srv::SrvTarget;
 use super::system::{self, Conf};
@@ -22,8 +23,6 @@ use crate::error::ResolveError;
 /// How long A or AAAA may take once the other has addresses: there are networks
 /// in which one of the two is never answered.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Longest name that DNS has.
-const LONGEST_NAME: usize = 253;
 /// CNAMEs that are followed from one name.
 const MAX_ALIASES: usize = 8;
 
@@ -38,14 +37,6 @@ pub struct Dns {
     /// The one server to ask; the system's are read when they are asked.
     given: Option<Arc<Conf>>,
     asked: ServerChoice,
-}
-
-/// How a name was missed.
-struct Miss {
-    /// Whether a server has failed at it, rather than said that it does not know
-    /// the name or been silent.
-    server_failure: bool,
-    error: ResolveError,
 }
 
 impl Dns {
@@ -316,45 +307,6 @@ impl std::fmt::Debug for Dns {
         f.debug_struct("Dns")
             .field("asked", &self.asked)
             .finish_non_exhaustive()
-    }
-}
-
-/// What `host` may mean, in the order to ask for.
-fn names(conf: &Conf, host: &str) -> Result<Vec<Name>, ResolveError> {
-    if host.trim_end_matches('.').len() > LONGEST_NAME {
-        // A prefix can make a name longer than any that is in DNS.
-        return Ok(vec![]);
-    }
-    conf.names(host).map_err(ResolveError)
-}
-
-/// A search through what a name may mean. As in glibc, a name that is not there, or
-/// at which a server fails, leads on to the next one, and any other miss does not.
-#[derive(Default)]
-struct Search {
-    failed: Option<ResolveError>,
-}
-
-impl Search {
-    /// What was found, if it ends the search.
-    fn take<T>(
-        &mut self,
-        result: Result<Records<T>, Miss>,
-    ) -> Result<Option<Records<T>>, ResolveError> {
-        match result {
-            Ok(found) if found.is_empty() => Ok(None),
-            Ok(found) => Ok(Some(found)),
-            Err(miss) if miss.server_failure => {
-                self.failed.get_or_insert(miss.error);
-                Ok(None)
-            }
-            Err(miss) => Err(miss.error),
-        }
-    }
-
-    /// Nothing was found.
-    fn end<T>(self) -> Result<Records<T>, ResolveError> {
-        self.failed.map_or_else(|| Ok(Records::default()), Err)
     }
 }
 

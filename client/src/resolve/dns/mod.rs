@@ -31,6 +31,7 @@ mod client;
 mod hosts;
 mod look;
 mod records;
+mod search;
 mod server_choice;
 mod servers;
 mod srv;

@@ -75,6 +75,12 @@ pub(super) enum Lease {
     },
 }
 
+impl Lease {
+    fn runs(&self) -> bool {
+        matches!(self, Self::Runs { .. })
+    }
+}
+
 /// How the stream of a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamState {
@@ -216,7 +222,7 @@ impl Table {
             return false;
         };
         let lease = std::mem::replace(&mut registration.lease, Lease::Runs { until });
-        if matches!(lease, Lease::Over { .. }) {
+        if !lease.runs() {
             self.dirty.insert(service.clone());
         }
         true
@@ -260,7 +266,7 @@ impl Table {
             else {
                 continue;
             };
-            let runs = matches!(registration.lease, Lease::Runs { .. });
+            let runs = registration.lease.runs();
             self.remove(&service, suspect.addr);
             if runs {
                 self.ended.refused.push((service, suspect.addr));
@@ -291,7 +297,7 @@ impl Table {
             if registrations.allowed && registrations.opens > now {
                 return true;
             }
-            changes.push(registrations.change(service));
+            changes.extend(registrations.changes(service));
             if !registrations.allowed {
                 services.remove(service);
             }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Change, Lease, Registration, StreamState};
 use crate::catalogue::HOLD;
 use lookaside_core::model::{BackendAddr, ServiceName};
-use lookaside_core::plan::MemberFields;
+use lookaside_core::plan::{Contribution, MemberFields};
 
 /// The backends of one service.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Registrations {
     pub(super) at_start: bool,
     /// Whether it is open to registration.
     pub(super) allowed: bool,
+    /// Whether what is registered was told before.
+    told: bool,
 }
 
 impl Registrations {
@@ -36,6 +38,7 @@ impl Registrations {
             opens,
             at_start,
             allowed: true,
+            told: false,
         }
     }
 
@@ -85,7 +88,10 @@ impl Registrations {
         Some(registration)
     }
 
-    pub(super) fn change(&mut self, service: &ServiceName) -> Change {
+    /// What is to be told, one after the other. Of backends that fell silent before anything
+    /// was told, it is told first that they were there: the catalogue holds nobody of whom
+    /// it never heard.
+    pub(super) fn changes(&mut self, service: &ServiceName) -> Vec<Change> {
         let mut states: Vec<(BackendAddr, StreamState)> = Vec::new();
         for (addr, registration) in &mut self.backends {
             if registration.told != registration.state {
@@ -93,10 +99,28 @@ impl Registrations {
                 states.push((*addr, registration.state));
             }
         }
+        let change = |contribution| Change {
+            service: service.clone(),
+            contribution,
+            gone: BTreeSet::new(),
+            states: Vec::new(),
+        };
+        let (all, leased) = (self.contribution(|_| true), self.contribution(Lease::runs));
+        let first = !std::mem::replace(&mut self.told, true);
+        let before = (first && all != leased).then(|| change(all));
+        let now = Change {
+            gone: std::mem::take(&mut self.gone),
+            states,
+            ..change(leased)
+        };
+        before.into_iter().chain([now]).collect()
+    }
+
+    /// The backends whose lease is such.
+    fn contribution(&self, lease: impl Fn(&Lease) -> bool) -> Contribution {
         let backends = self.backends.iter();
-        let leased =
-            backends.filter(|(_, registration)| matches!(registration.lease, Lease::Runs { .. }));
-        let members = leased.map(|(addr, registration)| {
+        let backends = backends.filter(|(_, registration)| lease(&registration.lease));
+        let members = backends.map(|(addr, registration)| {
             let fields = MemberFields {
                 weight: registration.weight,
                 zone: registration.zone.clone(),
@@ -106,11 +130,6 @@ impl Registrations {
             };
             (*addr, fields)
         });
-        Change {
-            service: service.clone(),
-            contribution: members.collect(),
-            gone: std::mem::take(&mut self.gone),
-            states,
-        }
+        members.collect()
     }
 }

@@ -216,9 +216,26 @@ async fn a_suspect_stays_until_nobody_listens_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_that_fell_silent_before_anything_was_told_are_told_of_first() {
+    let now = Instant::now();
+    let mut table = with_backends(3, now);
+    table.renew(&name(), addr(1), 1, now + LEASE * 2);
+    table.expire(now + LEASE);
+    let changes = table.changes(now + LEASE);
+    let listed = changes
+        .iter()
+        .map(|change| change.contribution.members.len());
+    assert_eq!(listed.collect::<Vec<_>>(), [3, 1]);
+    // Later they are told as they are.
+    table.expire(now + LEASE * 2);
+    assert_eq!(told(&mut table, now + LEASE * 2), Some(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_nobody_heard_for_a_lease_and_a_hold_is_not_registered() {
     let now = Instant::now();
     let mut table = with_backends(1, now);
+    told(&mut table, now);
     table.expire(now + LEASE);
     assert_eq!(told(&mut table, now + LEASE), Some(vec![]));
     table.expire(now + LEASE + HOLD);
