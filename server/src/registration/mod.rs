@@ -2,7 +2,7 @@
 //! busy they are, and that they go.
 //!
 //! ```text
-//!  stream ─► Claim ─► Rules ─► Table ─► keeper ─► catalogue.contribute
+//!  stream ─► Claim ─► Rules ─► Table ─► keeper ─► catalogue.observe
 //!    │      (read)  (may it?) (leases)    │
 //!    ├─ reports ──────────────────────────┼─────► catalogue.report
 //!    └─ breaks off ─► suspect ─► probe ───┘
